@@ -205,7 +205,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE: the server is draining; another one will answer."""
     ERROR_REASON_DEADLINE_PASSED: _ErrorReason.ValueType  # 35
     """DEADLINE_EXCEEDED: the call's deadline, or the server's longest time for a call, passed."""
-    ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 36
+    ERROR_REASON_GLOBAL_SCOPE_OFF: _ErrorReason.ValueType  # 36
+    """FAILED_PRECONDITION: the tenant has not opted in to cache scope GLOBAL."""
+    ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 37
     """INTERNAL: a defect; RequestInfo carries the request id to look for in the server's log."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -283,7 +285,9 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 34
 """UNAVAILABLE: the server is draining; another one will answer."""
 ERROR_REASON_DEADLINE_PASSED: ErrorReason.ValueType  # 35
 """DEADLINE_EXCEEDED: the call's deadline, or the server's longest time for a call, passed."""
-ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 36
+ERROR_REASON_GLOBAL_SCOPE_OFF: ErrorReason.ValueType  # 36
+"""FAILED_PRECONDITION: the tenant has not opted in to cache scope GLOBAL."""
+ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 37
 """INTERNAL: a defect; RequestInfo carries the request id to look for in the server's log."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 

@@ -1,0 +1,151 @@
+"""The answer cache: answers by the whole conversation that led to them."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from recollect_server.cache.keys import exact_key
+from recollect_server.cache.model import (
+    CacheEntry,
+    CacheOptions,
+    CacheScope,
+    CacheTier,
+    KnownSince,
+    LookupResult,
+    MissReason,
+)
+from recollect_server.cache.ports import ExactCache, Facts
+from recollect_server.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Reason,
+    Unavailable,
+)
+from recollect_server.memory.model import Part, plain_text
+from recollect_server.memory.prompt import Prompt, Usage
+from recollect_server.scope import Scope
+
+
+class AnswerCache:
+    """Looks answers up and stores them.
+
+    Args:
+        allow_global: the tenant has opted in to scope GLOBAL.
+        clock: returns the present as an aware UTC datetime.
+    """
+
+    def __init__(
+        self,
+        *,
+        exact: ExactCache,
+        facts: Facts,
+        allow_global: bool,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._exact = exact
+        self._facts = facts
+        self._allow_global = allow_global
+        self._clock = clock
+
+    def check_scope(self, cache_scope: CacheScope, session_id: str) -> None:
+        """Refuse a scope that is incomplete or not allowed.
+
+        Raises:
+            InvalidArgument: scope SESSION without a session.
+            FailedPrecondition: GLOBAL_SCOPE_OFF.
+        """
+        if cache_scope is CacheScope.SESSION and not session_id:
+            raise InvalidArgument("session_id", "must be set for scope SESSION")
+        if cache_scope is CacheScope.GLOBAL and not self._allow_global:
+            raise FailedPrecondition(
+                Reason.GLOBAL_SCOPE_OFF, "the tenant has not opted in to cache scope GLOBAL"
+            )
+
+    async def lookup(
+        self,
+        scope: Scope,
+        session_id: str,
+        prompt: Prompt,
+        *,
+        cache_scope: CacheScope,
+        memories: Sequence[KnownSince] = (),
+    ) -> LookupResult:
+        """Look for an answer; an outage is a miss with reason DEGRADED.
+
+        Args:
+            memories: what was recalled for this prompt. An entry that is older than one of them
+                misses, unless that one only repeats the question or the answer.
+        """
+        self.check_scope(cache_scope, session_id)
+        try:
+            entry = await self._exact.get(
+                scope.tenant, exact_key(scope, cache_scope, session_id, prompt)
+            )
+        except Unavailable:
+            return LookupResult(None, miss_reason=MissReason.DEGRADED)
+        if entry is None:
+            return LookupResult(None, miss_reason=MissReason.NOT_FOUND)
+        repeated = {entry.question, plain_text(entry.answer)}
+        if any(m.time > entry.create_time and m.text not in repeated for m in memories):
+            return LookupResult(None, miss_reason=MissReason.NEWER_MEMORY)
+        return LookupResult(entry, tier=CacheTier.EXACT, probability=1.0)
+
+    async def facts_known(self, scope: Scope, fact_ids: Sequence[str]) -> tuple[KnownSince, ...]:
+        """Return the facts of these ids, as `lookup` takes them."""
+        if not fact_ids:
+            return ()
+        facts = await self._facts.get_facts(scope, fact_ids)
+        return tuple(KnownSince(fact.recorded_at, fact.text) for fact in facts)
+
+    async def store(
+        self,
+        scope: Scope,
+        session_id: str,
+        prompt: Prompt,
+        answer: tuple[Part, ...],
+        usage: Usage,
+        *,
+        cache_scope: CacheScope,
+        options: CacheOptions,
+    ) -> CacheEntry:
+        """Store the answer to a prompt, replacing an older one.
+
+        Raises:
+            InvalidArgument: GLOBAL for an answer whose prompt held a user's memory.
+            Unavailable: the cache is down.
+        """
+        self.check_scope(cache_scope, session_id)
+        if cache_scope is CacheScope.GLOBAL and options.holds_memory:
+            raise InvalidArgument(
+                "scope", "must be USER or SESSION for an answer that holds a user's memory"
+            )
+        now = self._clock()
+        entry = CacheEntry(
+            entry_id=exact_key(scope, cache_scope, session_id, prompt),
+            scope=cache_scope,
+            user_id="" if cache_scope is CacheScope.GLOBAL else scope.user_id,
+            session_id=session_id if cache_scope is CacheScope.SESSION else "",
+            model=prompt.model,
+            question=plain_text(prompt.messages[-1].parts),
+            answer=answer,
+            usage=usage,
+            tags=options.tags,
+            cited_fact_ids=options.cited_fact_ids,
+            holds_memory=options.holds_memory,
+            create_time=now,
+            expire_time=now + options.ttl,
+        )
+        await self._exact.put(scope.tenant, entry)
+        return entry
+
+    async def get_entry(self, scope: Scope, entry_id: str) -> CacheEntry:
+        """Return an entry that the user may be served.
+
+        Raises:
+            NotFound: CACHE_ENTRY_NOT_FOUND, also for an entry of another user.
+            Unavailable: the cache is down.
+        """
+        entry = await self._exact.get(scope.tenant, entry_id)
+        if entry is None or entry.user_id not in ("", scope.user_id):
+            raise NotFound(Reason.CACHE_ENTRY_NOT_FOUND, "cache entry", entry_id)
+        return entry

@@ -1,0 +1,115 @@
+"""The nouns of chat: what a model streams, and a turn."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+
+from recollect_server.cache.model import CacheTier
+from recollect_server.memory.model import Message, Part
+from recollect_server.memory.prompt import Usage
+
+
+class FinishReason(IntEnum):
+    """Why a reply ended; values equal `recollect.v1.FinishReason`."""
+
+    STOP = 1
+    MAX_TOKENS = 2
+    TOOL_USE = 3
+    REFUSAL = 4
+
+
+class BlockKind(IntEnum):
+    """What a delta adds to."""
+
+    TEXT = 1
+    THINKING = 2
+    TOOL_INPUT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of one block of the reply; `block` counts blocks from 0."""
+
+    block: int
+    kind: BlockKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """The model starts a tool call in block `block`; its input follows as TOOL_INPUT deltas."""
+
+    block: int
+    call_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The end of a model's stream: the whole reply, once, last.
+
+    Attributes:
+        model: the model that answered, as the provider names it.
+    """
+
+    parts: tuple[Part, ...]
+    finish_reason: FinishReason
+    usage: Usage
+    model: str
+
+
+ModelEvent = Delta | ToolUse | Completion
+
+
+class TurnState(IntEnum):
+    """Where a turn is; values equal `recollect.v1.TurnState`."""
+
+    RUNNING = 1
+    DONE = 2
+    FAILED = 3
+    CANCELLED = 4
+    INTERRUPTED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRecord:
+    """A turn as SQL keeps it.
+
+    Attributes:
+        user_sequence: sequence of the user's message in the session.
+        reply_sequence: sequence of the reply, 0 until it is stored.
+        attempt: 1, or 2 after a restart of an interrupted turn.
+        cache_tier: None if a model answered.
+        cost_usd: money spent on the model call, 0 for a hit.
+    """
+
+    turn_id: str
+    session_id: str
+    request_id: str
+    state: TurnState
+    attempt: int
+    user_sequence: int
+    reply_sequence: int
+    model: str
+    finish_reason: FinishReason | None
+    usage: Usage
+    cost_usd: float
+    cache_tier: CacheTier | None
+    cache_entry_id: str
+    create_time: datetime
+    update_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BegunTurn:
+    """A turn that StreamChat may run, or has to replay.
+
+    Attributes:
+        fresh: this call began the turn and runs it; otherwise it is a repeat of a request_id.
+        reply: the stored reply of a done turn, else None.
+    """
+
+    turn: TurnRecord
+    user_message: Message
+    fresh: bool
+    reply: Message | None

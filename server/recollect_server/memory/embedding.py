@@ -1,0 +1,68 @@
+"""The worker that gives stored texts their vectors, after their write was acknowledged."""
+
+import asyncio
+
+import structlog
+
+from recollect_server.errors import Unavailable
+from recollect_server.memory.ports import Embedder, EmbeddingQueue, EmbeddingTask
+from recollect_server.memory.recall import embedding_text
+
+log = structlog.get_logger("recollect.embedding")
+
+IDLE_SECONDS = 1.0
+"""How often the queue is asked without being told of work: jobs of other processes, retries."""
+
+BATCH = 64
+
+
+class EmbeddingWorker:
+    """Drains the queue of texts to embed until it is cancelled.
+
+    Args:
+        work_added: set by whoever adds work in this process.
+    """
+
+    def __init__(
+        self, queue: EmbeddingQueue, embedder: Embedder, work_added: asyncio.Event
+    ) -> None:
+        self._queue = queue
+        self._embedder = embedder
+        self._work_added = work_added
+
+    async def run(self) -> None:
+        """Work until cancelled; an outage of the store is waited out."""
+        while True:
+            self._work_added.clear()
+            try:
+                while await self._step():
+                    pass
+            except Unavailable as error:
+                log.warning("store unavailable, embedding waits", reason=error.reason)
+                await asyncio.sleep(IDLE_SECONDS)
+                continue
+            try:
+                async with asyncio.timeout(IDLE_SECONDS):
+                    await self._work_added.wait()
+            except TimeoutError:
+                pass
+
+    async def _step(self) -> bool:
+        task = await self._queue.lease_embedding(self._embedder.model, BATCH)
+        if task is None:
+            return False
+        await self._embed(task)
+        return True
+
+    async def _embed(self, task: EmbeddingTask) -> None:
+        try:
+            vectors = await self._embedder.embed([embedding_text(item) for item in task.items])
+        except Unavailable as error:
+            log.warning("embedder unavailable", reason=error.reason, job_id=task.job_id)
+            await self._queue.fail_embedding(task, error.message)
+            return
+        except Exception:
+            log.exception("embedding failed", job_id=task.job_id)
+            await self._queue.fail_embedding(task, "the embedder failed; see the server's log")
+            return
+        await self._queue.complete_embedding(task, self._embedder.model, vectors)

@@ -1,0 +1,333 @@
+"""What conversation memory needs from the outside. Adapters live in `stores` and `models`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recollect_server.memory.model import (
+    Appended,
+    Fact,
+    MemoryKind,
+    Message,
+    NewFact,
+    NewMessage,
+    NewSession,
+    Remembered,
+    Role,
+    Session,
+    Vector,
+)
+from recollect_server.scope import RequestKey, Scope
+
+
+class Embedder(Protocol):
+    """Turns texts into unit vectors."""
+
+    @property
+    def model(self) -> str:
+        """Name stored beside every vector; vectors of different names are never compared."""
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a vector."""
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return an array of shape (len(texts), dimensions), rows of unit length, in order.
+
+        Raises:
+            Unavailable: the model cannot be reached.
+        """
+
+
+class SessionStore(Protocol):
+    """Sessions and their messages: the truth, durable when a call returns.
+
+    Every method raises `Unavailable` when the store is down, and `NotFound` with
+    SESSION_NOT_FOUND where it names a session that does not exist in the scope.
+    """
+
+    async def create_session(
+        self, scope: Scope, session: NewSession, request: RequestKey | None
+    ) -> Session:
+        """Create a session.
+
+        Raises:
+            AlreadyExists: the id is taken in this scope.
+            FailedPrecondition: REQUEST_ID_REUSED.
+        """
+
+    async def get_session(self, scope: Scope, session_id: str) -> Session:
+        """Return the session."""
+
+    async def list_sessions(
+        self, scope: Scope, *, limit: int, after: tuple[datetime, str] | None
+    ) -> tuple[Session, ...]:
+        """Return up to `limit` sessions, most recently updated first, after (update_time, id)."""
+
+    async def update_session(
+        self,
+        scope: Scope,
+        session_id: str,
+        changes: Mapping[str, object],
+        expected_revision: int | None,
+    ) -> Session:
+        """Set the named attributes of `Session`; one revision step.
+
+        Raises:
+            RevisionMismatch: the session is not at `expected_revision`.
+        """
+
+    async def clear_session(self, scope: Scope, session_id: str) -> Session:
+        """Start the window after the newest message and drop the summary; keep the transcript."""
+
+    async def delete_session(self, scope: Scope, session_id: str) -> None:
+        """Delete the session, its messages and vectors, and facts that have no other source."""
+
+    async def append_messages(
+        self,
+        scope: Scope,
+        session_id: str,
+        messages: Sequence[NewMessage],
+        *,
+        request: RequestKey | None,
+        expected_revision: int | None,
+    ) -> Appended:
+        """Append all messages or none, in order, as one revision step, with the embedding job.
+
+        Raises:
+            RevisionMismatch: the session is not at `expected_revision`.
+            FailedPrecondition: REQUEST_ID_REUSED.
+        """
+
+    async def list_messages(
+        self,
+        scope: Scope,
+        session_id: str,
+        *,
+        limit: int,
+        after: int | None,
+        before: int | None,
+        since: datetime | None,
+        newest_first: bool,
+    ) -> tuple[Message, ...]:
+        """Return up to `limit` messages with after < sequence < before and time >= since."""
+
+    async def find_messages(
+        self, scope: Scope, keys: Sequence[tuple[str, int]]
+    ) -> tuple[Message, ...]:
+        """Return the messages of these (session_id, sequence) that exist, in the keys' order."""
+
+
+class FactStore(Protocol):
+    """Facts about a user and their history, durable when a call returns."""
+
+    async def remember(
+        self,
+        scope: Scope,
+        facts: Sequence[NewFact],
+        request: RequestKey | None,
+    ) -> Remembered:
+        """Store all facts or none, with the job that embeds them.
+
+        Raises:
+            AlreadyExists: FACT_EXISTS, a chosen id is taken.
+            FailedPrecondition: REQUEST_ID_REUSED.
+        """
+
+    async def get_fact(self, scope: Scope, fact_id: str) -> Fact:
+        """Return the current version. Raises `NotFound` with FACT_NOT_FOUND."""
+
+    async def get_facts(self, scope: Scope, fact_ids: Sequence[str]) -> tuple[Fact, ...]:
+        """Return the current versions of those that exist, in the ids' order."""
+
+    async def list_facts(
+        self, scope: Scope, *, limit: int, after: tuple[datetime, str] | None, valid_only: bool
+    ) -> tuple[Fact, ...]:
+        """Return current versions, newest recorded first, after (recorded_at, fact_id)."""
+
+    async def update_fact(self, scope: Scope, fact_id: str, changes: Mapping[str, object]) -> Fact:
+        """Write the next version with the named attributes of `Fact` changed."""
+
+    async def forget_fact(self, scope: Scope, fact_id: str) -> None:
+        """Delete the fact with its whole history. Raises `NotFound` with FACT_NOT_FOUND."""
+
+    async def fact_history(self, scope: Scope, fact_id: str) -> tuple[Fact, ...]:
+        """Return every version, oldest first. Raises `NotFound` with FACT_NOT_FOUND."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexItem:
+    """A thing that can be recalled, as an index loads it.
+
+    Attributes:
+        item_id: the fact's or episode's id; for a turn its message id.
+        session_id: "" for a fact.
+        sequence: 0 for a fact.
+        vector: shape (dimensions,), None until it is embedded.
+        speaker: the author's name, else the role in lower case, "" for a fact.
+    """
+
+    kind: MemoryKind
+    item_id: str
+    session_id: str
+    sequence: int
+    role: Role
+    speaker: str
+    text: str
+    time: datetime
+    metadata: Mapping[str, str]
+    vector: Vector | None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexChanges:
+    """Everything that changed for a user after a revision.
+
+    Attributes:
+        revision: the user's revision that these changes lead to.
+        indexed_revision: every write up to this revision has its vectors.
+        upserts: new or changed items, a session's turns in the order of their sequence.
+        deletes: (kind, item_id) of what is gone.
+        complete: these are all the user's items, not a difference: start anew.
+    """
+
+    revision: int
+    indexed_revision: int
+    upserts: tuple[IndexItem, ...]
+    deletes: tuple[tuple[MemoryKind, str], ...]
+    complete: bool
+
+
+class IndexSource(Protocol):
+    """Where derived indexes are built from."""
+
+    async def user_revision(self, scope: Scope) -> tuple[int, int]:
+        """Return (revision, indexed_revision); (0, 0) for a user without data."""
+
+    async def index_changes(self, scope: Scope, since: int, model: str) -> IndexChanges:
+        """Return what changed after revision `since`, vectors of `model` only; 0 means all."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingTask:
+    """Texts of one user that wait for a vector of `model`.
+
+    Attributes:
+        items: what to embed; `vector` is None on all.
+    """
+
+    job_id: str
+    lease: int
+    scope: Scope
+    items: tuple[IndexItem, ...]
+
+
+class EmbeddingQueue(Protocol):
+    """The outbox of texts to embed: leased, retried with backoff, idempotent."""
+
+    async def lease_embedding(self, model: str, limit: int) -> EmbeddingTask | None:
+        """Lease the next due job with up to `limit` items, or None."""
+
+    async def complete_embedding(
+        self, task: EmbeddingTask, model: str, vectors: NDArray[np.float32]
+    ) -> None:
+        """Store the vectors and finish the job, or keep it due if more items wait.
+
+        A lease that was lost meanwhile changes nothing.
+        """
+
+    async def fail_embedding(self, task: EmbeddingTask, error: str) -> None:
+        """Give the job back with backoff; after the last attempt it is a dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The recent messages of a session as of a revision."""
+
+    revision: int
+    messages: tuple[Message, ...]
+
+
+class WindowCache(Protocol):
+    """Recent windows in Valkey or Redis: derived, may be lost at any time.
+
+    Every method raises `Unavailable` when the server cannot be reached in time.
+    """
+
+    async def get(self, scope: Scope, session_id: str) -> Window | None:
+        """Return the cached window, or None."""
+
+    async def put(self, scope: Scope, session_id: str, window: Window, ttl_seconds: float) -> None:
+        """Cache a window unless a newer revision is cached already."""
+
+    async def delete(self, scope: Scope, session_id: str) -> None:
+        """Drop the window."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecallFilter:
+    """Which items may be found; empty members do not restrict.
+
+    Attributes:
+        start: items of this time or later.
+        end: items before this time.
+        metadata: every pair must be present and equal.
+    """
+
+    session_ids: frozenset[str] = frozenset()
+    start: datetime | None = None
+    end: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreTerm:
+    """One addend of a rank: contribution = weight x value."""
+
+    name: str
+    value: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A found item, best first in any list of them."""
+
+    kind: MemoryKind
+    item_id: str
+    session_id: str
+    sequence: int
+    score: float
+    terms: tuple[ScoreTerm, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexResult:
+    """Ranked items and how fresh the index was.
+
+    Attributes:
+        degraded: the query could not be embedded; words alone made the rank.
+    """
+
+    ranked: tuple[Ranked, ...]
+    indexed_revision: int
+    degraded: bool
+
+
+class RecallIndex(Protocol):
+    """Finds items by meaning and words."""
+
+    async def search(
+        self,
+        scope: Scope,
+        query: str,
+        *,
+        kinds: frozenset[MemoryKind],
+        filter: RecallFilter,
+        limit: int,
+    ) -> IndexResult:
+        """Return the best `limit` items of the user. Raises `Unavailable` if SQL is down."""

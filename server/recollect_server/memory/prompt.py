@@ -1,0 +1,50 @@
+"""What a model is given: shared by the cache, which keys on it, and by chat, which sends it."""
+
+from dataclasses import dataclass
+
+from recollect_server.memory.model import PromptMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool the model may call; `input_schema_json` is a JSON Schema object as text."""
+
+    name: str
+    description: str
+    input_schema_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelParameters:
+    """Sampling parameters; None leaves the provider's default.
+
+    Attributes:
+        temperature: 0 to 2.
+        max_tokens: upper bound of the reply, in the model's tokens.
+        stop: texts that end the reply.
+    """
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A whole request to a model, oldest message first."""
+
+    model: str
+    system: str
+    tools: tuple[Tool, ...]
+    parameters: ModelParameters
+    messages: tuple[PromptMessage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of a model call as the provider counts them."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
