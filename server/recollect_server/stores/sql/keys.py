@@ -1,0 +1,110 @@
+"""API keys."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from recollect_server.admin.model import ApiKey, KeyRole
+from recollect_server.errors import NotFound, Reason
+from recollect_server.stores.codec import from_microseconds, to_microseconds
+from recollect_server.stores.sql.database import Database, Row, Transaction
+
+_COLUMNS = "key_id, tenant, name, user_id, role, create_time, expire_time, revoke_time"
+
+
+def _optional(microseconds: int | None) -> datetime | None:
+    return from_microseconds(microseconds) if microseconds is not None else None
+
+
+def _to_key(row: Row) -> ApiKey:
+    return ApiKey(
+        key_id=row[0],
+        tenant=row[1],
+        name=row[2],
+        user_id=row[3],
+        role=KeyRole(row[4]),
+        create_time=from_microseconds(row[5]),
+        expire_time=_optional(row[6]),
+        revoke_time=_optional(row[7]),
+    )
+
+
+class SqlApiKeyStore:
+    """Implements `admin.ports.ApiKeyStore`.
+
+    Args:
+        clock: returns the present as an aware UTC datetime.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def add_key(self, key: ApiKey, secret_hash: bytes) -> None:
+        """See `ApiKeyStore`."""
+        params = {
+            "key_id": key.key_id,
+            "tenant": key.tenant,
+            "name": key.name,
+            "user_id": key.user_id,
+            "role": int(key.role),
+            "secret_hash": secret_hash,
+            "create_time": to_microseconds(key.create_time),
+            "expire_time": (
+                to_microseconds(key.expire_time) if key.expire_time is not None else None
+            ),
+        }
+        await self._database.write(
+            lambda tx: tx.execute(
+                "INSERT INTO api_keys (key_id, tenant, name, user_id, role, secret_hash, "
+                "create_time, expire_time) VALUES (:key_id, :tenant, :name, :user_id, :role, "
+                ":secret_hash, :create_time, :expire_time)",
+                params,
+            )
+        )
+
+    async def find_key(self, key_id: str) -> tuple[ApiKey, bytes] | None:
+        """See `ApiKeyStore`."""
+        rows = await self._database.read(
+            lambda tx: tx.execute(
+                f"SELECT {_COLUMNS}, secret_hash FROM api_keys WHERE key_id = :key_id",
+                {"key_id": key_id},
+            )
+        )
+        return (_to_key(rows[0]), bytes(rows[0][8])) if rows else None
+
+    async def list_keys(
+        self, tenant: str, *, limit: int, after: tuple[datetime, str] | None
+    ) -> tuple[ApiKey, ...]:
+        """See `ApiKeyStore`."""
+        clause, params = "", {"tenant": tenant, "limit": limit}
+        if after is not None:
+            clause = "AND (create_time, key_id) < (:time, :name) "
+            params |= {"time": to_microseconds(after[0]), "name": after[1]}
+        rows = await self._database.read(
+            lambda tx: tx.execute(
+                f"SELECT {_COLUMNS} FROM api_keys WHERE tenant = :tenant {clause}"
+                "ORDER BY create_time DESC, key_id DESC LIMIT :limit",
+                params,
+            )
+        )
+        return tuple(_to_key(row) for row in rows)
+
+    async def revoke_key(self, tenant: str, key_id: str) -> ApiKey:
+        """See `ApiKeyStore`."""
+        params = {
+            "tenant": tenant,
+            "key_id": key_id,
+            "now": to_microseconds(self._clock()),
+        }
+
+        def work(tx: Transaction) -> ApiKey:
+            rows = tx.execute(
+                "UPDATE api_keys SET revoke_time = COALESCE(revoke_time, :now) "
+                f"WHERE tenant = :tenant AND key_id = :key_id RETURNING {_COLUMNS}",
+                params,
+            )
+            if not rows:
+                raise NotFound(Reason.API_KEY_NOT_FOUND, "API key", key_id)
+            return _to_key(rows[0])
+
+        return await self._database.write(work)

@@ -1,0 +1,16 @@
+"""Alembic's entry point: run the migrations on the URL that `migrate` hands over."""
+
+import sqlalchemy
+from alembic import context
+
+engine = sqlalchemy.create_engine(context.config.attributes["url"])
+with engine.connect() as connection:
+    # Two processes that start at once must not both create the schema.
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA busy_timeout = 30000")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+    connection.commit()
+engine.dispose()

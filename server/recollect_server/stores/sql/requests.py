@@ -1,0 +1,80 @@
+"""Idempotent calls: the result of a request is kept with its id, in the request's transaction."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from recollect_server.errors import FailedPrecondition, Reason
+from recollect_server.scope import RequestKey, Scope
+from recollect_server.stores.codec import pack, unpack
+from recollect_server.stores.sql.database import Transaction
+
+T = TypeVar("T")
+
+KEPT = timedelta(hours=24)
+PRUNED_AT_ONCE = 16
+"""Old requests that one new request removes: more than it adds, so the table stays bounded."""
+
+
+def check_digest(stored: bytes, request: RequestKey) -> None:
+    """Refuse a request id that belongs to another request.
+
+    Raises:
+        FailedPrecondition: REQUEST_ID_REUSED.
+    """
+    if stored != request.digest:
+        raise FailedPrecondition(
+            Reason.REQUEST_ID_REUSED, "request_id: it belongs to another request"
+        )
+
+
+def idempotent(
+    tx: Transaction,
+    scope: Scope,
+    request: RequestKey | None,
+    now: int,
+    *,
+    run: Callable[[], T],
+    to_plain: Callable[[T], Any],
+    from_plain: Callable[[Any], T],
+) -> T:
+    """Run a write once: a repeat within 24 hours gets the first result.
+
+    Args:
+        now: microseconds since 1970.
+        to_plain: makes of a result what msgpack can hold.
+        from_plain: makes a result of that.
+    """
+    if request is None:
+        return run()
+    key = {
+        "tenant": scope.tenant,
+        "user_id": scope.user_id,
+        "method": request.method,
+        "request_id": request.request_id,
+    }
+    oldest = now - KEPT // timedelta(microseconds=1)
+    rows = tx.execute(
+        "SELECT digest, result, create_time FROM requests WHERE tenant = :tenant "
+        "AND user_id = :user_id AND method = :method AND request_id = :request_id",
+        key,
+    )
+    if rows and rows[0][2] >= oldest:
+        check_digest(rows[0][0], request)
+        return from_plain(unpack(rows[0][1]))
+    result = run()
+    tx.execute(
+        "DELETE FROM requests WHERE (tenant, user_id, method, request_id) IN "
+        "(SELECT tenant, user_id, method, request_id FROM requests "
+        "WHERE create_time < :oldest LIMIT :most)",
+        {"oldest": oldest, "most": PRUNED_AT_ONCE},
+    )
+    tx.execute(
+        "INSERT INTO requests "
+        "(tenant, user_id, method, request_id, digest, result, create_time) VALUES "
+        "(:tenant, :user_id, :method, :request_id, :digest, :result, :now) "
+        "ON CONFLICT (tenant, user_id, method, request_id) DO UPDATE SET "
+        "digest = excluded.digest, result = excluded.result, create_time = excluded.create_time",
+        key | {"digest": request.digest, "result": pack(to_plain(result)), "now": now},
+    )
+    return result

@@ -1,0 +1,28 @@
+"""The row of a user: the clock of that user's changes."""
+
+from recollect_server.scope import Scope
+from recollect_server.stores.sql.database import Transaction
+
+
+def step_revision(tx: Transaction, scope: Scope) -> tuple[int, int]:
+    """Step the user's revision, creating the user, and return (user_key, revision).
+
+    The row stays locked until the transaction ends, so revisions become visible in their order.
+    """
+    rows = tx.execute(
+        "INSERT INTO users (tenant, user_id, revision) VALUES (:tenant, :user_id, 1) "
+        "ON CONFLICT (tenant, user_id) DO UPDATE SET revision = users.revision + 1 "
+        "RETURNING user_key, revision",
+        {"tenant": scope.tenant, "user_id": scope.user_id},
+    )
+    user_key, revision = rows[0]
+    return user_key, revision
+
+
+def find_user(tx: Transaction, scope: Scope) -> tuple[int, int] | None:
+    """Return (user_key, revision), None for a user without data."""
+    rows = tx.execute(
+        "SELECT user_key, revision FROM users WHERE tenant = :tenant AND user_id = :user_id",
+        {"tenant": scope.tenant, "user_id": scope.user_id},
+    )
+    return (rows[0][0], rows[0][1]) if rows else None

@@ -1,0 +1,231 @@
+"""One small client for Valkey and Redis, whichever library speaks to the server."""
+
+import asyncio
+import hashlib
+import re
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import redis.asyncio as redis_asyncio
+import redis.asyncio.retry as redis_retry
+import redis.backoff as redis_backoff
+import redis.exceptions as redis_exceptions
+import structlog
+import valkey.asyncio as valkey_asyncio
+import valkey.asyncio.retry as valkey_retry
+import valkey.backoff as valkey_backoff
+import valkey.exceptions as valkey_exceptions
+
+from recollect_server.errors import Reason, Unavailable
+from recollect_server.stores.valkey._target import Library, Target, Transport, parse_target
+
+log = structlog.get_logger("recollect.valkey")
+
+RETRY_AFTER_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script; its keys must lie in one slot, and running it twice must do no harm."""
+
+    source: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        # SHA-1 is the server's name for a script, not a safeguard.
+        digest = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        object.__setattr__(self, "sha", digest)
+
+
+class Client(Protocol):
+    """What the adapters need of Valkey or Redis; values are bytes, never decoded.
+
+    Every method but `close` raises `Unavailable` with STORE_UNAVAILABLE when the server does not
+    do what it was asked within the command timeout. A command whose connection breaks is sent a
+    second time, so the server may run it twice.
+    """
+
+    async def get(self, key: str) -> bytes | None:
+        """Return the value, or None."""
+
+    async def set(self, key: str, value: bytes, *, px: int | None = None, nx: bool = False) -> bool:
+        """Set a value; False if `nx` is asked for and the key exists.
+
+        Args:
+            px: milliseconds after which the key expires, at least 1; None for never.
+        """
+
+    async def delete(self, *keys: str) -> int:
+        """Remove keys of one slot and return how many there were."""
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[bytes | int]) -> Any:
+        """Run a script by its digest, or by its source when the server does not know it yet."""
+
+    async def ping(self) -> None:
+        """Return when the server answers."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+def connect(
+    url: str,
+    *,
+    command_timeout: float = 1.0,
+    connect_timeout: float = 0.5,
+    max_connections: int = 64,
+) -> Client:
+    """Return a client for the server at `url`; connections are opened when first needed.
+
+    `redis://`, `rediss://` (TLS) and `unix://` are served by redis-py; `valkey://`, `valkeys://`
+    (TLS) and `valkey+unix://` by valkey-py. Forms: `SCHEME://[USER[:PASSWORD]@]HOST[:PORT][/DB]`
+    and `SCHEME://[USER[:PASSWORD]@]/PATH[?db=DB]`. TLS takes the options `ssl_ca_certs`,
+    `ssl_certfile`, `ssl_keyfile` (paths), `ssl_cert_reqs` (`required` or `none`) and
+    `ssl_check_hostname` (`true` or `false`).
+
+    Args:
+        command_timeout: seconds a call may take, waiting and connecting included.
+        connect_timeout: seconds in which a connection must be made.
+        max_connections: calls beyond it wait for their turn.
+
+    Raises:
+        ValueError: the URL is not one of these forms.
+    """
+    target = parse_target(url)
+    options: dict[str, Any] = {
+        **target.arguments,
+        # `command_timeout` bounds the whole call; a cancelled read drops its connection.
+        "socket_timeout": None,
+        "socket_connect_timeout": connect_timeout,
+        "max_connections": max_connections,
+        "protocol": 2,
+    }
+    if target.transport is not Transport.UNIX:
+        options |= {"socket_keepalive": True, "socket_keepalive_options": _keepalive()}
+    server = _open_redis if target.library is Library.REDIS else _open_valkey
+    return _PooledClient(target, server(target, options), command_timeout, max_connections)
+
+
+def _keepalive() -> dict[int, int]:
+    """Probe after 30 s of silence, so that no firewall forgets an idle connection unnoticed."""
+    wanted = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+    return {getattr(socket, name): value for name, value in wanted.items() if hasattr(socket, name)}
+
+
+class _Server(Protocol):
+    """What `redis.asyncio.Redis` and `valkey.asyncio.Valkey` have in common here."""
+
+    async def execute_command(self, *args: Any) -> Any: ...
+
+    async def aclose(self) -> None: ...
+
+
+def _open_redis(target: Target, options: dict[str, Any]) -> _Server:
+    connection: Any = {
+        Transport.TCP: redis_asyncio.Connection,
+        Transport.TLS: redis_asyncio.SSLConnection,
+        Transport.UNIX: redis_asyncio.UnixDomainSocketConnection,
+    }[target.transport]
+    retry = redis_retry.Retry(redis_backoff.NoBackoff(), 0)
+    pool: Any = redis_asyncio.ConnectionPool(
+        connection_class=connection, retry=retry, driver_info=None, **options
+    )
+    server: _Server = redis_asyncio.Redis.from_pool(pool)
+    return server
+
+
+def _open_valkey(target: Target, options: dict[str, Any]) -> _Server:
+    connection: Any = {
+        Transport.TCP: valkey_asyncio.Connection,
+        Transport.TLS: valkey_asyncio.SSLConnection,
+        Transport.UNIX: valkey_asyncio.UnixDomainSocketConnection,
+    }[target.transport]
+    retry = valkey_retry.Retry(valkey_backoff.NoBackoff(), 0)
+    pool: Any = valkey_asyncio.ConnectionPool(
+        connection_class=connection, retry=retry, lib_name=None, lib_version=None, **options
+    )
+    server: _Server = valkey_asyncio.Valkey.from_pool(pool)
+    return server
+
+
+_BROKEN = (redis_exceptions.ConnectionError, valkey_exceptions.ConnectionError)
+_NO_SCRIPT = (redis_exceptions.NoScriptError, valkey_exceptions.NoScriptError)
+_FAILURES = (
+    redis_exceptions.RedisError,
+    valkey_exceptions.ValkeyError,
+    OSError,
+    TimeoutError,
+)
+
+
+def _kind(error: Exception) -> str:
+    """Name a failure without its text: the server's error code if there is one, or the class."""
+    code = re.match(r"[A-Z]{2,}(?= )", str(error))
+    return f"{type(error).__name__} {code[0]}" if code else type(error).__name__
+
+
+class _PooledClient:
+    """`Client` on either library's connection pool."""
+
+    def __init__(
+        self, target: Target, server: _Server, command_timeout: float, max_connections: int
+    ) -> None:
+        self._address = target.address
+        self._server = server
+        self._timeout = command_timeout
+        # The pools refuse a call too many; this makes it wait instead.
+        self._slots = asyncio.Semaphore(max_connections)
+        self._failing = False
+
+    def __repr__(self) -> str:
+        return f"<Client of {self._address}>"
+
+    async def get(self, key: str) -> bytes | None:
+        value: bytes | None = await self._call("GET", key)
+        return value
+
+    async def set(self, key: str, value: bytes, *, px: int | None = None, nx: bool = False) -> bool:
+        expiry = () if px is None else ("PX", px)
+        return bool(await self._call("SET", key, value, *expiry, *(("NX",) if nx else ())))
+
+    async def delete(self, *keys: str) -> int:
+        return int(await self._call("DEL", *keys))
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[bytes | int]) -> Any:
+        try:
+            return await self._call("EVALSHA", script.sha, len(keys), *keys, *args)
+        except _NO_SCRIPT:
+            return await self._call("EVAL", script.source, len(keys), *keys, *args)
+
+    async def ping(self) -> None:
+        await self._call("PING")
+
+    async def close(self) -> None:
+        await self._server.aclose()
+
+    async def _call(self, *command: str | bytes | int) -> Any:
+        """Send a command and return its answer; the one place where failures are mapped."""
+        try:
+            async with asyncio.timeout(self._timeout), self._slots:
+                try:
+                    answer = await self._server.execute_command(*command)
+                except _BROKEN:
+                    # A pooled connection may have died unnoticed, with a restart of the server.
+                    answer = await self._server.execute_command(*command)
+        except _NO_SCRIPT:
+            raise
+        except _FAILURES as error:
+            if not self._failing:
+                log.warning("store unavailable", store=self._address, error=_kind(error))
+            self._failing = True
+            raise Unavailable(
+                Reason.STORE_UNAVAILABLE,
+                "the Valkey or Redis server did not carry out the command",
+                RETRY_AFTER_SECONDS,
+            ) from None
+        if self._failing:
+            log.info("store available again", store=self._address)
+            self._failing = False
+        return answer

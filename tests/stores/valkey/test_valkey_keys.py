@@ -1,0 +1,62 @@
+"""Keys: no two ids share one, none breaks out of its place, slots are as the cluster needs them."""
+
+import binascii
+import re
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from recollect_server.scope import Scope
+from recollect_server.stores.valkey.keys import digest, entry_key, window_key
+
+ids = st.text(alphabet=st.sampled_from("ab{}:\"'\n\0\\ é😀|*")) | st.text()
+
+
+def slot(key: str) -> int:
+    """The cluster's slot of a key, by its specification."""
+    tag = re.search(r"\{(.+?)\}", key)
+    return binascii.crc_hqx((tag[1] if tag else key).encode(), 0) % 16384
+
+
+@given(ids, ids, ids, ids, ids, ids)
+def test_different_sessions_have_different_keys(
+    tenant: str, user: str, session: str, tenant2: str, user2: str, session2: str
+) -> None:
+    assume((tenant, user, session) != (tenant2, user2, session2))
+    first = window_key(Scope(tenant, user), session)
+    assert first != window_key(Scope(tenant2, user2), session2)
+
+
+@given(ids, st.integers(0, 30), st.integers(0, 30))
+def test_moving_the_border_between_two_ids_changes_the_digest(text: str, i: int, j: int) -> None:
+    assume(text[:i] != text[:j])
+    assert digest(text[:i], text[i:]) != digest(text[:j], text[j:])
+
+
+@given(st.lists(ids), st.lists(ids))
+def test_a_digest_is_equal_only_for_equal_parts(left: list[str], right: list[str]) -> None:
+    assert (digest(*left) == digest(*right)) == (left == right)
+
+
+@given(ids, ids, ids)
+def test_no_id_reaches_a_key_as_it_is(tenant: str, user: str, name: str) -> None:
+    assert re.fullmatch(r"rc1:\{[0-9a-f]{32}\}:window", window_key(Scope(tenant, user), name))
+    assert re.fullmatch(r"rc1:answer:[0-9a-f]{32}", entry_key(tenant, name))
+
+
+def test_entries_of_one_tenant_spread_over_the_whole_cluster() -> None:
+    thirds = [0, 0, 0]
+    for number in range(6000):
+        thirds[slot(entry_key("default", f"{number:064x}")) * 3 // 16384] += 1
+    assert min(thirds) > 1800
+
+
+def test_a_session_has_the_slot_of_its_tag() -> None:
+    key = window_key(Scope("default", "ada"), "s1")
+    assert slot(key) == slot(f"another{key[key.index('{') : key.index('}') + 1]}key")
+
+
+def test_the_layout_is_the_one_that_running_servers_know() -> None:
+    window = window_key(Scope("default", "ada"), "s1")
+    assert window == "rc1:{448d7655f8a45f3f7f61d7182cd53f7d}:window"
+    assert entry_key("default", "0" * 64) == "rc1:answer:1bdc3fc54732905be3c66192d3e41fc9"

