@@ -1,0 +1,43 @@
+"""The `recollect` command. Each command's modules load when it runs, so that help is instant."""
+
+import importlib
+from typing import Any
+
+import click
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "serve": ("serve", "Start the server."),
+    "chat": ("chat", "Chat in the terminal, and see what was recalled."),
+    "remember": ("memory", "Store facts about a user."),
+    "recall": ("memory", "Find facts and messages of a user."),
+    "keys": ("keys", "Make, list and revoke API keys."),
+    "bench": ("bench", "Measure a server."),
+}
+"""Module below `recollect_server.cli` and one line of help, by command."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands' names."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"recollect_server.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: Any) -> None:
+        """Write the list of commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(package_name="recollect-server", prog_name="recollect")
+def main() -> None:
+    """Recollect: a gRPC memory server for LLM applications."""

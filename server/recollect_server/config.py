@@ -1,0 +1,156 @@
+"""Settings, made once at start and passed down: flags, then environment, then a TOML file."""
+
+import ipaddress
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+MIB = 1024 * 1024
+
+
+class Authentication(StrEnum):
+    """How callers prove who they are."""
+
+    NONE = "none"
+    API_KEY = "api-key"
+
+
+class Durability(StrEnum):
+    """What an acknowledged write survives: `full` a power cut, `relaxed` a crash of the process."""
+
+    FULL = "full"
+    RELAXED = "relaxed"
+
+
+def _named(name: str, *usual: str) -> AliasChoices:
+    """Accept a setting by its own name, as RECOLLECT_NAME, and by names that others use too."""
+    return AliasChoices(name, f"RECOLLECT_{name.upper()}", *usual)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. `recollect serve --help` lists the flags.
+
+    Attributes:
+        listen: HOST:PORT or unix:PATH.
+        data_dir: the SQLite file and the embedded Valkey's socket and log.
+        state_url: Valkey or Redis for windows; empty starts an embedded Valkey.
+        cache_url: Valkey or Redis for answers; empty means the same as `state_url`.
+        anthropic_api_key: switches the Anthropic provider on; without it chat is offline.
+        grace_seconds: how long running calls may go on after SIGTERM.
+        index_bytes: memory for resident indexes.
+        valkey_bytes: memory for the embedded Valkey.
+        embedding_threads: 0 means one for each core.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="RECOLLECT_", frozen=True, extra="forbid", populate_by_name=True
+    )
+
+    listen: str = "127.0.0.1:50051"
+    data_dir: Path = Path("recollect-data")
+    database_url: str = Field("", validation_alias=_named("database_url", "DATABASE_URL"))
+    state_url: SecretStr = Field(
+        SecretStr(""), validation_alias=_named("state_url", "REDIS_URL", "VALKEY_URL")
+    )
+    cache_url: SecretStr = SecretStr("")
+    durability: Durability = Durability.FULL
+    anthropic_api_key: SecretStr = Field(
+        SecretStr(""), validation_alias=_named("anthropic_api_key", "ANTHROPIC_API_KEY")
+    )
+    anthropic_api_key_file: Path | None = None
+    anthropic_base_url: str = Field(
+        "", validation_alias=_named("anthropic_base_url", "ANTHROPIC_BASE_URL")
+    )
+    chat_model: str = ""
+    auth: Authentication = Authentication.NONE
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    insecure: bool = False
+    allow_global_cache: bool = False
+    max_message_bytes: int = Field(MIB, gt=0)
+    max_request_bytes: int = Field(4 * MIB, gt=0)
+    max_connection_age: float = Field(0.0, ge=0)
+    grace_seconds: float = Field(30.0, ge=0)
+    index_bytes: int = Field(256 * MIB, gt=0)
+    valkey_bytes: int = Field(256 * MIB, gt=0)
+    embedding_threads: int = Field(0, ge=0)
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    log_format: str = Field("console", pattern="^(console|json)$")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together")
+        if self.database_url and not self.database_url.startswith("sqlite:///"):
+            raise ValueError("database_url must be empty or sqlite:///PATH in this version")
+        safe = self.tls_cert is not None and self.auth is not Authentication.NONE
+        if not (is_local(self.listen) or safe or self.insecure):
+            raise ValueError(
+                f"listening on {self.listen} needs TLS (--tls-cert, --tls-key) and --auth api-key, "
+                "or --insecure to say that the network is trusted"
+            )
+        return self
+
+    @property
+    def sqlite_path(self) -> Path:
+        """The SQLite file."""
+        if self.database_url:
+            return Path(self.database_url.removeprefix("sqlite:///"))
+        return self.data_dir / "recollect.db"
+
+    def anthropic_key(self) -> str:
+        """The Anthropic API key, "" for none."""
+        if self.anthropic_api_key_file is not None:
+            return self.anthropic_api_key_file.read_text().strip()
+        return self.anthropic_api_key.get_secret_value()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags win over the environment, the environment over the TOML file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def is_local(listen: str) -> bool:
+    """Whether only this machine can reach the address."""
+    if listen.startswith(("unix:", "unix-abstract:")):
+        return True
+    host = listen.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load(config_file: Path | None = None, **flags: Any) -> Settings:
+    """Return the settings.
+
+    Args:
+        config_file: a TOML file whose keys are the settings' names.
+        flags: settings given on the command line.
+
+    Raises:
+        ValueError: a setting is wrong; the text names it.
+    """
+
+    class WithFile(Settings):
+        model_config = SettingsConfigDict(toml_file=config_file)
+
+    given = {name: value for name, value in flags.items() if value is not None}
+    return WithFile(**given)

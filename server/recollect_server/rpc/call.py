@@ -1,0 +1,66 @@
+"""What the server knows of one running call."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from recollect_server.admin.model import KeyRole
+from recollect_server.scope import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls.
+
+    Attributes:
+        tenant: whose data the call may touch.
+        user_id: the only user the call may name; "" for a service, which may name any.
+        role: what the call may do.
+        key_id: the credential, "" without authentication.
+    """
+
+    tenant: str
+    user_id: str
+    role: KeyRole
+    key_id: str
+
+
+ANYONE = Principal(tenant="default", user_id="", role=KeyRole.ADMIN, key_id="")
+"""The caller of a server without authentication: a service of tenant `default`."""
+
+
+class Call:
+    """One running call: filled in by the interceptors, read by the servicers.
+
+    Attributes:
+        method: full name, as in `/recollect.v1.MemoryService/Recall`.
+        context: gRPC's own.
+        metadata: the call's metadata; of repeated keys the last.
+        request_id: correlates the answer, the log and the audit.
+        principal: set by authentication.
+        deadline: seconds on the event loop's clock, set by the deadline interceptor.
+    """
+
+    __slots__ = ("context", "deadline", "metadata", "method", "principal", "request_id", "scope_")
+
+    def __init__(self, method: str, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
+        self.method = method
+        self.context = context
+        self.metadata: dict[str, str | bytes] = {}
+        self.request_id = ""
+        self.principal = ANYONE
+        self.deadline: float | None = None
+        self.scope_: Scope | None = None
+
+    @property
+    def scope(self) -> Scope:
+        """The tenant and user the call is about, set by the tenancy interceptor."""
+        if self.scope_ is None:
+            raise RuntimeError(f"{self.method} names no user")
+        return self.scope_
+
+
+current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
+"""The call that the running task serves, for logs."""

@@ -1,0 +1,250 @@
+"""Conversions of MemoryService."""
+
+from recollect.v1 import common_pb2 as common
+from recollect.v1 import memory_pb2 as pb
+from recollect_server.errors import Unimplemented
+from recollect_server.memory.context import (
+    OPTIONS_OF,
+    Context,
+    ContextItem,
+    ContextOptions,
+    ContextProfile,
+)
+from recollect_server.memory.model import (
+    Fact,
+    MemoryKind,
+    Message,
+    NewFact,
+    NewMessage,
+    NewSession,
+    Retention,
+    Role,
+    Session,
+)
+from recollect_server.memory.ports import RecallFilter
+from recollect_server.memory.service import (
+    DEFAULT_WINDOW_SIZE,
+    DEFAULT_WINDOW_TTL,
+    Recalled,
+    RecallHit,
+    new_session_id,
+)
+from recollect_server.rpc.convert.common import (
+    degradations,
+    from_part,
+    from_prompt_message,
+    from_time,
+    to_parts,
+    to_time,
+)
+
+
+def to_new_session(request: pb.CreateSessionRequest) -> NewSession:
+    """Return the session to create."""
+    return NewSession(
+        session_id=new_session_id(request.session_id),
+        title=request.title,
+        retention=Retention(request.retention or Retention.DURABLE),
+        metadata=dict(request.metadata),
+        window_size=request.window_size or DEFAULT_WINDOW_SIZE,
+        window_ttl=request.window_ttl.ToTimedelta() or DEFAULT_WINDOW_TTL,
+        idle_ttl=request.idle_ttl.ToTimedelta(),
+    )
+
+
+def to_session_changes(request: pb.UpdateSessionRequest) -> dict[str, object]:
+    """Return the attributes that the mask names, with their new values."""
+    session = request.session
+    values: dict[str, object] = {
+        "title": session.title,
+        "metadata": dict(session.metadata),
+        "window_size": session.window_size or DEFAULT_WINDOW_SIZE,
+        "window_ttl": session.window_ttl.ToTimedelta() or DEFAULT_WINDOW_TTL,
+        "idle_ttl": session.idle_ttl.ToTimedelta(),
+    }
+    return {path: values[path] for path in request.update_mask.paths}
+
+
+def from_session(session: Session, user_id: str) -> pb.Session:
+    """Return the protobuf message."""
+    message = pb.Session(
+        user_id=user_id,
+        session_id=session.session_id,
+        title=session.title,
+        retention=pb.Retention.ValueType(session.retention),
+        metadata=session.metadata,
+        window_size=session.window_size,
+        create_time=from_time(session.create_time),
+        update_time=from_time(session.update_time),
+        revision=session.revision,
+        last_sequence=session.last_sequence,
+        message_count=session.message_count,
+        window_start=session.window_start,
+    )
+    message.window_ttl.FromTimedelta(session.window_ttl)
+    message.idle_ttl.FromTimedelta(session.idle_ttl)
+    if session.summary is not None:
+        message.summary.text = session.summary.text
+        message.summary.through_sequence = session.summary.through_sequence
+        message.summary.update_time.CopyFrom(from_time(session.summary.update_time))
+    return message
+
+
+def to_new_message(message: pb.NewMessage) -> NewMessage:
+    """Return the message to append."""
+    return NewMessage(
+        role=Role(message.role),
+        parts=to_parts(message.parts),
+        author_name=message.author_name,
+        time=to_time(message.time) if message.HasField("time") else None,
+        metadata=dict(message.metadata),
+        external_id=message.external_id,
+    )
+
+
+def from_message(message: Message) -> pb.Message:
+    """Return the protobuf message."""
+    return pb.Message(
+        message_id=message.message_id,
+        session_id=message.session_id,
+        sequence=message.sequence,
+        role=common.Role.ValueType(message.role),
+        parts=[from_part(part) for part in message.parts],
+        author_name=message.author_name,
+        time=from_time(message.time),
+        create_time=from_time(message.create_time),
+        metadata=message.metadata,
+        external_id=message.external_id,
+        token_count=message.token_count,
+    )
+
+
+def to_new_fact(fact: pb.NewFact) -> NewFact:
+    """Return the fact to store."""
+    return NewFact(
+        text=fact.text,
+        fact_id=fact.fact_id,
+        metadata=dict(fact.metadata),
+        confidence=fact.confidence if fact.HasField("confidence") else 1.0,
+        valid_from=to_time(fact.valid_from) if fact.HasField("valid_from") else None,
+        valid_to=to_time(fact.valid_to) if fact.HasField("valid_to") else None,
+    )
+
+
+def to_fact_changes(request: pb.UpdateFactRequest) -> dict[str, object]:
+    """Return the attributes that the mask names, with their new values."""
+    fact = request.fact
+    values: dict[str, object] = {
+        "text": fact.text,
+        "metadata": dict(fact.metadata),
+        "confidence": fact.confidence,
+        "valid_from": to_time(fact.valid_from) if fact.HasField("valid_from") else None,
+        "valid_to": to_time(fact.valid_to) if fact.HasField("valid_to") else None,
+    }
+    return {path: values[path] for path in request.update_mask.paths}
+
+
+def from_fact(fact: Fact, user_id: str) -> pb.Fact:
+    """Return the protobuf message."""
+    return pb.Fact(
+        user_id=user_id,
+        fact_id=fact.fact_id,
+        version=fact.version,
+        text=fact.text,
+        metadata=fact.metadata,
+        confidence=fact.confidence,
+        valid_from=from_time(fact.valid_from),
+        valid_to=from_time(fact.valid_to) if fact.valid_to is not None else None,
+        recorded_at=from_time(fact.recorded_at),
+        sources=[
+            pb.FactSource(
+                session_id=source.session_id,
+                first_sequence=source.first_sequence,
+                last_sequence=source.last_sequence,
+            )
+            for source in fact.sources
+        ],
+        superseded_by=fact.superseded_by,
+    )
+
+
+def to_filter(filter: pb.RecallFilter) -> RecallFilter:
+    """Return the domain's filter."""
+    return RecallFilter(
+        session_ids=frozenset(filter.session_ids),
+        start=to_time(filter.start_time) if filter.HasField("start_time") else None,
+        end=to_time(filter.end_time) if filter.HasField("end_time") else None,
+        metadata=dict(filter.metadata),
+    )
+
+
+def _from_hit(hit: RecallHit, user_id: str, *, explain: bool) -> pb.RecallHit:
+    message = pb.RecallHit(score=hit.score)
+    if isinstance(hit.item, Fact):
+        message.fact.CopyFrom(from_fact(hit.item, user_id))
+    else:
+        message.turn.CopyFrom(from_message(hit.item))
+    if explain:
+        message.explanation.extend(
+            pb.ScoreTerm(name=term.name, value=term.value, weight=term.weight) for term in hit.terms
+        )
+    return message
+
+
+def from_recalled(recalled: Recalled, user_id: str, *, explain: bool) -> pb.RecallResponse:
+    """Return the response of Recall."""
+    return pb.RecallResponse(
+        hits=[_from_hit(hit, user_id, explain=explain) for hit in recalled.hits],
+        indexed_revision=recalled.indexed_revision,
+        degradations=degradations(words_only=recalled.words_only),
+    )
+
+
+def to_kinds(request: pb.RecallRequest) -> frozenset[MemoryKind]:
+    """Return the kinds asked for; none named means all."""
+    return frozenset(MemoryKind(kind) for kind in request.kinds) or frozenset(MemoryKind)
+
+
+def to_context_options(options: pb.ContextOptions) -> ContextOptions:
+    """Return the domain's options: the profile's, where they are not set.
+
+    Raises:
+        Unimplemented: profile AUDIT.
+    """
+    profile = ContextProfile(options.profile or ContextProfile.FULL)
+    if profile not in OPTIONS_OF:
+        raise Unimplemented(f"profile {profile.name}")
+    base = OPTIONS_OF[profile]
+    return ContextOptions(
+        window=options.window if options.HasField("window") else base.window,
+        summary=options.summary if options.HasField("summary") else base.summary,
+        max_facts=options.max_facts if options.HasField("max_facts") else base.max_facts,
+        max_turns=options.max_turns if options.HasField("max_turns") else base.max_turns,
+        token_budget=options.token_budget or base.token_budget,
+    )
+
+
+def from_context_item(item: ContextItem) -> pb.ContextItem:
+    """Return the protobuf message."""
+    return pb.ContextItem(
+        part=pb.ContextPart.ValueType(item.part),
+        item_id=item.item_id,
+        session_id=item.session_id,
+        sequence=item.sequence,
+        token_count=item.token_count,
+        score=item.score,
+        omitted=item.omitted,
+    )
+
+
+def from_context(context: Context) -> pb.GetContextResponse:
+    """Return the response of GetContext."""
+    return pb.GetContextResponse(
+        system=context.system,
+        messages=[from_prompt_message(m) for m in context.messages],
+        items=[from_context_item(item) for item in context.items],
+        token_count=context.token_count,
+        session_revision=context.session.revision,
+        indexed_revision=context.indexed_revision,
+        degradations=degradations(cache_down=context.cache_down, words_only=context.words_only),
+    )

@@ -1,0 +1,327 @@
+"""What happens around every call, in one order: `order` in `interceptors()`.
+
+An interceptor wraps a unary handler `(call, request) -> response` and a streaming handler
+`(call, request) -> async iterator`, the latter obtained by awaiting, so that an interceptor which
+only checks costs nothing per streamed item.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+from protovalidate import Validator
+
+from recollect_server import errors
+from recollect_server.errors import Reason, RecollectError
+from recollect_server.ids import uuid7
+from recollect_server.rpc.call import ANYONE, Call, Principal, current_call
+from recollect_server.rpc.status import DETAILS_KEY, internal_status, to_status
+from recollect_server.rpc.violations import describe
+from recollect_server.scope import Scope
+
+Unary = Callable[[Call, Any], Awaitable[Any]]
+Stream = Callable[[Call, Any], Awaitable[AsyncIterator[Any]]]
+
+log = structlog.get_logger("recollect.rpc")
+
+REQUEST_ID_KEY = "x-request-id"
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+
+
+class Interceptor(Protocol):
+    """Wraps the handlers of one kind of concern."""
+
+    def unary(self, inner: Unary) -> Unary:
+        """Wrap a unary handler."""
+
+    def stream(self, inner: Stream) -> Stream:
+        """Wrap a streaming handler."""
+
+
+class Check:
+    """An interceptor that only looks ahead of the handler, and raises to refuse."""
+
+    async def check(self, call: Call, request: Any) -> None:
+        """Look at a call; raise a `RecollectError` to refuse it."""
+
+    def unary(self, inner: Unary) -> Unary:
+        """See `Interceptor`."""
+
+        async def handler(call: Call, request: Any) -> Any:
+            await self.check(call, request)
+            return await inner(call, request)
+
+        return handler
+
+    def stream(self, inner: Stream) -> Stream:
+        """See `Interceptor`."""
+
+        async def handler(call: Call, request: Any) -> AsyncIterator[Any]:
+            await self.check(call, request)
+            return await inner(call, request)
+
+        return handler
+
+
+class RequestId(Check):
+    """Takes the caller's `x-request-id` or makes one, and returns it in the initial metadata."""
+
+    async def check(self, call: Call, request: Any) -> None:
+        """See `Check`."""
+        call.metadata = dict(call.context.invocation_metadata() or ())
+        given = call.metadata.get(REQUEST_ID_KEY)
+        fits = isinstance(given, str) and _REQUEST_ID.fullmatch(given)
+        call.request_id = str(given) if fits else uuid7()
+        call.context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+        current_call.set(call)
+
+
+class Logging:
+    """One line a call: at debug level for success, at info or error level for failure."""
+
+    def unary(self, inner: Unary) -> Unary:
+        """See `Interceptor`."""
+
+        async def handler(call: Call, request: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                response = await inner(call, request)
+            except BaseException as error:
+                _log_failure(call, error, started)
+                raise
+            _log_success(call, started)
+            return response
+
+        return handler
+
+    def stream(self, inner: Stream) -> Stream:
+        """See `Interceptor`."""
+
+        async def handler(call: Call, request: Any) -> AsyncIterator[Any]:
+            return items(call, request)
+
+        async def items(call: Call, request: Any) -> AsyncIterator[Any]:
+            started = time.perf_counter()
+            try:
+                async for item in await inner(call, request):
+                    yield item
+            except BaseException as error:
+                _log_failure(call, error, started)
+                raise
+            _log_success(call, started)
+
+        return handler
+
+
+def _milliseconds(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 2)
+
+
+def _log_success(call: Call, started: float) -> None:
+    log.debug("call", code="OK", milliseconds=_milliseconds(started))
+
+
+def _log_failure(call: Call, error: BaseException, started: float) -> None:
+    if isinstance(error, grpc.aio.AbortError):
+        log.info("call", code=call.context.code().name, milliseconds=_milliseconds(started))
+    elif isinstance(error, asyncio.CancelledError | GeneratorExit):
+        log.info("call", code="CANCELLED", milliseconds=_milliseconds(started))
+
+
+class ErrorMapping:
+    """Turns domain errors into statuses and everything unexpected into INTERNAL."""
+
+    def unary(self, inner: Unary) -> Unary:
+        """See `Interceptor`."""
+
+        async def handler(call: Call, request: Any) -> Any:
+            try:
+                return await inner(call, request)
+            except Exception as error:  # noqa: BLE001 - nothing may leave unmapped
+                await _abort(call, error)
+
+        return handler
+
+    def stream(self, inner: Stream) -> Stream:
+        """See `Interceptor`."""
+
+        async def handler(call: Call, request: Any) -> AsyncIterator[Any]:
+            return items(call, request)
+
+        async def items(call: Call, request: Any) -> AsyncIterator[Any]:
+            try:
+                async for item in await inner(call, request):
+                    yield item
+            except Exception as error:  # noqa: BLE001 - nothing may leave unmapped
+                await _abort(call, error)
+
+        return handler
+
+
+async def _abort(call: Call, error: Exception) -> None:
+    if isinstance(error, RecollectError):
+        code, status = to_status(error, call.request_id)
+    else:
+        log.error("unexpected exception", exc_info=error)
+        code, status = internal_status(call.request_id)
+    trailing = (
+        (REQUEST_ID_KEY, call.request_id),
+        (DETAILS_KEY, status.SerializeToString()),
+    )
+    await call.context.abort(code, status.message, trailing)
+
+
+class Undecodable:
+    """Stands for a request whose bytes are not a message of the method's type."""
+
+
+class Decoding(Check):
+    """Refuses what did not decode, as INVALID_ARGUMENT instead of gRPC's UNKNOWN."""
+
+    async def check(self, call: Call, request: Any) -> None:
+        """See `Check`."""
+        if isinstance(request, Undecodable):
+            raise errors.InvalidArgument(
+                "",
+                "the request is not a message of this method's type, or holds text that is not "
+                "UTF-8",
+                Reason.UNDECODABLE_REQUEST,
+            )
+
+
+class Authenticator(Protocol):
+    """Finds who presents a token."""
+
+    async def authenticate(self, token: str) -> Principal:
+        """Return the token's principal.
+
+        Raises:
+            Unauthenticated: CREDENTIAL_INVALID.
+            Unavailable: the keys cannot be read.
+        """
+
+
+class Authentication(Check):
+    """Finds who calls, and refuses a role that is too low.
+
+    Args:
+        authenticator: None switches authentication off; every caller is `ANYONE`.
+        roles: the role each method needs, by full name.
+    """
+
+    def __init__(self, authenticator: Authenticator | None, roles: dict[str, int]) -> None:
+        self._authenticator = authenticator
+        self._roles = roles
+
+    async def check(self, call: Call, request: Any) -> None:
+        """See `Check`."""
+        if self._authenticator is None:
+            call.principal = ANYONE
+            return
+        header = call.metadata.get("authorization", "")
+        if not isinstance(header, str) or not header:
+            raise errors.Unauthenticated(
+                Reason.CREDENTIAL_MISSING, "send the metadata `authorization: Bearer <API key>`"
+            )
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise errors.Unauthenticated(
+                Reason.CREDENTIAL_INVALID, "the metadata `authorization` is not `Bearer <API key>`"
+            )
+        call.principal = await self._authenticator.authenticate(token)
+        needed = self._roles[call.method]
+        if call.principal.role < needed:
+            raise errors.PermissionDenied(
+                Reason.ROLE_REQUIRED, "the credential's role is too low for this method"
+            )
+
+
+class Tenancy(Check):
+    """Sets the scope from the credential's tenant and the request's user."""
+
+    async def check(self, call: Call, request: Any) -> None:
+        """See `Check`."""
+        if not isinstance(request, Message):
+            return
+        user_id: str | None = getattr(request, "user_id", None)
+        if user_id is None:
+            return
+        principal = call.principal
+        if principal.user_id and principal.user_id != user_id:
+            raise errors.PermissionDenied(
+                Reason.OTHER_USER, "user_id: the credential belongs to another user"
+            )
+        call.scope_ = Scope(principal.tenant, user_id)
+
+
+class Validation(Check):
+    """Checks the rules that the contract writes beside each field."""
+
+    def __init__(self) -> None:
+        self._validator = Validator()
+
+    async def check(self, call: Call, request: Any) -> None:
+        """See `Check`."""
+        if not isinstance(request, Message):
+            return
+        violations = self._validator.collect_violations(request)
+        if violations:
+            raise errors.InvalidFields(tuple(describe(v.proto) for v in violations))
+
+
+class Deadline:
+    """Bounds unary calls by the caller's deadline, and by `default` seconds without one.
+
+    A stream is bounded by gRPC itself, which cancels its handler.
+    """
+
+    def __init__(self, default: float) -> None:
+        self._default = default
+
+    def unary(self, inner: Unary) -> Unary:
+        """See `Interceptor`."""
+
+        async def handler(call: Call, request: Any) -> Any:
+            left = call.context.time_remaining()
+            seconds = self._default if left is None else min(left, self._default)
+            call.deadline = asyncio.get_running_loop().time() + seconds
+            try:
+                async with asyncio.timeout_at(call.deadline):
+                    return await inner(call, request)
+            except TimeoutError:
+                raise errors.DeadlineExceeded(
+                    Reason.DEADLINE_PASSED, f"not done within {seconds:.3g} seconds"
+                ) from None
+
+        return handler
+
+    def stream(self, inner: Stream) -> Stream:
+        """See `Interceptor`."""
+        return inner
+
+
+def interceptors(
+    *, authenticator: Authenticator | None, roles: dict[str, int], default_deadline: float
+) -> tuple[Interceptor, ...]:
+    """Return the interceptors, outermost first.
+
+    Args:
+        authenticator: None switches authentication off.
+        roles: the role each method needs, by full name.
+        default_deadline: seconds a unary call may take at most.
+    """
+    return (
+        RequestId(),
+        Logging(),
+        ErrorMapping(),
+        Decoding(),
+        Authentication(authenticator, roles),
+        Tenancy(),
+        Validation(),
+        Deadline(default_deadline),
+    )

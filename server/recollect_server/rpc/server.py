@@ -1,0 +1,98 @@
+"""The gRPC server: services, health, reflection, limits and draining."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from recollect_server.rpc.interceptors import Authenticator, interceptors
+from recollect_server.rpc.reflection import Reflection
+from recollect_server.rpc.registry import Servicer, generic_handler, roles
+
+HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Limits of the server.
+
+    Attributes:
+        max_request_bytes: larger requests get RESOURCE_EXHAUSTED from gRPC itself.
+        default_deadline: seconds a unary call may take at most.
+        max_connection_age: seconds after which a connection is asked to reconnect, so that
+            connections spread over servers; 0 means never.
+        credentials: TLS, or None for plain text.
+    """
+
+    max_request_bytes: int
+    default_deadline: float = 60.0
+    max_connection_age: float = 0.0
+    credentials: grpc.ServerCredentials | None = None
+
+
+class RpcServer:
+    """Serves the contract on one address.
+
+    Args:
+        listen: HOST:PORT, or unix:PATH; port 0 picks a free one.
+        authenticator: None switches authentication off.
+    """
+
+    def __init__(
+        self,
+        servicers: Iterable[Servicer],
+        *,
+        listen: str,
+        options: ServerOptions,
+        authenticator: Authenticator | None,
+    ) -> None:
+        servicers = tuple(servicers)
+        chain = interceptors(
+            authenticator=authenticator,
+            roles=roles(servicer.service for servicer in servicers),
+            default_deadline=options.default_deadline,
+        )
+        self._services = tuple(servicer.service.full_name for servicer in servicers)
+        self._health = health.aio.HealthServicer()
+        self._server = grpc.aio.server(options=_channel_arguments(options))
+        self._server.add_generic_rpc_handlers(
+            (
+                *(generic_handler(servicer, chain) for servicer in servicers),
+                *Reflection([*self._services, HEALTH_SERVICE]).handlers(),
+            )
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self.port = (
+            self._server.add_secure_port(listen, options.credentials)
+            if options.credentials is not None
+            else self._server.add_insecure_port(listen)
+        )
+
+    async def start(self) -> None:
+        """Serve, and report SERVING for the server and each service."""
+        await self._server.start()
+        for name in ("", *self._services):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def drain(self, grace: float) -> None:
+        """Report NOT_SERVING, take no new calls, and give running ones `grace` seconds."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+
+
+def _channel_arguments(options: ServerOptions) -> list[tuple[str, Any]]:
+    arguments: list[tuple[str, Any]] = [
+        ("grpc.max_receive_message_length", options.max_request_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", 0),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 4),
+    ]
+    if options.max_connection_age:
+        arguments.append(("grpc.max_connection_age_ms", int(options.max_connection_age * 1000)))
+    return arguments

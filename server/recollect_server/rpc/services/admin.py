@@ -1,0 +1,83 @@
+"""AdminService: check, call the domain, convert."""
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from recollect.v1 import admin_pb2 as pb
+from recollect_server.admin.keys import ApiKeys
+from recollect_server.admin.model import KeyRole
+from recollect_server.admin.server import ServerFacts
+from recollect_server.rpc.call import Call
+from recollect_server.rpc.convert.admin import from_api_key
+from recollect_server.rpc.convert.common import to_time
+from recollect_server.rpc.paging import after_time, decode, encode, page_size, time_cursor
+
+
+class AdminServicer:
+    """Serves recollect.v1.AdminService."""
+
+    service: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["AdminService"]
+
+    def __init__(self, keys: ApiKeys, facts: ServerFacts) -> None:
+        self._keys = keys
+        self._facts = facts
+
+    async def create_api_key(
+        self, call: Call, request: pb.CreateApiKeyRequest
+    ) -> pb.CreateApiKeyResponse:
+        """Serve CreateApiKey."""
+        created = await self._keys.create(
+            call.principal.tenant,
+            name=request.name,
+            user_id=request.user_id,
+            role=KeyRole(request.role),
+            expire_time=to_time(request.expire_time) if request.HasField("expire_time") else None,
+        )
+        return pb.CreateApiKeyResponse(api_key=from_api_key(created.key), token=created.token)
+
+    async def list_api_keys(
+        self, call: Call, request: pb.ListApiKeysRequest
+    ) -> pb.ListApiKeysResponse:
+        """Serve ListApiKeys."""
+        binding = ("ListApiKeys",)
+        limit = page_size(request.page_size)
+        found = await self._keys.list(
+            call.principal.tenant,
+            limit=limit + 1,
+            after=after_time(decode(binding, request.page_token)),
+        )
+        response = pb.ListApiKeysResponse(api_keys=[from_api_key(k) for k in found[:limit]])
+        if len(found) > limit:
+            last = found[limit - 1]
+            response.next_page_token = encode(binding, time_cursor(last.create_time, last.key_id))
+        return response
+
+    async def revoke_api_key(
+        self, call: Call, request: pb.RevokeApiKeyRequest
+    ) -> pb.RevokeApiKeyResponse:
+        """Serve RevokeApiKey."""
+        key = await self._keys.revoke(call.principal.tenant, request.key_id)
+        return pb.RevokeApiKeyResponse(api_key=from_api_key(key))
+
+    async def get_server_info(
+        self, call: Call, request: pb.GetServerInfoRequest
+    ) -> pb.GetServerInfoResponse:
+        """Serve GetServerInfo."""
+        facts = self._facts
+        return pb.GetServerInfoResponse(
+            version=facts.version,
+            chat_provider=facts.chat_provider,
+            chat_model=facts.chat_model,
+            chat_notice=facts.chat_notice,
+            embedding_model=facts.embedding_model,
+            embedding_dimensions=facts.embedding_dimensions,
+            stores=[
+                pb.StoreInfo(name=s.name, kind=s.kind, available=s.available)
+                for s in await facts.probe()
+            ],
+            authentication=facts.authentication,
+            tenant=call.principal.tenant,
+            user_id=call.principal.user_id,
+            role=pb.KeyRole.ValueType(call.principal.role),
+            max_message_bytes=facts.max_message_bytes,
+            max_request_bytes=facts.max_request_bytes,
+        )

@@ -1,0 +1,77 @@
+"""Settings: flags, then environment, then file; unsafe combinations are refused."""
+
+import pytest
+from pydantic import ValidationError
+
+from recollect_server import config
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch):
+    for name in ("REDIS_URL", "VALKEY_URL", "ANTHROPIC_API_KEY", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_defaults_are_local_and_embedded():
+    settings = config.load()
+    assert settings.listen == "127.0.0.1:50051"
+    assert settings.state_url.get_secret_value() == ""
+    assert settings.anthropic_key() == ""
+
+
+def test_a_flag_wins_over_the_environment_and_the_environment_over_the_file(tmp_path, monkeypatch):
+    file = tmp_path / "recollect.toml"
+    file.write_text('listen = "127.0.0.1:1"\ndata_dir = "from-file"\nlog_level = "debug"\n')
+    monkeypatch.setenv("RECOLLECT_LISTEN", "127.0.0.1:2")
+    monkeypatch.setenv("RECOLLECT_DATA_DIR", "from-env")
+    settings = config.load(file, listen="127.0.0.1:3")
+    assert settings.listen == "127.0.0.1:3"
+    assert str(settings.data_dir) == "from-env"
+    assert settings.log_level == "debug"
+
+
+@pytest.mark.parametrize("name", ["REDIS_URL", "VALKEY_URL", "RECOLLECT_STATE_URL"])
+def test_the_usual_names_of_a_redis_are_known(name, monkeypatch):
+    monkeypatch.setenv(name, "redis://example:6379")
+    assert config.load().state_url.get_secret_value() == "redis://example:6379"
+
+
+def test_a_secret_is_read_from_its_file_and_not_printed(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "from-env")
+    assert "from-env" not in repr(config.load())
+    file = tmp_path / "key"
+    file.write_text("from-file\n")
+    assert config.load(anthropic_api_key_file=file).anthropic_key() == "from-file"
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:50051", "10.1.2.3:1", "[::]:50051", "host.example:1"])
+def test_a_public_address_needs_tls_and_keys_or_insecure(listen, tmp_path):
+    pem = tmp_path / "pem"
+    pem.write_text("")
+    with pytest.raises(ValidationError, match="needs TLS"):
+        config.load(listen=listen)
+    with pytest.raises(ValidationError, match="needs TLS"):
+        config.load(listen=listen, auth="api-key")
+    config.load(listen=listen, insecure=True)
+    config.load(listen=listen, auth="api-key", tls_cert=pem, tls_key=pem)
+
+
+@pytest.mark.parametrize(
+    "listen", ["127.0.0.1:0", "127.9.9.9:1", "[::1]:50051", "localhost:1", "unix:/tmp/r.sock"]
+)
+def test_a_local_address_needs_neither(listen):
+    assert config.load(listen=listen).listen == listen
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        ({"log_level": "loud"}, "log_level"),
+        ({"max_message_bytes": 0}, "max_message_bytes"),
+        ({"database_url": "mysql://x"}, "database_url"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_wrong_setting_is_named(flags, text):
+    with pytest.raises(ValidationError, match=text):
+        config.load(**flags)
