@@ -11,7 +11,7 @@ from recollect_server.memory.model import Fact, MemoryKind, NewFact, Remembered
 from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.codec import to_microseconds
 from recollect_server.stores.sql.database import Database, Row, Transaction
-from recollect_server.stores.sql.indexing import bury, queue_facts
+from recollect_server.stores.sql.indexing import bury, forget_pending_fact, queue_facts
 from recollect_server.stores.sql.requests import idempotent
 from recollect_server.stores.sql.rows import FACT_COLUMNS, fact_params, to_fact
 from recollect_server.stores.sql.users import find_user, step_revision
@@ -130,7 +130,7 @@ class SqlFactStore:
             where = "WHERE user_key = :user_key AND fact_id = :fact_id"
             if not tx.execute(f"DELETE FROM facts {where} RETURNING 1", params):
                 raise _not_found(fact_id)
-            tx.execute(f"DELETE FROM pending_vectors {where}", params)
+            forget_pending_fact(tx, user_key, fact_id)
             bury(tx, user_key, revision, MemoryKind.FACT, [fact_id])
 
         await self._database.write(work)

@@ -78,8 +78,19 @@ def queue_messages(
 def queue_facts(
     tx: Transaction, user_key: int, revision: int, fact_ids: Sequence[str], now: int
 ) -> None:
-    """Queue facts to embed."""
+    """Queue facts to embed, each once: an earlier version's text no longer matters."""
+    for fact_id in fact_ids:
+        forget_pending_fact(tx, user_key, fact_id)
     _queue(tx, user_key, [(revision, MemoryKind.FACT, 0, 0, f) for f in fact_ids], now)
+
+
+def forget_pending_fact(tx: Transaction, user_key: int, fact_id: str) -> None:
+    """Take a fact out of the queue."""
+    tx.execute(
+        "DELETE FROM pending_vectors WHERE user_key = :user_key AND kind = :kind "
+        "AND fact_id = :fact_id",
+        {"user_key": user_key, "kind": int(MemoryKind.FACT), "fact_id": fact_id},
+    )
 
 
 def _queue(

@@ -23,7 +23,7 @@ from recollect_server.stores.codec import (
     unpack,
 )
 from recollect_server.stores.sql.database import Database, Transaction
-from recollect_server.stores.sql.indexing import bury, queue_messages
+from recollect_server.stores.sql.indexing import bury, forget_pending_fact, queue_messages
 from recollect_server.stores.sql.requests import idempotent
 from recollect_server.stores.sql.rows import (
     MESSAGE_COLUMNS,
@@ -409,8 +409,8 @@ def _delete(tx: Transaction, scope: Scope, session_id: str) -> None:
     ]
     bury(tx, user_key, user_revision, MemoryKind.FACT, orphans)
     for fact_id in orphans:
-        for table in ("facts", "pending_vectors"):
-            tx.execute(
-                f"DELETE FROM {table} WHERE user_key = :user_key AND fact_id = :fact_id",
-                {"user_key": user_key, "fact_id": fact_id},
-            )
+        forget_pending_fact(tx, user_key, fact_id)
+        tx.execute(
+            "DELETE FROM facts WHERE user_key = :user_key AND fact_id = :fact_id",
+            {"user_key": user_key, "fact_id": fact_id},
+        )

@@ -1,0 +1,72 @@
+"""What the store suites share."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from recollect_server.memory.model import NewMessage, NewSession, Role, TextPart
+from recollect_server.scope import RequestKey, Scope
+from recollect_server.stores.sql.database import Database
+from recollect_server.stores.sql.facts import SqlFactStore
+from recollect_server.stores.sql.indexing import SqlEmbeddingQueue, SqlIndexSource
+from recollect_server.stores.sql.keys import SqlApiKeyStore
+from recollect_server.stores.sql.sessions import SqlSessionStore
+from recollect_server.stores.sql.turns import SqlTurnStore
+
+ADA = Scope("acme", "ada")
+MODEL = "test-model"
+
+
+class Clock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, **by: float) -> None:
+        self.now += timedelta(**by)
+
+
+@dataclass
+class Stores:
+    """Every store over one database."""
+
+    database: Database
+    clock: Clock = field(default_factory=Clock)
+
+    def __post_init__(self) -> None:
+        self.sessions = SqlSessionStore(self.database, self.clock)
+        self.facts = SqlFactStore(self.database, self.clock)
+        self.source = SqlIndexSource(self.database)
+        self.queue = SqlEmbeddingQueue(self.database, self.clock)
+        self.turns = SqlTurnStore(self.database, self.clock)
+        self.keys = SqlApiKeyStore(self.database, self.clock)
+
+    async def session(self, session_id: str = "s", scope: Scope = ADA) -> None:
+        await self.sessions.create_session(scope, NewSession(session_id), None)
+
+    async def append(self, *texts: str, session_id: str = "s", scope: Scope = ADA, request=None):
+        return await self.sessions.append_messages(
+            scope,
+            session_id,
+            [message(text) for text in texts],
+            request=request,
+            expected_revision=None,
+        )
+
+    async def texts(self, session_id: str = "s", scope: Scope = ADA, **bounds) -> list[str]:
+        query = {"after": None, "before": None, "since": None, "newest_first": False} | bounds
+        found = await self.sessions.list_messages(scope, session_id, limit=10_000, **query)
+        return [m.text for m in found]
+
+
+def message(text: str) -> NewMessage:
+    """A user's message."""
+    return NewMessage(Role.USER, (TextPart(text),))
+
+
+def request(name: str, method: str = "AppendMessages", digest: bytes = b"digest") -> RequestKey:
+    """An idempotent call."""
+    return RequestKey(method, name, digest)
