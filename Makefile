@@ -36,6 +36,7 @@ lint: .venv/.dev ## Check style, types, layers, the contract, and that generated
 	cd proto && buf lint && buf format --diff --exit-code
 	scripts/breaking
 	$(BIN)/python scripts/generate.py --check
+	$(BIN)/python scripts/unasync.py --check
 
 unit: .venv/.dev tools ## Run the tests.
 	$(BIN)/python -m pytest $(ARGS)
@@ -43,6 +44,7 @@ unit: .venv/.dev tools ## Run the tests.
 generate: .venv/.dev ## Write the stubs and reflection descriptors anew.
 	cd proto && buf format -w
 	$(BIN)/python scripts/generate.py
+	$(BIN)/python scripts/unasync.py
 
 tools: $(TOOLS)/grpcurl tests/mocks/node_modules/.package-lock.json ## Install what tests use beside Python.
 

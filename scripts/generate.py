@@ -3,9 +3,9 @@
     python scripts/generate.py            write them
     python scripts/generate.py --check    exit 1 if what is committed differs
 
-The validation rules stay in the descriptors as options, where the server reads them, but the import
-of `buf/validate/validate.proto` is taken out before generation: a client needs no copy of that file,
-which would clash with any other package that ships it.
+The validation rules stay in the descriptors as options, where the server reads them, but the
+import of `buf/validate/validate.proto` is taken out before generation: a client needs no copy of
+that file, which would clash with any other package that ships it.
 """
 
 import argparse
@@ -32,7 +32,8 @@ def _protoc(*args: str) -> None:
 
 def _well_known_protos() -> str:
     spec = importlib.util.find_spec("grpc_tools")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     return str(Path(spec.origin).parent / "_proto")
 
 
@@ -45,7 +46,8 @@ def _without_rules_import(files: FileDescriptorSet) -> FileDescriptorSet:
         copy.CopyFrom(file)
         kept = [name for name in file.dependency if name != RULES]
         if len(kept) != len(file.dependency):
-            assert not file.public_dependency and not file.weak_dependency
+            assert not file.public_dependency
+            assert not file.weak_dependency
             del copy.dependency[:]
             copy.dependency.extend(kept)
     return stripped

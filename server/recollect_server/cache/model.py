@@ -83,11 +83,3 @@ class LookupResult:
     tier: CacheTier | None = None
     probability: float = 0.0
     miss_reason: MissReason | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class KnownSince:
-    """A recalled memory: its text, and when the store learned it."""
-
-    time: datetime
-    text: str

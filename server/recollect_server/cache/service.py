@@ -9,7 +9,6 @@ from recollect_server.cache.model import (
     CacheOptions,
     CacheScope,
     CacheTier,
-    KnownSince,
     LookupResult,
     MissReason,
 )
@@ -68,13 +67,13 @@ class AnswerCache:
         prompt: Prompt,
         *,
         cache_scope: CacheScope,
-        memories: Sequence[KnownSince] = (),
+        newest_fact: datetime | None = None,
     ) -> LookupResult:
         """Look for an answer; an outage is a miss with reason DEGRADED.
 
         Args:
-            memories: what was recalled for this prompt. An entry that is older than one of them
-                misses, unless that one only repeats the question or the answer.
+            newest_fact: when the newest fact recalled for this prompt was recorded; an entry that
+                is older misses.
         """
         self.check_scope(cache_scope, session_id)
         try:
@@ -85,17 +84,16 @@ class AnswerCache:
             return LookupResult(None, miss_reason=MissReason.DEGRADED)
         if entry is None:
             return LookupResult(None, miss_reason=MissReason.NOT_FOUND)
-        repeated = {entry.question, plain_text(entry.answer)}
-        if any(m.time > entry.create_time and m.text not in repeated for m in memories):
+        if newest_fact is not None and newest_fact > entry.create_time:
             return LookupResult(None, miss_reason=MissReason.NEWER_MEMORY)
         return LookupResult(entry, tier=CacheTier.EXACT, probability=1.0)
 
-    async def facts_known(self, scope: Scope, fact_ids: Sequence[str]) -> tuple[KnownSince, ...]:
-        """Return the facts of these ids, as `lookup` takes them."""
+    async def newest_of(self, scope: Scope, fact_ids: Sequence[str]) -> datetime | None:
+        """Return when the newest of these facts was recorded, None if there is none."""
         if not fact_ids:
-            return ()
+            return None
         facts = await self._facts.get_facts(scope, fact_ids)
-        return tuple(KnownSince(fact.recorded_at, fact.text) for fact in facts)
+        return max((fact.recorded_at for fact in facts), default=None)
 
     async def store(
         self,

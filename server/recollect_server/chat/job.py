@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from recollect_server.cache.model import CacheOptions, CacheScope, KnownSince, LookupResult
+from recollect_server.cache.model import CacheOptions, CacheScope, LookupResult
 from recollect_server.cache.service import AnswerCache
 from recollect_server.chat.model import (
     BegunTurn,
@@ -160,9 +160,8 @@ class TurnJob:
             self.asked.session_id,
             key_prompt,
             cache_scope=options.scope,
-            memories=tuple(
-                KnownSince(m.recorded_at if isinstance(m, Fact) else m.create_time, m.text)
-                for m in context.recalled
+            newest_fact=max(
+                (m.recorded_at for m in context.recalled if isinstance(m, Fact)), default=None
             ),
         )
         self._timings.cache = time.perf_counter() - started

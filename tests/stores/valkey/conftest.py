@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import pytest_asyncio
-from valkey_server import Server
+from tests.stores.valkey.valkey_server import Server
 
 from recollect_server.scope import Scope
 from recollect_server.stores.valkey.connect import Client, connect

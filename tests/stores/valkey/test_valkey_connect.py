@@ -4,13 +4,13 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 import pytest_asyncio
-from valkey_server import Server
 from structlog.testing import capture_logs
+from tests.stores.valkey.valkey_server import Server
 
 from recollect_server.errors import Reason, Unavailable
 from recollect_server.stores.valkey.connect import Client, Script, connect
@@ -144,7 +144,7 @@ async def test_a_cancelled_call_leaves_no_answer_for_the_next(client: Client, ke
 
 
 @pytest.fixture
-def ailing(make_server: Callable[..., Server]) -> Iterator[Callable[[str], Server]]:
+def ailing(make_server: Callable[..., Server]) -> Callable[[str], Server]:
     """Make a server that refuses commands for a reason of its own."""
 
     def make(ailment: str) -> Server:
@@ -159,7 +159,7 @@ def ailing(make_server: Callable[..., Server]) -> Iterator[Callable[[str], Serve
             server.admin.lpush("k", "an element")
         return server
 
-    yield make
+    return make
 
 
 @pytest.mark.parametrize("scheme", ["valkey", "redis"], indirect=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from valkey_server import Server
+from tests.stores.valkey.valkey_server import Server
 
 from recollect_server.errors import Unavailable
 from recollect_server.stores.valkey.connect import connect

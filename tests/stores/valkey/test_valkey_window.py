@@ -2,13 +2,14 @@
 
 import asyncio
 import random
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
-from valkey_server import Server
+from tests.stores.valkey.valkey_server import Server, eventually
 
 from recollect_server.memory.model import (
     Message,
@@ -124,9 +125,11 @@ async def test_the_same_revision_again_renews_its_life(
 
 async def test_a_window_is_gone_at_its_end_of_life(cache: WindowCache, scope: Scope) -> None:
     await cache.put(scope, SESSION, make_window(1), 0.0501)
-    async with asyncio.timeout(5):
-        while await cache.get(scope, SESSION) is not None:
-            await asyncio.sleep(0.01)
+
+    async def gone() -> bool:
+        return await cache.get(scope, SESSION) is None
+
+    await eventually(gone)
 
 
 CORRUPT = {
@@ -167,7 +170,5 @@ def test_bytes_that_are_no_window_raise_one_error(noise: bytes, cut: int, byte: 
     whole = bytearray(window_module._encode(make_window(1)))
     whole[cut % len(whole)] = byte
     for value in (noise, b"\x01" + bytes(8) + noise, bytes(whole), bytes(whole[:cut])):
-        try:
+        with suppress(CorruptDataError):
             assert isinstance(window_module._decode(value), Window)
-        except CorruptDataError:
-            pass

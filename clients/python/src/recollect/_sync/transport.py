@@ -1,0 +1,105 @@
+"""Calls over grpc, with errors as exceptions of this package."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from recollect import errors
+from recollect._settings import OPTIONS, Settings
+
+Response = TypeVar("Response", bound=Message)
+
+
+class Transport:
+    """One channel; safe to use from several threads.
+
+    Args:
+        channel: used instead of a new one, and not closed.
+    """
+
+    def __init__(self, settings: Settings, channel: grpc.Channel | None) -> None:
+        self.settings = settings
+        self._owned = channel is None
+        self._channel = channel or _open(settings)
+        self._methods: dict[str, Callable[..., Any]] = {}
+
+    def unary(
+        self, method: str, request: Message, response: type[Response], timeout: float | None
+    ) -> Response:
+        """Run a unary call.
+
+        Args:
+            method: as in `MemoryService/Recall`.
+            timeout: seconds, None for the client's.
+        """
+        call = self._method(method, response, self._channel.unary_unary)
+        try:
+            done: Response = call(
+                request,
+                timeout=self.settings.timeout if timeout is None else timeout,
+                metadata=self.settings.metadata,
+            )
+        except grpc.RpcError as error:
+            raise _from_rpc(error) from None
+        return done
+
+    def stream(
+        self, method: str, request: Message, response: type[Response], timeout: float | None
+    ) -> Iterator[Response]:
+        """Run a streaming call; leaving the iteration early cancels it.
+
+        Args:
+            timeout: seconds for the whole stream, None for no bound.
+        """
+        open_call = self._method(method, response, self._channel.unary_stream)
+        call = open_call(request, timeout=timeout, metadata=self.settings.metadata)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise _from_rpc(error) from None
+        finally:
+            call.cancel()
+
+    def upload(
+        self,
+        method: str,
+        requests: Iterator[Message],
+        response: type[Response],
+        timeout: float | None,
+    ) -> Response:
+        """Run a call that streams requests."""
+        call = self._method(method, response, self._channel.stream_unary)
+        try:
+            done: Response = call(requests, timeout=timeout, metadata=self.settings.metadata)
+        except grpc.RpcError as error:
+            raise _from_rpc(error) from None
+        return done
+
+    def close(self) -> None:
+        """Close the channel."""
+        if self._owned:
+            self._channel.close()
+
+    def _method(
+        self, method: str, response: type[Message], open_method: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        if method not in self._methods:
+            self._methods[method] = open_method(
+                f"/recollect.v1.{method}",
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=response.FromString,
+            )
+        return self._methods[method]
+
+
+def _open(settings: Settings) -> grpc.Channel:
+    if settings.credentials is not None:
+        return grpc.secure_channel(settings.address, settings.credentials, OPTIONS)
+    return grpc.insecure_channel(settings.address, OPTIONS)
+
+
+def _from_rpc(error: Any) -> errors.RecollectError:
+    trailing = dict(error.trailing_metadata() or ())
+    return errors.from_call(error.code(), error.details() or "", trailing)
