@@ -22,6 +22,7 @@ from recollect_server.errors import Unavailable
 from recollect_server.memory.context import ContextBuilder
 from recollect_server.memory.embedding import EmbeddingWorker
 from recollect_server.memory.service import Memory
+from recollect_server.models.anthropic import DEFAULT_MODEL, AnthropicModel
 from recollect_server.models.minilm import MiniLmEmbedder
 from recollect_server.models.offline import OfflineModel
 from recollect_server.rpc.authentication import ApiKeyAuthenticator
@@ -219,8 +220,6 @@ def _open_chat_model(settings: Settings) -> tuple[ChatModel, str]:
     key = settings.anthropic_key()
     if not key:
         return OfflineModel(), OFFLINE_NOTICE
-    from recollect_server.models.anthropic import DEFAULT_MODEL, AnthropicModel
-
     model = AnthropicModel(
         key,
         base_url=settings.anthropic_base_url or None,

@@ -4,10 +4,10 @@ import sys
 from collections.abc import Iterator
 
 import click
-from recollect import Recollect
-from recollect.v1 import cache_pb2, chat_pb2, memory_pb2
 from rich.console import Console
 
+from recollect import Recollect
+from recollect.v1 import cache_pb2, chat_pb2, memory_pb2
 from recollect_server.cli.client import connect, target_options
 
 PART_NAMES = {

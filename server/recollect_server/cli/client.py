@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
+
 from recollect import Recollect, errors
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -1,8 +1,8 @@
 """`recollect remember` and `recollect recall`."""
 
 import click
-from recollect.v1 import common_pb2, memory_pb2
 
+from recollect.v1 import common_pb2, memory_pb2
 from recollect_server.cli.client import connect, target_options
 
 

@@ -5,12 +5,11 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
 import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
-from tests.stores.valkey.valkey_server import Server
+from tests.stores.valkey.valkey_server import Server, client_of
 
 from recollect_server.errors import Reason, Unavailable
 from recollect_server.stores.valkey.connect import Client, Script, connect
@@ -34,15 +33,6 @@ async def own_client(server: Server, scheme: str) -> AsyncIterator[Client]:
     client = connect(server.url(scheme))
     yield client
     await client.close()
-
-
-@asynccontextmanager
-async def client_of(url: str, **options: float) -> AsyncIterator[Client]:
-    client = connect(url, **options)  # type: ignore[arg-type]  # one option is an int
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 async def assert_unavailable(client: Client) -> float:

