@@ -121,5 +121,5 @@ def _import_sdk() -> tuple[Any, tuple[type[Exception], ...]]:
 def _pause(error: RecollectError, attempt: int) -> float:
     """Return the seconds to wait: what the API asks for, else doubling with jitter."""
     grown = FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
-    asked = getattr(error, "retry_after", None) or 0.0
-    return max(min(grown, LONGEST_PAUSE_SECONDS), asked)
+    asked: float = getattr(error, "retry_after", None) or 0.0
+    return max(min(float(grown), LONGEST_PAUSE_SECONDS), asked)

@@ -1,0 +1,1 @@
+"""`recollect bench`: what a server finds and how fast, through its public API."""
