@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
 from tests.harness import RunningServer, grpcurl_path
 
 ROOT = Path(__file__).resolve().parents[2]

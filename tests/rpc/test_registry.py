@@ -1,8 +1,8 @@
 """Every method of the contract has a handler, a role and its interceptors."""
 
 import pytest
-from recollect.v1 import admin_pb2, cache_pb2, chat_pb2, memory_pb2
 
+from recollect.v1 import admin_pb2, cache_pb2, chat_pb2, memory_pb2
 from recollect_server.rpc.authorization import ROLE_OF
 from recollect_server.rpc.interceptors import Undecodable, interceptors
 from recollect_server.rpc.registry import decoder, generic_handler, roles, snake_case

@@ -5,8 +5,8 @@ import inspect
 import grpc
 import pytest
 from google.rpc import error_details_pb2
-from recollect.v1 import common_pb2
 
+from recollect.v1 import common_pb2
 from recollect_server import errors
 from recollect_server.errors import Reason, RecollectError
 from recollect_server.rpc.status import STATUS_OF, internal_status, to_status
@@ -65,7 +65,9 @@ def test_every_domain_error_is_in_the_table_and_in_the_cases():
 
 def test_reasons_are_those_of_the_contract():
     prefix = "ERROR_REASON_"
-    contract = {name.removeprefix(prefix) for name in common_pb2.ErrorReason.keys()}
+    contract = {
+        name.removeprefix(prefix) for name in common_pb2.ErrorReason.DESCRIPTOR.values_by_name
+    }
     assert contract - {"UNSPECIFIED"} == {reason.value for reason in Reason}
 
 

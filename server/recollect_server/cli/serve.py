@@ -18,8 +18,12 @@ from recollect_server import config
 @click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True))
 @click.option("--state-url", help="Valkey or Redis for windows. Default: an embedded Valkey.")
 @click.option("--cache-url", help="Valkey or Redis for answers. Default: as --state-url.")
-@click.option("--durability", type=click.Choice(list(config.Durability)), help="Default full.")
-@click.option("--auth", type=click.Choice(list(config.Authentication)), help="Default none.")
+@click.option(
+    "--durability", type=click.Choice([d.value for d in config.Durability]), help="Default full."
+)
+@click.option(
+    "--auth", type=click.Choice([a.value for a in config.Authentication]), help="Default none."
+)
 @click.option("--tls-cert", type=click.Path(path_type=Path, exists=True), help="PEM chain.")
 @click.option("--tls-key", type=click.Path(path_type=Path, exists=True), help="PEM key.")
 @click.option("--insecure", is_flag=True, default=None, help="Trust the network.")

@@ -1,0 +1,56 @@
+"""What the server says of itself is what it does."""
+
+import re
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.message_factory import GetMessageClass
+from tests.harness import reason
+
+from recollect.v1 import admin_pb2, cache_pb2, chat_pb2, memory_pb2
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+METHODS = [
+    method
+    for module in (memory_pb2, cache_pb2, chat_pb2, admin_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+]
+_ROW = re.compile(r"^\| (\w+Service) \| (\w+) \| (yes|not yet) \|$", re.MULTILINE)
+
+
+def _valid(method) -> bytes:
+    """Return a request that no rule refuses, so that the method itself answers."""
+    request = GetMessageClass(method.input_type)()
+    for field in request.DESCRIPTOR.fields:
+        if field.name in ("user_id", "session_id", "fact_id", "episode_id", "turn_id", "entry_id"):
+            setattr(request, field.name, "nothing")
+    if method.name in ("Invalidate",):
+        request.tag, _ = "t", request.ClearField("entry_id")
+    if method.name == "ReportFeedback":
+        request.verdict = cache_pb2.VERDICT_WRONG
+        request.prompt.model = "m"
+        request.prompt.messages.add(role=1).parts.add(text="x")
+    if method.name == "RetryJob":
+        request.job_id = "nothing"
+    return request.SerializeToString()
+
+
+def test_the_readme_lists_every_method_once():
+    listed = [(service, name) for service, name, _ in _ROW.findall(README.read_text())]
+    assert sorted(listed) == sorted((m.containing_service.name, m.name) for m in METHODS)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+def test_a_method_is_served_exactly_if_the_readme_says_so(server, method):
+    served = {(s, name): yes == "yes" for s, name, yes in _ROW.findall(README.read_text())}
+    data = b"" if method.client_streaming else _valid(method)
+    code, message, trailing = server.raw(
+        f"{method.containing_service.full_name}/{method.name}", data
+    )
+    if served[method.containing_service.name, method.name]:
+        assert code is not grpc.StatusCode.UNIMPLEMENTED, message
+    else:
+        assert code is grpc.StatusCode.UNIMPLEMENTED, message
+        assert reason(trailing) == "NOT_IMPLEMENTED"
