@@ -275,7 +275,7 @@ class Validation(Check):
 
 
 class Deadline:
-    """Bounds unary calls by the caller's deadline, and by `default` seconds without one.
+    """Bounds unary calls by the caller's deadline, or by `default` seconds without one.
 
     A stream is bounded by gRPC itself, which cancels its handler.
     """
@@ -288,7 +288,7 @@ class Deadline:
 
         async def handler(call: Call, request: Any) -> Any:
             left = call.context.time_remaining()
-            seconds = self._default if left is None else min(left, self._default)
+            seconds = self._default if left is None else left
             call.deadline = asyncio.get_running_loop().time() + seconds
             try:
                 async with asyncio.timeout_at(call.deadline):
@@ -313,7 +313,7 @@ def interceptors(
     Args:
         authenticator: None switches authentication off.
         roles: the role each method needs, by full name.
-        default_deadline: seconds a unary call may take at most.
+        default_deadline: seconds a unary call may take without a deadline of its own.
     """
     return (
         RequestId(),

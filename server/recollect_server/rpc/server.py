@@ -20,14 +20,14 @@ class ServerOptions:
 
     Attributes:
         max_request_bytes: larger requests get RESOURCE_EXHAUSTED from gRPC itself.
-        default_deadline: seconds a unary call may take at most.
+        default_deadline: seconds a unary call may take without a deadline of its own.
         max_connection_age: seconds after which a connection is asked to reconnect, so that
             connections spread over servers; 0 means never.
         credentials: TLS, or None for plain text.
     """
 
     max_request_bytes: int
-    default_deadline: float = 60.0
+    default_deadline: float = 300.0
     max_connection_age: float = 0.0
     credentials: grpc.ServerCredentials | None = None
 

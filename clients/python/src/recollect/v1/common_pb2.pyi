@@ -204,7 +204,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 34
     """UNAVAILABLE: the server is draining; another one will answer."""
     ERROR_REASON_DEADLINE_PASSED: _ErrorReason.ValueType  # 35
-    """DEADLINE_EXCEEDED: the call's deadline, or the server's longest time for a call, passed."""
+    """DEADLINE_EXCEEDED: the call's deadline passed; 5 minutes for a call without one."""
     ERROR_REASON_GLOBAL_SCOPE_OFF: _ErrorReason.ValueType  # 36
     """FAILED_PRECONDITION: the tenant has not opted in to cache scope GLOBAL."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 37
@@ -284,7 +284,7 @@ ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 33
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 34
 """UNAVAILABLE: the server is draining; another one will answer."""
 ERROR_REASON_DEADLINE_PASSED: ErrorReason.ValueType  # 35
-"""DEADLINE_EXCEEDED: the call's deadline, or the server's longest time for a call, passed."""
+"""DEADLINE_EXCEEDED: the call's deadline passed; 5 minutes for a call without one."""
 ERROR_REASON_GLOBAL_SCOPE_OFF: ErrorReason.ValueType  # 36
 """FAILED_PRECONDITION: the tenant has not opted in to cache scope GLOBAL."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 37
