@@ -8,17 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import redis.asyncio as redis_asyncio
-import redis.asyncio.retry as redis_retry
-import redis.backoff as redis_backoff
-import redis.exceptions as redis_exceptions
 import structlog
-import valkey.asyncio as valkey_asyncio
-import valkey.asyncio.retry as valkey_retry
-import valkey.backoff as valkey_backoff
-import valkey.exceptions as valkey_exceptions
 
 from recollect_server.errors import Reason, Unavailable
+from recollect_server.stores.valkey._library import OpenServer
 from recollect_server.stores.valkey._target import Library, Target, Transport, parse_target
 
 log = structlog.get_logger("recollect.valkey")
@@ -104,60 +97,18 @@ def connect(
     }
     if target.transport is not Transport.UNIX:
         options |= {"socket_keepalive": True, "socket_keepalive_options": _keepalive()}
-    server = _open_redis if target.library is Library.REDIS else _open_valkey
-    return _PooledClient(target, server(target, options), command_timeout, max_connections)
+    # Importing a library takes 0.2 s, so only the one that is needed is.
+    if target.library is Library.REDIS:
+        from recollect_server.stores.valkey._redis_py import open_server
+    else:
+        from recollect_server.stores.valkey._valkey_py import open_server
+    return _PooledClient(target, open_server(target, options), command_timeout, max_connections)
 
 
 def _keepalive() -> dict[int, int]:
     """Probe after 30 s of silence, so that no firewall forgets an idle connection unnoticed."""
     wanted = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
     return {getattr(socket, name): value for name, value in wanted.items() if hasattr(socket, name)}
-
-
-class _Server(Protocol):
-    """What `redis.asyncio.Redis` and `valkey.asyncio.Valkey` have in common here."""
-
-    async def execute_command(self, *args: Any) -> Any: ...
-
-    async def aclose(self) -> None: ...
-
-
-def _open_redis(target: Target, options: dict[str, Any]) -> _Server:
-    connection: Any = {
-        Transport.TCP: redis_asyncio.Connection,
-        Transport.TLS: redis_asyncio.SSLConnection,
-        Transport.UNIX: redis_asyncio.UnixDomainSocketConnection,
-    }[target.transport]
-    retry = redis_retry.Retry(redis_backoff.NoBackoff(), 0)
-    pool: Any = redis_asyncio.ConnectionPool(
-        connection_class=connection, retry=retry, driver_info=None, **options
-    )
-    server: _Server = redis_asyncio.Redis.from_pool(pool)
-    return server
-
-
-def _open_valkey(target: Target, options: dict[str, Any]) -> _Server:
-    connection: Any = {
-        Transport.TCP: valkey_asyncio.Connection,
-        Transport.TLS: valkey_asyncio.SSLConnection,
-        Transport.UNIX: valkey_asyncio.UnixDomainSocketConnection,
-    }[target.transport]
-    retry = valkey_retry.Retry(valkey_backoff.NoBackoff(), 0)
-    pool: Any = valkey_asyncio.ConnectionPool(
-        connection_class=connection, retry=retry, lib_name=None, lib_version=None, **options
-    )
-    server: _Server = valkey_asyncio.Valkey.from_pool(pool)
-    return server
-
-
-_BROKEN = (redis_exceptions.ConnectionError, valkey_exceptions.ConnectionError)
-_NO_SCRIPT = (redis_exceptions.NoScriptError, valkey_exceptions.NoScriptError)
-_FAILURES = (
-    redis_exceptions.RedisError,
-    valkey_exceptions.ValkeyError,
-    OSError,
-    TimeoutError,
-)
 
 
 def _kind(error: Exception) -> str:
@@ -170,10 +121,13 @@ class _PooledClient:
     """`Client` on either library's connection pool."""
 
     def __init__(
-        self, target: Target, server: _Server, command_timeout: float, max_connections: int
+        self, target: Target, opened: OpenServer, command_timeout: float, max_connections: int
     ) -> None:
         self._address = target.address
-        self._server = server
+        self._server = opened.server
+        self._broken = opened.broken
+        self._no_script = opened.no_script
+        self._failures = (opened.failure, OSError, TimeoutError)
         self._timeout = command_timeout
         # The pools refuse a call too many; this makes it wait instead.
         self._slots = asyncio.Semaphore(max_connections)
@@ -196,7 +150,7 @@ class _PooledClient:
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[bytes | int]) -> Any:
         try:
             return await self._call("EVALSHA", script.sha, len(keys), *keys, *args)
-        except _NO_SCRIPT:
+        except self._no_script:
             return await self._call("EVAL", script.source, len(keys), *keys, *args)
 
     async def ping(self) -> None:
@@ -211,12 +165,12 @@ class _PooledClient:
             async with asyncio.timeout(self._timeout), self._slots:
                 try:
                     answer = await self._server.execute_command(*command)
-                except _BROKEN:
+                except self._broken:
                     # A pooled connection may have died unnoticed, with a restart of the server.
                     answer = await self._server.execute_command(*command)
-        except _NO_SCRIPT:
+        except self._no_script:
             raise
-        except _FAILURES as error:
+        except self._failures as error:
             if not self._failing:
                 log.warning("store unavailable", store=self._address, error=_kind(error))
             self._failing = True
