@@ -151,7 +151,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         ApiKeyAuthenticator(keys) if settings.auth is Authentication.API_KEY else None,
     )
     await server.start()
-    stack.push_async_callback(chat.drain)
+    stack.push_async_callback(chat.drain, settings.grace_seconds)
     stack.push_async_callback(server.drain, settings.grace_seconds)
     address = _address(settings.listen, server.port)
     return Started(address, _banner(address, notice))

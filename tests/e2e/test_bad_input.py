@@ -116,6 +116,16 @@ CASES = [
         "message.parts",
     ),
     Case(
+        "a chat message of the model's",
+        f"{CHAT}/Chat",
+        chat_pb2.ChatRequest(
+            user_id="U",
+            session_id="S",
+            message=memory_pb2.NewMessage(role=common_pb2.ROLE_ASSISTANT, parts=HELLO.parts),
+        ),
+        "message.role",
+    ),
+    Case(
         "lookup without a prompt",
         f"{CACHE}/Lookup",
         cache_pb2.LookupRequest(user_id="U"),

@@ -180,6 +180,19 @@ def test_a_window_is_never_stale_while_others_write(server, client):
     assert _texts(client.memory.get_context(session).messages)[-1] == "99"
 
 
+def test_a_session_made_again_under_its_id_has_nothing_of_the_one_before(client):
+    for round_ in range(3):
+        client.memory.create_session(session_id="again")
+        client.memory.append_messages("again", [f"round {round_}"])
+        context = client.memory.get_context(
+            "again", options=memory_pb2.ContextOptions(profile=memory_pb2.CONTEXT_PROFILE_BUFFER)
+        )
+        assert _texts(context.messages) == [f"round {round_}"]
+        client.memory.delete_session("again")
+        with pytest.raises(errors.NotFound):
+            client.memory.get_context("again")
+
+
 def test_users_do_not_see_each_other(server, client):
     session = client.memory.create_session().session_id
     client.memory.append_messages(session, ["my secret pineapple"])

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from weakref import WeakValueDictionary
+from dataclasses import dataclass, field
 
 from recollect_server.chat.job import Collaborators, TurnJob, TurnRequest
 from recollect_server.chat.model import TurnState
@@ -13,10 +13,23 @@ from recollect_server.errors import (
     Cancelled,
     DeadlineExceeded,
     FailedPrecondition,
+    InvalidArgument,
     Reason,
 )
+from recollect_server.memory.model import Role
 from recollect_server.memory.service import Memory
 from recollect_server.scope import Scope
+
+DRAIN_SECONDS = 5.0
+"""How long a cancelled turn may take to store what was said."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """The turns of one session, which run one after the other."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turns: int = 0
 
 
 class Chat:
@@ -26,7 +39,7 @@ class Chat:
         self._memory = memory
         self._work = work
         self._running: dict[tuple[Scope, str, str], RunningTurn] = {}
-        self._locks: WeakValueDictionary[tuple[Scope, str], asyncio.Lock] = WeakValueDictionary()
+        self._lines: dict[tuple[Scope, str], _Line] = {}
 
     async def stream(self, asked: TurnRequest) -> AsyncGenerator[ChatEvent]:
         """Run a turn, or join or replay the one of a repeated request, and yield its events.
@@ -41,6 +54,8 @@ class Chat:
             Unavailable, ResourceExhausted: the model or a store failed.
         """
         self._memory.check_messages([asked.message], "message")
+        if asked.message.role not in (Role.USER, Role.TOOL):
+            raise InvalidArgument("message.role", "must be ROLE_USER, or ROLE_TOOL for results")
         run = self._join_or_start(asked)
         followed = False
         try:
@@ -64,11 +79,15 @@ class Chat:
         """Return a turn as it is kept. Raises `NotFound` with TURN_NOT_FOUND."""
         return replayed(await self._work.turns.get_turn(scope, turn_id))
 
-    async def drain(self) -> None:
-        """Wait for the turns that are running."""
+    async def drain(self, grace: float) -> None:
+        """Wait `grace` seconds for the turns that are running, then cancel the rest."""
         tasks = [run.task for run in self._running.values() if run.task is not None]
         if tasks:
-            await asyncio.wait(tasks)
+            _, late = await asyncio.wait(tasks, timeout=grace)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=DRAIN_SECONDS)
 
     def _join_or_start(self, asked: TurnRequest) -> RunningTurn:
         key = (asked.scope, asked.request.method, asked.request.request_id)
@@ -80,13 +99,21 @@ class Chat:
                 )
             return running
         session = (asked.scope, asked.session_id)
-        lock = self._locks.setdefault(session, asyncio.Lock())
-        if asked.options.abort_if_busy and lock.locked():
+        line = self._lines.setdefault(session, _Line())
+        if asked.options.abort_if_busy and line.turns:
             raise Aborted(Reason.TURN_IN_PROGRESS, "another turn of the session is running")
         run = RunningTurn(asked.request.digest)
         self._running[key] = run
-        run.task = asyncio.create_task(self._supervise(TurnJob(asked, self._work, run), lock))
-        run.task.add_done_callback(lambda _: self._running.pop(key))
+        line.turns += 1
+        run.task = asyncio.create_task(self._supervise(TurnJob(asked, self._work, run), line.lock))
+
+        def ended(_: asyncio.Task[None]) -> None:
+            del self._running[key]
+            line.turns -= 1
+            if not line.turns:
+                del self._lines[session]
+
+        run.task.add_done_callback(ended)
         return run
 
     async def _supervise(self, job: TurnJob, lock: asyncio.Lock) -> None:

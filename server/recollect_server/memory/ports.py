@@ -246,8 +246,14 @@ class EmbeddingQueue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The recent messages of a session as of a revision."""
+    """The recent messages of a session as of a revision.
 
+    Attributes:
+        session_time: when the session was created; it tells the session from a deleted one of the
+            same id, whose revisions were the same numbers.
+    """
+
+    session_time: datetime
     revision: int
     messages: tuple[Message, ...]
 
@@ -262,7 +268,7 @@ class WindowCache(Protocol):
         """Return the cached window, or None."""
 
     async def put(self, scope: Scope, session_id: str, window: Window, ttl_seconds: float) -> None:
-        """Cache a window unless a newer revision is cached already."""
+        """Cache a window unless a newer one, by session_time and revision, is cached already."""
 
     async def delete(self, scope: Scope, session_id: str) -> None:
         """Drop the window."""

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import structlog
+
 from recollect_server.errors import (
     DeadlineExceeded,
     InvalidArgument,
@@ -37,6 +39,8 @@ from recollect_server.memory.ports import (
 )
 from recollect_server.memory.tokens import part_bytes
 from recollect_server.scope import RequestKey, Scope
+
+log = structlog.get_logger("recollect.memory")
 
 DEFAULT_WINDOW_SIZE = 20
 DEFAULT_WINDOW_TTL = timedelta(hours=1)
@@ -153,6 +157,11 @@ class Memory:
     async def delete_session(self, scope: Scope, session_id: str) -> None:
         """Delete a session and what was drawn from it alone. See `SessionStore`."""
         await self._sessions.delete_session(scope, session_id)
+        try:
+            await self._windows.delete(scope, session_id)
+        except Unavailable as error:
+            # Nothing reads it again, and it ends with its TTL.
+            log.warning("window not dropped", reason=error.reason)
 
     # Messages
 
@@ -227,7 +236,8 @@ class Memory:
             self._sessions.get_session(scope, session_id),
             self._cached_window(scope, session_id),
         )
-        if cached is not None and cached.revision == session.revision:
+        current = (session.create_time, session.revision)
+        if cached is not None and (cached.session_time, cached.revision) == current:
             return RecentWindow(session, cached.messages, cache_down)
         newest = await self._sessions.list_messages(
             scope,
@@ -252,7 +262,7 @@ class Memory:
     async def _cache_window(
         self, scope: Scope, session: Session, messages: tuple[Message, ...]
     ) -> bool:
-        window = Window(revision=session.revision, messages=messages)
+        window = Window(session.create_time, session.revision, messages)
         try:
             await self._windows.put(
                 scope, session.session_id, window, session.window_ttl.total_seconds()

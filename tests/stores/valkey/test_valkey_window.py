@@ -38,7 +38,7 @@ PARTS = (
 )
 
 
-def make_window(revision: int, count: int = 4) -> Window:
+def make_window(revision: int, count: int = 4, time: datetime = START) -> Window:
     messages = tuple(
         Message(
             message_id=f"m{n}",
@@ -55,7 +55,7 @@ def make_window(revision: int, count: int = 4) -> Window:
         )
         for n in range(1, count + 1)
     )
-    return Window(revision, messages)
+    return Window(time, revision, messages)
 
 
 @pytest.fixture
@@ -71,8 +71,8 @@ async def test_a_window_comes_back_equal(cache: WindowCache, scope: Scope) -> No
 
 
 async def test_an_empty_window_is_a_window(cache: WindowCache, scope: Scope) -> None:
-    await cache.put(scope, SESSION, Window(1, ()), 60.0)
-    assert await cache.get(scope, SESSION) == Window(1, ())
+    await cache.put(scope, SESSION, Window(START, 1, ()), 60.0)
+    assert await cache.get(scope, SESSION) == Window(START, 1, ())
 
 
 async def test_a_deleted_window_is_gone(cache: WindowCache, scope: Scope) -> None:
@@ -101,6 +101,16 @@ async def test_an_older_revision_does_not_replace_a_newer_one(
     await cache.put(scope, SESSION, make_window(newer), 60.0)
     await cache.put(scope, SESSION, make_window(older), 60.0)
     assert await cache.get(scope, SESSION) == make_window(newer)
+
+
+async def test_a_window_of_a_later_session_of_the_same_id_replaces_any_earlier_one(
+    cache: WindowCache, scope: Scope
+) -> None:
+    later = START + timedelta(microseconds=1)
+    await cache.put(scope, SESSION, make_window(9), 60.0)
+    await cache.put(scope, SESSION, make_window(2, time=later), 60.0)
+    await cache.put(scope, SESSION, make_window(9), 60.0)
+    assert await cache.get(scope, SESSION) == make_window(2, time=later)
 
 
 async def test_the_newest_of_64_concurrent_puts_stays(cache: WindowCache, scope: Scope) -> None:
@@ -135,12 +145,12 @@ async def test_a_window_is_gone_at_its_end_of_life(cache: WindowCache, scope: Sc
 CORRUPT = {
     "nothing": b"",
     "not ours": b"hello",
-    "no header": b"\x01\0\0",
-    "no messages": b"\x01" + bytes(8),
+    "no header": b"\x02\0\0",
+    "no messages": b"\x02" + bytes(16),
     "another version": b"\x02" + bytes(8) + b"\x90",
-    "not a list": b"\x01" + bytes(8) + b"\xc3",
-    "not messages": b"\x01" + bytes(8) + b"\x93\x01\x02\x03",
-    "nested too deep": b"\x01" + bytes(8) + b"\x91" * 10_000 + b"\x90",
+    "not a list": b"\x02" + bytes(16) + b"\xc3",
+    "not messages": b"\x02" + bytes(16) + b"\x93\x01\x02\x03",
+    "nested too deep": b"\x02" + bytes(16) + b"\x91" * 10_000 + b"\x90",
 }
 
 
@@ -159,7 +169,7 @@ async def test_a_corrupt_value_is_logged_removed_and_absent(
 async def test_a_value_of_another_version_is_replaced(
     cache: WindowCache, scope: Scope, shared_server: Server
 ) -> None:
-    for value in (b"\x02" + b"\xff" * 20, b"\x01\xff", b""):
+    for value in (b"\x03" + b"\xff" * 20, b"\x02\xff", b""):
         shared_server.admin.set(window_key(scope, SESSION), value)
         await cache.put(scope, SESSION, make_window(1), 60.0)
         assert await cache.get(scope, SESSION) == make_window(1)
@@ -169,6 +179,6 @@ async def test_a_value_of_another_version_is_replaced(
 def test_bytes_that_are_no_window_raise_one_error(noise: bytes, cut: int, byte: int) -> None:
     whole = bytearray(window_module._encode(make_window(1)))
     whole[cut % len(whole)] = byte
-    for value in (noise, b"\x01" + bytes(8) + noise, bytes(whole), bytes(whole[:cut])):
+    for value in (noise, b"\x02" + bytes(16) + noise, bytes(whole), bytes(whole[:cut])):
         with suppress(CorruptDataError):
             assert isinstance(window_module._decode(value), Window)

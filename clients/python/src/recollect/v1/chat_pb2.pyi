@@ -737,7 +737,7 @@ class ChatRequest(_message.Message):
     """
     @_builtins.property
     def message(self) -> _memory_pb2.NewMessage:
-        """The user's message, or results of tools."""
+        """The user's message (ROLE_USER), or results of tools (ROLE_TOOL)."""
 
     @_builtins.property
     def options(self) -> Global___ChatOptions:
@@ -805,7 +805,7 @@ class StreamChatRequest(_message.Message):
     """
     @_builtins.property
     def message(self) -> _memory_pb2.NewMessage:
-        """The user's message, or results of tools."""
+        """The user's message (ROLE_USER), or results of tools (ROLE_TOOL)."""
 
     @_builtins.property
     def options(self) -> Global___ChatOptions:
