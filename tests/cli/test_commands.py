@@ -1,0 +1,73 @@
+"""The commands that talk to a server."""
+
+import subprocess
+import sys
+
+from tests.harness import RunningServer, clean_environment, unique
+
+
+def _recollect(*arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "recollect_server", *arguments],
+        input=said,
+        capture_output=True,
+        text=True,
+        env=clean_environment(),
+        timeout=60,
+        check=False,
+    )
+
+
+def test_what_is_remembered_is_recalled_and_explained(server):
+    who = ("--target", server.address, "--user", unique("ada"))
+    remembered = _recollect("remember", "Allergic to peanuts", "Ada lives in Lisbon", *who)
+    assert remembered.returncode == 0, remembered.stderr
+    assert len(remembered.stdout.splitlines()) == 2
+    recalled = _recollect("recall", "who lives in Portugal?", "--explain", *who)
+    assert recalled.returncode == 0, recalled.stderr
+    assert "Ada lives in Lisbon" in recalled.stdout.splitlines()[0]
+    assert "words:" in recalled.stdout
+    assert _recollect("recall", "anything", "--target", server.address).returncode == 0
+
+
+def test_chat_shows_what_was_recalled_and_who_answered(server):
+    who = ("--target", server.address, "--user", unique("ada"))
+    _recollect("remember", "Allergic to peanuts", *who)
+    first = _recollect("chat", *who, said="Am I allergic to peanuts?\n\n")
+    assert first.returncode == 0, first.stderr
+    assert "offline" in first.stdout.splitlines()[0]
+    assert "Allergic to peanuts" in first.stdout
+    assert "from offline in" in first.stdout
+    assert "1 facts" in first.stdout
+    second = _recollect("chat", *who, said="Am I allergic to peanuts?\n")
+    assert "from cache (EXACT) in" in second.stdout
+
+
+def test_a_failure_is_one_line_and_exit_code_1(server):
+    no_server = _recollect("recall", "x", "--target", "127.0.0.1:1")
+    assert no_server.returncode == 1
+    assert "recollect serve" in no_server.stderr
+    unknown = _recollect("chat", "--session", "none", "--target", server.address, said="x\n")
+    assert unknown.returncode == 1
+    assert "'none' does not exist" in unknown.stderr
+    for done in (no_server, unknown):
+        assert "Traceback" not in done.stderr
+
+
+def test_help_lists_every_command_without_loading_the_server():
+    code = (
+        "import sys; from recollect_server.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "assert 'grpc' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for command in ("serve", "chat", "remember", "recall", "keys", "bench"):
+        assert f"  {command} " in done.stdout
+
+
+def test_make_run_says_where_it_serves_and_three_things_to_try():
+    with RunningServer() as server:
+        line = server.log.strip().splitlines()[-1]
+    assert f"serves on {server.address}" in line
+    assert all(f"recollect {command}" in line for command in ("remember", "recall", "chat"))

@@ -1,0 +1,113 @@
+"""The worker that embeds after the acknowledgement, over the real queue."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tests.stores.sql.support import ADA, Stores
+
+from recollect_server.errors import Reason, Unavailable
+from recollect_server.memory.embedding import EmbeddingWorker
+from recollect_server.memory.model import NewFact
+from recollect_server.stores.sql.migrate import migrate
+from recollect_server.stores.sql.sqlite import SqliteDatabase
+
+
+class Moody:
+    """An embedder that can be down, or break on some texts."""
+
+    model = "moody"
+    dimensions = 4
+
+    def __init__(self) -> None:
+        self.down = False
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if self.down:
+            raise Unavailable(Reason.MODEL_UNAVAILABLE, "down")
+        if any("poison" in text for text in texts):
+            raise ZeroDivisionError("a defect")
+        return np.full((len(texts), 4), 0.5, np.float32)
+
+
+@pytest.fixture
+async def stores(tmp_path: Path):
+    file = tmp_path / "recollect.db"
+    migrate(file)
+    database = SqliteDatabase(file)
+    yield Stores(database)
+    await database.close()
+
+
+@pytest.fixture
+async def embedder(stores):
+    """A running worker's embedder."""
+    made = Moody()
+    work_added = asyncio.Event()
+    worker = EmbeddingWorker(stores.queue, made, work_added)
+    task = asyncio.create_task(worker.run())
+    made.wake = work_added.set
+    yield made
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def _indexed(stores) -> bool:
+    revision, indexed = await stores.source.user_revision(ADA)
+    return revision == indexed
+
+
+async def _until(check) -> None:
+    async with asyncio.timeout(10):
+        while not await check():  # noqa: ASYNC110 - the database tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def test_texts_get_their_vectors_soon_after_the_write(stores, embedder):
+    await stores.session()
+    await stores.append("a", "b")
+    await stores.facts.remember(ADA, [NewFact("c")], None)
+    embedder.wake()
+    await _until(lambda: _indexed(stores))
+    changes = await stores.source.index_changes(ADA, 0, "moody")
+    assert all(item.vector is not None for item in changes.upserts)
+
+
+async def test_an_outage_delays_and_loses_nothing(stores, embedder):
+    embedder.down = True
+    await stores.session()
+    await stores.append("a")
+    embedder.wake()
+
+    async def failed() -> bool:
+        rows = await stores.database.read(lambda tx: tx.execute("SELECT attempts FROM jobs"))
+        return bool(rows) and rows[0][0] == 1
+
+    await _until(failed)
+    assert not await _indexed(stores)
+    embedder.down = False
+    stores.clock.move(seconds=60)
+    embedder.wake()
+    await _until(lambda: _indexed(stores))
+
+
+async def test_a_text_that_breaks_the_model_does_not_stop_other_users(stores, embedder):
+    await stores.session()
+    await stores.append("poison")
+    embedder.wake()
+    bob = type(ADA)("acme", "bob")
+    await stores.facts.remember(bob, [NewFact("fine")], None)
+    embedder.wake()
+
+    async def bob_indexed() -> bool:
+        revision, indexed = await stores.source.user_revision(bob)
+        return revision == indexed
+
+    await _until(bob_indexed)
+    assert not await _indexed(stores)
+    rows = await stores.database.read(lambda tx: tx.execute("SELECT last_error FROM jobs"))
+    assert rows == [("the embedder failed; see the server's log",)]
