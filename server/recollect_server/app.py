@@ -104,7 +104,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     )
     stack.push_async_callback(embedder.close)
     work_added = asyncio.Event()
-    source = SqlIndexSource(database)
+    source = SqlIndexSource(database, utc_now)
     facts = SqlFactStore(database, utc_now)
     memory = Memory(
         sessions=SqlSessionStore(database, utc_now),
@@ -114,6 +114,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         source=source,
         max_message_bytes=settings.max_message_bytes,
         work_added=work_added,
+        clock=utc_now,
     )
     contexts = ContextBuilder(memory)
     answers = AnswerCache(

@@ -1,6 +1,7 @@
 """Memory as a client sees it."""
 
 import threading
+from datetime import UTC, datetime
 
 import pytest
 from tests.harness import unique
@@ -100,6 +101,15 @@ def test_facts_are_remembered_changed_and_forgotten(client):
     found = client.memory.recall("xylophones", kinds=kinds).hits
     assert "f" not in [hit.fact.fact_id for hit in found]
     assert [f.text for f in client.memory.list_facts()] == ["Lives in Lisbon"]
+
+
+def test_a_fact_that_no_longer_holds_is_kept_and_not_recalled(client):
+    client.memory.remember([memory_pb2.NewFact(text="drives a zeppelin", fact_id="z")])
+    assert client.memory.recall("zeppelin").hits
+    client.memory.update_fact("z", valid_to=datetime.now(UTC))
+    assert not client.memory.recall("zeppelin").hits
+    assert not list(client.memory.list_facts())
+    assert [f.fact_id for f in client.memory.list_facts(include_closed=True)] == ["z"]
 
 
 def test_recall_filters_and_explains(client):

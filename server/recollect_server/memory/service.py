@@ -1,7 +1,7 @@
 """Conversation memory as its users know it: sessions, messages, facts, recall."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -95,6 +95,8 @@ class Memory:
 
     Args:
         max_message_bytes: limit of one message's text, all parts together.
+        work_added: set when there is text to embed.
+        clock: returns the present as an aware UTC datetime.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class Memory:
         source: IndexSource,
         max_message_bytes: int,
         work_added: asyncio.Event,
+        clock: Callable[[], datetime],
     ) -> None:
         self._sessions = sessions
         self._facts = facts
@@ -115,6 +118,7 @@ class Memory:
         self._source = source
         self._max_message_bytes = max_message_bytes
         self._work_added = work_added
+        self._clock = clock
 
     # Sessions
 
@@ -323,7 +327,7 @@ class Memory:
         min_revision: int = 0,
         deadline: float | None = None,
     ) -> Recalled:
-        """Find items by meaning and words.
+        """Find items by meaning and words; of facts those that hold now.
 
         Args:
             min_revision: wait until writes up to this revision can be found by meaning.
@@ -342,11 +346,13 @@ class Memory:
                 [(r.session_id, r.sequence) for r in result.ranked if r.kind is MemoryKind.TURN],
             )
         }
+        now = self._clock()
         facts = {
             f.fact_id: f
             for f in await self._facts.get_facts(
                 scope, [r.item_id for r in result.ranked if r.kind is MemoryKind.FACT]
             )
+            if f.valid_to is None or f.valid_to > now
         }
         hits = []
         for ranked in result.ranked:

@@ -39,7 +39,7 @@ class Stores:
     def __post_init__(self) -> None:
         self.sessions = SqlSessionStore(self.database, self.clock)
         self.facts = SqlFactStore(self.database, self.clock)
-        self.source = SqlIndexSource(self.database)
+        self.source = SqlIndexSource(self.database, self.clock)
         self.queue = SqlEmbeddingQueue(self.database, self.clock)
         self.turns = SqlTurnStore(self.database, self.clock)
         self.keys = SqlApiKeyStore(self.database, self.clock)

@@ -67,6 +67,17 @@ async def test_a_fact_forgotten_and_given_again_is_there(stores):
     assert ([i.text for i in changes.upserts], changes.deletes) == (["new"], ())
 
 
+async def test_a_fact_that_no_longer_holds_is_not_given(stores):
+    await stores.facts.remember(ADA, [NewFact("a", "f"), NewFact("b", "g")], None)
+    seen = (await stores.source.index_changes(ADA, 0, MODEL)).revision
+    stores.clock.move(days=1)
+    await stores.facts.update_fact(ADA, "f", {"valid_to": stores.clock()})
+    changes = await stores.source.index_changes(ADA, seen, MODEL)
+    assert (changes.upserts, changes.deletes) == ((), ((MemoryKind.FACT, "f"),))
+    whole = await stores.source.index_changes(ADA, 0, MODEL)
+    assert [item.item_id for item in whole.upserts] == ["g"]
+
+
 async def test_vectors_of_another_model_are_not_given(stores):
     await stores.session()
     await stores.append("a")

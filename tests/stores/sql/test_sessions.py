@@ -174,6 +174,7 @@ async def test_a_stranger_sees_and_changes_nothing(stores, stranger):
 async def test_a_taken_id_is_refused_and_a_repeated_request_is_not(stores):
     new = NewSession("s", title="first")
     first = await stores.sessions.create_session(ADA, new, request("r", "CreateSession"))
+    await stores.append("later")
     assert await stores.sessions.create_session(ADA, new, request("r", "CreateSession")) == first
     with pytest.raises(AlreadyExists) as caught:
         await stores.sessions.create_session(ADA, NewSession("s"), None)

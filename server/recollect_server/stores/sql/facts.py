@@ -9,7 +9,7 @@ from recollect_server.errors import AlreadyExists, InvalidArgument, NotFound, Re
 from recollect_server.ids import uuid7
 from recollect_server.memory.model import Fact, MemoryKind, NewFact, Remembered
 from recollect_server.scope import RequestKey, Scope
-from recollect_server.stores.codec import to_microseconds
+from recollect_server.stores.codec import from_microseconds, to_microseconds
 from recollect_server.stores.sql.database import Database, Row, Transaction
 from recollect_server.stores.sql.indexing import bury, forget_pending_fact, queue_facts
 from recollect_server.stores.sql.requests import idempotent
@@ -61,8 +61,9 @@ class SqlFactStore:
 
         def work(tx: Transaction) -> Remembered:
             def again(kept: Any) -> Remembered:
-                fact_ids, revision = kept
-                return Remembered(_by_ids(tx, scope, fact_ids), revision)
+                fact_ids, revision, time = kept
+                stored = _as_given(facts, fact_ids, from_microseconds(time))
+                return Remembered(stored, revision)
 
             return idempotent(
                 tx,
@@ -70,7 +71,11 @@ class SqlFactStore:
                 request,
                 to_microseconds(now),
                 run=lambda: _remember(tx, scope, facts, now),
-                to_plain=lambda done: [[f.fact_id for f in done.facts], done.user_revision],
+                to_plain=lambda done: [
+                    [fact.fact_id for fact in done.facts],
+                    done.user_revision,
+                    to_microseconds(now),
+                ],
                 from_plain=again,
             )
 
@@ -160,11 +165,11 @@ def _by_ids(tx: Transaction, scope: Scope, fact_ids: Sequence[str]) -> tuple[Fac
     return tuple(fact for fact in found if fact is not None)
 
 
-def _remember(tx: Transaction, scope: Scope, facts: Sequence[NewFact], now: datetime) -> Remembered:
-    user_key, revision = step_revision(tx, scope)
-    stored = tuple(
+def _as_given(facts: Sequence[NewFact], fact_ids: Sequence[str], now: datetime) -> tuple[Fact, ...]:
+    """Return the first versions of facts."""
+    return tuple(
         Fact(
-            fact_id=fact.fact_id or uuid7(),
+            fact_id=fact_id,
             version=1,
             text=fact.text,
             metadata=fact.metadata,
@@ -173,8 +178,13 @@ def _remember(tx: Transaction, scope: Scope, facts: Sequence[NewFact], now: date
             valid_to=fact.valid_to,
             recorded_at=now,
         )
-        for fact in facts
+        for fact, fact_id in zip(facts, fact_ids, strict=True)
     )
+
+
+def _remember(tx: Transaction, scope: Scope, facts: Sequence[NewFact], now: datetime) -> Remembered:
+    user_key, revision = step_revision(tx, scope)
+    stored = _as_given(facts, [fact.fact_id or uuid7() for fact in facts], now)
     for fact in stored:
         if _current(tx, user_key, fact.fact_id) or not _insert(tx, user_key, revision, fact):
             raise AlreadyExists(Reason.FACT_EXISTS, "fact", fact.fact_id)

@@ -37,7 +37,7 @@ _SECOND = 1_000_000
 _TURN_COLUMNS = (
     "m.message_id, s.session_id, m.sequence, m.role, m.content, m.extras, m.time, v.model, v.vector"
 )
-_FACT_COLUMNS = "fact_id, text, metadata, valid_from, vector_model, vector"
+_FACT_COLUMNS = "fact_id, text, metadata, valid_from, vector_model, vector, valid_to"
 
 
 def bury(
@@ -169,10 +169,15 @@ def _fact_item(row: Row, model: str) -> IndexItem:
 
 
 class SqlIndexSource:
-    """Implements `memory.ports.IndexSource`."""
+    """Implements `memory.ports.IndexSource`.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        clock: returns the present as an aware UTC datetime.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
+        self._clock = clock
 
     async def user_revision(self, scope: Scope) -> tuple[int, int]:
         """See `IndexSource`."""
@@ -192,12 +197,15 @@ class SqlIndexSource:
             user = find_user(tx, scope)
             if user is None:
                 return IndexChanges(0, 0, (), (), complete=True)
-            return _changes(tx, user[0], user[1], since, model)
+            now = to_microseconds(self._clock())
+            return _changes(tx, user[0], user[1], since, model, now)
 
         return await self._database.read(work)
 
 
-def _changes(tx: Transaction, user_key: int, revision: int, since: int, model: str) -> IndexChanges:
+def _changes(
+    tx: Transaction, user_key: int, revision: int, since: int, model: str, now: int
+) -> IndexChanges:
     params = {"user_key": user_key, "since": since}
     base = (
         f"SELECT {_TURN_COLUMNS} FROM messages m "
@@ -222,6 +230,9 @@ def _changes(tx: Transaction, user_key: int, revision: int, since: int, model: s
         "AND user_revision > :since",
         params,
     )
+    # A fact that no longer holds is not recalled; its history keeps it.
+    holding = [row for row in facts if row[6] is None or row[6] > now]
+    closed = [(MemoryKind.FACT, row[0]) for row in facts if row not in holding]
     gone = tx.execute(
         "SELECT kind, item_id FROM tombstones WHERE user_key = :user_key "
         "AND user_revision > :since ORDER BY user_revision",
@@ -229,10 +240,10 @@ def _changes(tx: Transaction, user_key: int, revision: int, since: int, model: s
     )
     upserts = (
         *(_turn_item(row, model) for row in turns),
-        *(_fact_item(row, model) for row in facts),
+        *(_fact_item(row, model) for row in holding),
     )
     alive = {(item.kind, item.item_id) for item in upserts}
-    deletes = tuple(
+    deletes = tuple(closed) + tuple(
         key for kind, item_id in gone if (key := (MemoryKind(kind), item_id)) not in alive
     )
     return IndexChanges(

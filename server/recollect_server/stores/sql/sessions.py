@@ -1,6 +1,7 @@
 """Sessions and their messages."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from recollect_server.memory.tokens import estimate_message
 from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.codec import (
     encode_parts,
+    from_microseconds,
     pack,
     to_microseconds,
     unpack,
@@ -167,17 +169,16 @@ class SqlSessionStore:
         now = self._clock()
 
         def work(tx: Transaction) -> Session:
-            def by_id(session_id: Any) -> Session:
-                return find_session(tx, scope, session_id)[1]
-
             return idempotent(
                 tx,
                 scope,
                 request,
                 to_microseconds(now),
                 run=lambda: _create(tx, scope, session, now),
-                to_plain=lambda created: created.session_id,
-                from_plain=by_id,
+                to_plain=lambda created: [created.session_id, to_microseconds(created.create_time)],
+                from_plain=lambda kept: _as_created(
+                    replace(session, session_id=kept[0]), from_microseconds(kept[1])
+                ),
             )
 
         return await self._database.write(work)
@@ -345,6 +346,24 @@ class SqlSessionStore:
         )
 
 
+def _as_created(session: NewSession, now: datetime) -> Session:
+    """Return a session as it is when it has just been created."""
+    return Session(
+        session_id=session.session_id,
+        title=session.title,
+        retention=session.retention,
+        metadata=session.metadata,
+        window_size=session.window_size,
+        window_ttl=session.window_ttl,
+        idle_ttl=session.idle_ttl,
+        create_time=now,
+        update_time=now,
+        revision=1,
+        last_sequence=0,
+        message_count=0,
+    )
+
+
 def _create(tx: Transaction, scope: Scope, session: NewSession, now: datetime) -> Session:
     user_key, _ = step_revision(tx, scope)
     rows = tx.execute(
@@ -352,7 +371,7 @@ def _create(tx: Transaction, scope: Scope, session: NewSession, now: datetime) -
         "window_ttl, idle_ttl, create_time, update_time, revision, last_sequence, window_start) "
         "VALUES (:user_key, :session_id, :title, :retention, :metadata, :window_size, "
         ":window_ttl, :idle_ttl, :now, :now, 1, 0, 1) "
-        f"ON CONFLICT (user_key, session_id) DO NOTHING RETURNING {SESSION_COLUMNS}",
+        "ON CONFLICT (user_key, session_id) DO NOTHING RETURNING session_key",
         {
             "user_key": user_key,
             "session_id": session.session_id,
@@ -367,7 +386,7 @@ def _create(tx: Transaction, scope: Scope, session: NewSession, now: datetime) -
     )
     if not rows:
         raise AlreadyExists(Reason.SESSION_EXISTS, "session", session.session_id)
-    return to_session(rows[0])
+    return _as_created(session, now)
 
 
 def _change(

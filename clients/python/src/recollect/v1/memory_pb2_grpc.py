@@ -220,7 +220,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Recall(self, request, context):
-        """Finds facts, turns and episodes by meaning and words.
+        """Finds facts that hold now, turns and episodes, by meaning and words.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -64,7 +64,7 @@ class MemoryServiceStub:
     Remember: _grpc.UnaryUnaryMultiCallable[_memory_pb2.RememberRequest, _memory_pb2.RememberResponse]
     """Stores facts given directly: all or none. Answered only when they are durable."""
     Recall: _grpc.UnaryUnaryMultiCallable[_memory_pb2.RecallRequest, _memory_pb2.RecallResponse]
-    """Finds facts, turns and episodes by meaning and words."""
+    """Finds facts that hold now, turns and episodes, by meaning and words."""
     GetFact: _grpc.UnaryUnaryMultiCallable[_memory_pb2.GetFactRequest, _memory_pb2.GetFactResponse]
     """Returns the current version of a fact."""
     ListFacts: _grpc.UnaryUnaryMultiCallable[_memory_pb2.ListFactsRequest, _memory_pb2.ListFactsResponse]
@@ -120,7 +120,7 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     Remember: _aio.UnaryUnaryMultiCallable[_memory_pb2.RememberRequest, _memory_pb2.RememberResponse]  # type: ignore[assignment]
     """Stores facts given directly: all or none. Answered only when they are durable."""
     Recall: _aio.UnaryUnaryMultiCallable[_memory_pb2.RecallRequest, _memory_pb2.RecallResponse]  # type: ignore[assignment]
-    """Finds facts, turns and episodes by meaning and words."""
+    """Finds facts that hold now, turns and episodes, by meaning and words."""
     GetFact: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetFactRequest, _memory_pb2.GetFactResponse]  # type: ignore[assignment]
     """Returns the current version of a fact."""
     ListFacts: _aio.UnaryUnaryMultiCallable[_memory_pb2.ListFactsRequest, _memory_pb2.ListFactsResponse]  # type: ignore[assignment]
@@ -239,7 +239,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_pb2.RecallRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_pb2.RecallResponse, _abc.Awaitable[_memory_pb2.RecallResponse]]:
-        """Finds facts, turns and episodes by meaning and words."""
+        """Finds facts that hold now, turns and episodes, by meaning and words."""
 
     @_abc_1.abstractmethod
     def GetFact(
