@@ -33,8 +33,9 @@ from recollect_server.rpc.services.chat import ChatServicer
 from recollect_server.rpc.services.memory import MemoryServicer
 from recollect_server.stores.exact import ExactIndex
 from recollect_server.stores.sql.database import Database
+from recollect_server.stores.sql.embedding_queue import SqlEmbeddingQueue
 from recollect_server.stores.sql.facts import SqlFactStore
-from recollect_server.stores.sql.indexing import SqlEmbeddingQueue, SqlIndexSource
+from recollect_server.stores.sql.indexing import SqlIndexSource
 from recollect_server.stores.sql.keys import SqlApiKeyStore
 from recollect_server.stores.sql.migrate import SchemaError, migrate
 from recollect_server.stores.sql.sessions import SqlSessionStore

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from recollect_server.memory.model import NewMessage, NewSession, Role, TextPart
 from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.sql.database import Database
+from recollect_server.stores.sql.embedding_queue import SqlEmbeddingQueue
 from recollect_server.stores.sql.facts import SqlFactStore
-from recollect_server.stores.sql.indexing import SqlEmbeddingQueue, SqlIndexSource
+from recollect_server.stores.sql.indexing import SqlIndexSource
 from recollect_server.stores.sql.keys import SqlApiKeyStore
 from recollect_server.stores.sql.sessions import SqlSessionStore
 from recollect_server.stores.sql.turns import SqlTurnStore

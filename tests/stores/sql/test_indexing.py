@@ -5,7 +5,7 @@ import pytest
 from tests.stores.sql.support import ADA, MODEL
 
 from recollect_server.memory.model import MemoryKind, NewFact
-from recollect_server.stores.sql import indexing
+from recollect_server.stores.sql import embedding_queue
 
 
 def _vectors(count: int) -> np.ndarray:
@@ -99,7 +99,7 @@ async def test_a_leased_job_is_not_given_twice_until_its_lease_ends(stores):
     await stores.append("a")
     first = await stores.queue.lease_embedding(MODEL, 8)
     assert await stores.queue.lease_embedding(MODEL, 8) is None
-    stores.clock.move(seconds=indexing.LEASE_SECONDS + 1)
+    stores.clock.move(seconds=embedding_queue.LEASE_SECONDS + 1)
     second = await stores.queue.lease_embedding(MODEL, 8)
     assert second.lease > first.lease
     before = await stores.source.user_revision(ADA)
@@ -138,17 +138,20 @@ async def test_what_was_deleted_or_changed_meanwhile_gets_no_stale_vector(stores
 async def test_failures_wait_longer_and_end_as_a_dead_letter_that_new_text_revives(stores):
     await stores.session()
     await stores.append("a")
-    for attempt in range(indexing.MAX_ATTEMPTS):
+    for attempt in range(embedding_queue.MAX_ATTEMPTS):
         task = await stores.queue.lease_embedding(MODEL, 8)
         await stores.queue.fail_embedding(task, "model down")
         assert await stores.queue.lease_embedding(MODEL, 8) is None
         stores.clock.move(
-            seconds=min(indexing.FIRST_RETRY_SECONDS * 2**attempt, indexing.LONGEST_RETRY_SECONDS)
+            seconds=min(
+                embedding_queue.FIRST_RETRY_SECONDS * 2**attempt,
+                embedding_queue.LONGEST_RETRY_SECONDS,
+            )
         )
     rows = await stores.database.read(
         lambda tx: tx.execute("SELECT state, attempts, last_error FROM jobs")
     )
-    assert rows == [("dead", indexing.MAX_ATTEMPTS, "model down")]
+    assert rows == [("dead", embedding_queue.MAX_ATTEMPTS, "model down")]
     stores.clock.move(days=1)
     assert await stores.queue.lease_embedding(MODEL, 8) is None
     await stores.append("b")

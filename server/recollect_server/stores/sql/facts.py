@@ -11,7 +11,7 @@ from recollect_server.memory.model import Fact, MemoryKind, NewFact, Remembered
 from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.codec import from_microseconds, to_microseconds
 from recollect_server.stores.sql.database import Database, Row, Transaction
-from recollect_server.stores.sql.indexing import bury, forget_pending_fact, queue_facts
+from recollect_server.stores.sql.pending import bury, forget_pending_fact, queue_facts
 from recollect_server.stores.sql.requests import idempotent
 from recollect_server.stores.sql.rows import FACT_COLUMNS, fact_params, to_fact
 from recollect_server.stores.sql.users import find_user, step_revision

@@ -5,8 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from recollect_server.errors import AlreadyExists, NotFound, Reason, RevisionMismatch
-from recollect_server.ids import uuid7
+from recollect_server.errors import AlreadyExists, Reason, RevisionMismatch
 from recollect_server.memory.model import (
     Appended,
     MemoryKind,
@@ -15,23 +14,21 @@ from recollect_server.memory.model import (
     NewSession,
     Session,
 )
-from recollect_server.memory.tokens import estimate_message
 from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.codec import (
-    encode_parts,
     from_microseconds,
     pack,
     to_microseconds,
     unpack,
 )
 from recollect_server.stores.sql.database import Database, Transaction
-from recollect_server.stores.sql.indexing import bury, forget_pending_fact, queue_messages
+from recollect_server.stores.sql.messages import append, find_session, read_messages
+from recollect_server.stores.sql.pending import bury, forget_pending_fact
 from recollect_server.stores.sql.requests import idempotent
 from recollect_server.stores.sql.rows import (
     MESSAGE_COLUMNS,
     SESSION_COLUMNS,
     duration_us,
-    pack_extras,
     to_message,
     to_session,
 )
@@ -45,110 +42,6 @@ _TO_COLUMN: dict[str, Callable[[Any], Any]] = {
     "window_ttl": duration_us,
     "idle_ttl": duration_us,
 }
-
-
-def session_not_found(session_id: str) -> NotFound:
-    """Return the error for a session that the scope does not have."""
-    return NotFound(Reason.SESSION_NOT_FOUND, "session", session_id)
-
-
-def find_session(tx: Transaction, scope: Scope, session_id: str) -> tuple[int, Session]:
-    """Return (session_key, session). Raises `NotFound`."""
-    rows = tx.execute(
-        f"SELECT {SESSION_COLUMNS}, session_key FROM sessions WHERE session_id = :session_id "
-        "AND user_key = (SELECT user_key FROM users "
-        "WHERE tenant = :tenant AND user_id = :user_id)",
-        {"session_id": session_id, "tenant": scope.tenant, "user_id": scope.user_id},
-    )
-    if not rows:
-        raise session_not_found(session_id)
-    return rows[0][-1], to_session(rows[0])
-
-
-def append(
-    tx: Transaction,
-    scope: Scope,
-    session_id: str,
-    messages: Sequence[NewMessage],
-    now: datetime,
-    expected_revision: int | None = None,
-) -> tuple[int, Appended]:
-    """Append messages in a running transaction; return (session_key, what was done).
-
-    Raises:
-        NotFound: SESSION_NOT_FOUND.
-        RevisionMismatch: the session is not at `expected_revision`.
-    """
-    user_key, user_revision = step_revision(tx, scope)
-    now_us = to_microseconds(now)
-    rows = tx.execute(
-        "UPDATE sessions SET revision = revision + 1, last_sequence = last_sequence + :count, "
-        "update_time = :now WHERE user_key = :user_key AND session_id = :session_id "
-        "RETURNING session_key, revision, last_sequence",
-        {"count": len(messages), "now": now_us, "user_key": user_key, "session_id": session_id},
-    )
-    if not rows:
-        raise session_not_found(session_id)
-    session_key, revision, last = rows[0]
-    if expected_revision is not None and revision - 1 != expected_revision:
-        raise RevisionMismatch(expected_revision, revision - 1)
-    first = last - len(messages) + 1
-    stored = tuple(
-        _stored(session_id, first + position, message, now)
-        for position, message in enumerate(messages)
-    )
-    tx.execute_many(
-        "INSERT INTO messages (session_key, sequence, user_key, user_revision, message_id, role, "
-        "content, extras, time, create_time, token_count) VALUES (:session_key, :sequence, "
-        ":user_key, :user_revision, :message_id, :role, :content, :extras, :time, :create_time, "
-        ":token_count)",
-        [
-            {
-                "session_key": session_key,
-                "sequence": message.sequence,
-                "user_key": user_key,
-                "user_revision": user_revision,
-                "message_id": message.message_id,
-                "role": int(message.role),
-                "content": encode_parts(message.parts),
-                "extras": pack_extras(message.author_name, message.metadata, message.external_id),
-                "time": to_microseconds(message.time),
-                "create_time": now_us,
-                "token_count": message.token_count,
-            }
-            for message in stored
-        ],
-    )
-    queue_messages(tx, user_key, user_revision, session_key, stored, now_us)
-    return session_key, Appended(stored, revision, user_revision)
-
-
-def _stored(session_id: str, sequence: int, message: NewMessage, now: datetime) -> Message:
-    return Message(
-        message_id=uuid7(),
-        session_id=session_id,
-        sequence=sequence,
-        role=message.role,
-        parts=message.parts,
-        author_name=message.author_name,
-        time=message.time or now,
-        create_time=now,
-        metadata=message.metadata,
-        external_id=message.external_id,
-        token_count=estimate_message(message.parts),
-    )
-
-
-def read_messages(
-    tx: Transaction, session_key: int, session_id: str, first: int, last: int
-) -> tuple[Message, ...]:
-    """Return the messages of a range of sequences, both ends included."""
-    rows = tx.execute(
-        f"SELECT {MESSAGE_COLUMNS} FROM messages m WHERE session_key = :session_key "
-        "AND sequence BETWEEN :first AND :last ORDER BY sequence",
-        {"session_key": session_key, "first": first, "last": last},
-    )
-    return tuple(to_message(session_id, row) for row in rows)
 
 
 class SqlSessionStore:

@@ -13,9 +13,9 @@ from recollect_server.memory.prompt import Usage
 from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.codec import from_microseconds, pack, to_microseconds, unpack
 from recollect_server.stores.sql.database import Database, Row, Transaction
+from recollect_server.stores.sql.messages import append, find_session
 from recollect_server.stores.sql.requests import check_digest
 from recollect_server.stores.sql.rows import MESSAGE_COLUMNS, to_message
-from recollect_server.stores.sql.sessions import append, find_session
 from recollect_server.stores.sql.users import find_user
 
 _COLUMNS = (

@@ -1,0 +1,202 @@
+"""The outbox of texts that wait for their vectors.
+
+A job is leased, tried again with growing pauses, and a dead letter after `MAX_ATTEMPTS`. New text
+of the user makes a dead job due again: what failed then may work now.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recollect_server.memory.model import MemoryKind
+from recollect_server.memory.ports import EmbeddingTask
+from recollect_server.scope import Scope
+from recollect_server.stores.codec import to_microseconds
+from recollect_server.stores.sql.database import Database, Transaction
+from recollect_server.stores.sql.indexing import fact_item, turn_item
+from recollect_server.stores.sql.pending import EMBED
+from recollect_server.stores.sql.rows import pack_vector
+from recollect_server.stores.sql.users import step_revision
+
+LEASE_SECONDS = 60
+MAX_ATTEMPTS = 10
+FIRST_RETRY_SECONDS = 1
+LONGEST_RETRY_SECONDS = 300
+_SECOND = 1_000_000
+
+
+class SqlEmbeddingQueue:
+    """Implements `memory.ports.EmbeddingQueue`.
+
+    Args:
+        clock: returns the present as an aware UTC datetime.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def lease_embedding(self, model: str, limit: int) -> EmbeddingTask | None:
+        """See `EmbeddingQueue`."""
+        now = to_microseconds(self._clock())
+        due = {"kind": EMBED, "now": now}
+        waiting = await self._database.read(
+            lambda tx: tx.execute(
+                "SELECT 1 FROM jobs WHERE kind = :kind AND state <> 'dead' "
+                "AND run_time <= :now LIMIT 1",
+                due,
+            )
+        )
+        if not waiting:
+            return None
+        return await self._database.write(lambda tx: _lease(tx, now, limit))
+
+    async def complete_embedding(
+        self, task: EmbeddingTask, model: str, vectors: NDArray[np.float32]
+    ) -> None:
+        """See `EmbeddingQueue`."""
+        now = to_microseconds(self._clock())
+        await self._database.write(lambda tx: _complete(tx, task, model, vectors, now))
+
+    async def fail_embedding(self, task: EmbeddingTask, error: str) -> None:
+        """See `EmbeddingQueue`."""
+        now = to_microseconds(self._clock())
+        await self._database.write(lambda tx: _fail(tx, task, error, now))
+
+
+def _lease(tx: Transaction, now: int, limit: int) -> EmbeddingTask | None:
+    rows = tx.execute(
+        "UPDATE jobs SET state = 'running', lease = lease + 1, run_time = :until "
+        "WHERE job_id = (SELECT job_id FROM jobs WHERE kind = :kind AND state <> 'dead' "
+        "AND run_time <= :now ORDER BY run_time LIMIT 1) RETURNING job_id, lease, user_key",
+        {"kind": EMBED, "now": now, "until": now + LEASE_SECONDS * _SECOND},
+    )
+    if not rows:
+        return None
+    job_id, lease, user_key = rows[0]
+    tenant, user_id = tx.execute(
+        "SELECT tenant, user_id FROM users WHERE user_key = :user_key", {"user_key": user_key}
+    )[0]
+    params = {"user_key": user_key, "limit": limit, "kind": int(MemoryKind.TURN)}
+    turns = tx.execute(
+        "SELECT m.message_id, s.session_id, m.sequence, m.role, m.content, m.extras, m.time, "
+        "NULL, NULL FROM pending_vectors p JOIN messages m ON m.session_key = p.session_key "
+        "AND m.sequence = p.sequence JOIN sessions s ON s.session_key = m.session_key "
+        "WHERE p.user_key = :user_key AND p.kind = :kind "
+        "ORDER BY p.user_revision, p.sequence LIMIT :limit",
+        params,
+    )
+    facts = tx.execute(
+        "SELECT f.fact_id, f.text, f.metadata, f.valid_from, NULL, NULL FROM pending_vectors p "
+        "JOIN facts f ON f.user_key = p.user_key AND f.fact_id = p.fact_id AND f.is_current = 1 "
+        "WHERE p.user_key = :user_key AND p.kind = :kind ORDER BY p.user_revision LIMIT :limit",
+        params | {"kind": int(MemoryKind.FACT)},
+    )
+    items = [*(fact_item(row, "") for row in facts), *(turn_item(row, "") for row in turns)]
+    if not items:
+        # What was queued is gone; without this the job would come up for ever.
+        tx.execute("DELETE FROM pending_vectors WHERE user_key = :user_key", params)
+        tx.execute("DELETE FROM jobs WHERE job_id = :job_id", {"job_id": job_id})
+        return None
+    return EmbeddingTask(job_id, lease, Scope(tenant, user_id), tuple(items[:limit]))
+
+
+def _holds_lease(tx: Transaction, task: EmbeddingTask) -> bool:
+    rows = tx.execute(
+        "SELECT 1 FROM jobs WHERE job_id = :job_id AND lease = :lease AND state = 'running'",
+        {"job_id": task.job_id, "lease": task.lease},
+    )
+    return bool(rows)
+
+
+def _complete(
+    tx: Transaction,
+    task: EmbeddingTask,
+    model: str,
+    vectors: NDArray[np.float32],
+    now: int,
+) -> None:
+    if not _holds_lease(tx, task):
+        return
+    user_key, revision = step_revision(tx, task.scope)
+    for item, vector in zip(task.items, vectors, strict=True):
+        params: dict[str, Any] = {
+            "user_key": user_key,
+            "revision": revision,
+            "model": model,
+            "vector": pack_vector(vector),
+            "item_id": item.item_id,
+        }
+        if item.kind is MemoryKind.FACT:
+            _store_fact_vector(tx, params | {"text": item.text})
+        else:
+            _store_turn_vector(
+                tx, params | {"session_id": item.session_id, "sequence": item.sequence}
+            )
+    left = tx.execute(
+        "SELECT 1 FROM pending_vectors WHERE user_key = :user_key LIMIT 1", {"user_key": user_key}
+    )
+    if left:
+        tx.execute(
+            "UPDATE jobs SET state = 'due', attempts = 0, run_time = :now WHERE job_id = :job_id",
+            {"now": now, "job_id": task.job_id},
+        )
+    else:
+        tx.execute("DELETE FROM jobs WHERE job_id = :job_id", {"job_id": task.job_id})
+
+
+def _store_fact_vector(tx: Transaction, params: dict[str, Any]) -> None:
+    """Store a vector unless the fact was updated or forgotten meanwhile."""
+    stored = tx.execute(
+        "UPDATE facts SET vector = :vector, vector_model = :model, user_revision = :revision "
+        "WHERE user_key = :user_key AND fact_id = :item_id AND is_current = 1 AND text = :text "
+        "RETURNING 1",
+        params,
+    )
+    if stored:
+        tx.execute(
+            "DELETE FROM pending_vectors WHERE user_key = :user_key AND fact_id = :item_id",
+            params,
+        )
+
+
+def _store_turn_vector(tx: Transaction, params: dict[str, Any]) -> None:
+    """Store a vector unless the message was deleted meanwhile."""
+    stored = tx.execute(
+        "INSERT INTO message_vectors (session_key, sequence, user_key, user_revision, model, "
+        "vector) SELECT m.session_key, m.sequence, :user_key, :revision, :model, :vector "
+        "FROM messages m JOIN sessions s ON s.session_key = m.session_key "
+        "WHERE s.user_key = :user_key AND s.session_id = :session_id "
+        "AND m.sequence = :sequence AND m.message_id = :item_id "
+        "ON CONFLICT (session_key, sequence) DO UPDATE SET model = excluded.model, "
+        "vector = excluded.vector, user_revision = excluded.user_revision RETURNING session_key",
+        params,
+    )
+    if stored:
+        tx.execute(
+            "DELETE FROM pending_vectors WHERE user_key = :user_key "
+            "AND session_key = :session_key AND sequence = :sequence",
+            params | {"session_key": stored[0][0]},
+        )
+
+
+def _fail(tx: Transaction, task: EmbeddingTask, error: str, now: int) -> None:
+    if not _holds_lease(tx, task):
+        return
+    attempts = tx.execute(
+        "SELECT attempts FROM jobs WHERE job_id = :job_id", {"job_id": task.job_id}
+    )[0][0]
+    pause = min(FIRST_RETRY_SECONDS * 2**attempts, LONGEST_RETRY_SECONDS)
+    tx.execute(
+        "UPDATE jobs SET state = :state, attempts = attempts + 1, run_time = :run_time, "
+        "last_error = :error WHERE job_id = :job_id",
+        {
+            "state": "dead" if attempts + 1 >= MAX_ATTEMPTS else "due",
+            "run_time": now + pause * _SECOND,
+            "error": error,
+            "job_id": task.job_id,
+        },
+    )

@@ -1,0 +1,109 @@
+"""What indexes have yet to learn: texts without a vector, and deletions.
+
+`pending_vectors` holds one row for each text without a vector, so the oldest of them tells up to
+which revision everything can be found by meaning. A job, one a user, says that there are any.
+"""
+
+from collections.abc import Sequence
+
+from recollect_server.ids import uuid7
+from recollect_server.memory.model import MemoryKind, Message
+from recollect_server.stores.sql.database import Transaction
+
+EMBED = "embed"
+
+
+def bury(
+    tx: Transaction, user_key: int, revision: int, kind: MemoryKind, item_ids: Sequence[str]
+) -> None:
+    """Record deletions, so that indexes learn of them."""
+    tx.execute_many(
+        "INSERT INTO tombstones (user_key, user_revision, kind, item_id) "
+        "VALUES (:user_key, :revision, :kind, :item_id)",
+        [
+            {"user_key": user_key, "revision": revision, "kind": int(kind), "item_id": item_id}
+            for item_id in item_ids
+        ],
+    )
+
+
+def queue_messages(
+    tx: Transaction,
+    user_key: int,
+    revision: int,
+    session_key: int,
+    messages: Sequence[Message],
+    now: int,
+) -> None:
+    """Queue the messages that have words to embed."""
+    _queue(
+        tx,
+        user_key,
+        [
+            (revision, MemoryKind.TURN, session_key, message.sequence, "")
+            for message in messages
+            if message.text
+        ],
+        now,
+    )
+
+
+def queue_facts(
+    tx: Transaction, user_key: int, revision: int, fact_ids: Sequence[str], now: int
+) -> None:
+    """Queue facts to embed, each once: an earlier version's text no longer matters."""
+    for fact_id in fact_ids:
+        forget_pending_fact(tx, user_key, fact_id)
+    _queue(tx, user_key, [(revision, MemoryKind.FACT, 0, 0, f) for f in fact_ids], now)
+
+
+def forget_pending_fact(tx: Transaction, user_key: int, fact_id: str) -> None:
+    """Take a fact out of the queue."""
+    tx.execute(
+        "DELETE FROM pending_vectors WHERE user_key = :user_key AND kind = :kind "
+        "AND fact_id = :fact_id",
+        {"user_key": user_key, "kind": int(MemoryKind.FACT), "fact_id": fact_id},
+    )
+
+
+def _queue(
+    tx: Transaction,
+    user_key: int,
+    items: Sequence[tuple[int, MemoryKind, int, int, str]],
+    now: int,
+) -> None:
+    if not items:
+        return
+    tx.execute_many(
+        "INSERT INTO pending_vectors "
+        "(user_key, user_revision, kind, session_key, sequence, fact_id) VALUES "
+        "(:user_key, :revision, :kind, :session_key, :sequence, :fact_id)",
+        [
+            {
+                "user_key": user_key,
+                "revision": revision,
+                "kind": int(kind),
+                "session_key": session_key,
+                "sequence": sequence,
+                "fact_id": fact_id,
+            }
+            for revision, kind, session_key, sequence, fact_id in items
+        ],
+    )
+    tx.execute(
+        "INSERT INTO jobs (job_id, kind, user_key, state, attempts, run_time, lease, last_error, "
+        "create_time) VALUES (:job_id, :kind, :user_key, 'due', 0, :now, 0, '', :now) "
+        "ON CONFLICT (kind, user_key) DO UPDATE SET state = 'due', attempts = 0, "
+        "run_time = excluded.run_time, lease = jobs.lease + 1 WHERE jobs.state = 'dead'",
+        {"job_id": uuid7(), "kind": EMBED, "user_key": user_key, "now": now},
+    )
+
+
+def indexed_revision(tx: Transaction, user_key: int, revision: int) -> int:
+    """Return up to which revision every text of the user has its vector."""
+    rows = tx.execute(
+        "SELECT MIN(user_revision) FROM pending_vectors WHERE user_key = :user_key",
+        {"user_key": user_key},
+    )
+    oldest = rows[0][0]
+    return revision if oldest is None else oldest - 1
