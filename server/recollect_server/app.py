@@ -65,11 +65,11 @@ class Started:
 
     Attributes:
         address: HOST:PORT or unix:PATH.
-        banner: what to tell the person who started it.
+        notice: one sentence about the chat provider.
     """
 
     address: str
-    banner: str
+    notice: str
 
 
 def utc_now() -> datetime:
@@ -156,7 +156,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     stack.push_async_callback(chat.drain, settings.grace_seconds)
     stack.push_async_callback(server.drain, settings.grace_seconds)
     address = _address(settings.listen, server.port)
-    return Started(address, _banner(address, notice))
+    return Started(address, notice)
 
 
 def _listen(
@@ -288,14 +288,3 @@ def _address(listen: str, port: int) -> str:
     if listen.startswith("unix"):
         return listen
     return f"{listen.rpartition(':')[0]}:{port}"
-
-
-def _banner(address: str, notice: str) -> str:
-    target = "" if address == "127.0.0.1:50051" else f" --target {address}"
-    return (
-        f"{notice}\n"
-        f"Recollect serves on {address}. Try:  "
-        f"recollect remember{target} 'I live in Lisbon'  |  "
-        f"recollect recall{target} 'where do I live?'  |  "
-        f"recollect chat{target}"
-    )

@@ -4,12 +4,18 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic import ValidationError
 
 from recollect_server import config
+
+if TYPE_CHECKING:
+    from recollect_server import app
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+"""Where the client looks by itself; kept here because importing the client takes time."""
 
 
 @click.command()
@@ -60,15 +66,34 @@ def serve(config_file: Path | None, ready_file: Path | None, **flags: Any) -> No
     logs.configure(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(app.serve(settings, lambda address: _ready(address, settings, ready_file)))
+            runner.run(app.serve(settings, lambda started: _ready(started, ready_file)))
         except app.StartError as error:
             click.echo(f"recollect: {error}", err=True)
             sys.exit(1)
 
 
-def _ready(started: Any, settings: config.Settings, ready_file: Path | None) -> None:
+def _ready(started: "app.Started", ready_file: Path | None) -> None:
     if ready_file is not None:
         temporary = ready_file.with_suffix(".tmp")
         temporary.write_text(started.address)
         temporary.replace(ready_file)
-    click.echo(started.banner, err=True)
+    click.echo(started.notice, err=True)
+    click.echo(_invitation(started.address, _program()), err=True)
+
+
+def _invitation(address: str, program: str) -> str:
+    target = "" if address == DEFAULT_TARGET else f" --target {address}"
+    return (
+        f"Recollect serves on {address}. Try:  "
+        f"{program} remember{target} 'I live in Lisbon'  |  "
+        f"{program} recall{target} 'where do I live?'  |  "
+        f"{program} chat{target}"
+    )
+
+
+def _program() -> str:
+    """Return how this command can be typed here: by its path if it lies below this folder."""
+    called = Path(sys.argv[0]).absolute()
+    if called.name == "recollect" and called.is_relative_to(Path.cwd()):
+        return str(called.relative_to(Path.cwd()))
+    return "recollect"
