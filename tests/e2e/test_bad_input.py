@@ -85,6 +85,14 @@ CASES = [
     _message("too many pairs", "metadata", metadata={str(n): "" for n in range(65)}),
     _message("a pair too long", "metadata['k']", metadata={"k": "v" * 4097}),
     _message("time out of range", "time", time={"seconds": 10**15}),
+    _message(
+        "a tool call that is no JSON",
+        "parts[1].tool_call.input_json",
+        parts=[
+            HELLO.parts[0],
+            common_pb2.ContentPart(tool_call={"call_id": "c", "name": "f", "input_json": "{x"}),
+        ],
+    ),
     _context("negative budget", "options.token_budget", token_budget=-1),
     _context("unknown profile", "options.profile", profile=99),
     _context("too many facts", "options.max_facts", max_facts=101),
@@ -114,6 +122,17 @@ CASES = [
         f"{CHAT}/StreamChat",
         chat_pb2.StreamChatRequest(user_id="U", session_id="S", message=LONG),
         "message.parts",
+    ),
+    Case(
+        "a tool whose schema is no JSON object",
+        f"{CHAT}/Chat",
+        chat_pb2.ChatRequest(
+            user_id="U",
+            session_id="S",
+            message=HELLO,
+            options={"tools": [{"name": "f", "input_schema_json": "[1]"}]},
+        ),
+        "options.tools[0].input_schema_json",
     ),
     Case(
         "a chat message of the model's",

@@ -17,6 +17,7 @@ from recollect_server.errors import (
     Reason,
 )
 from recollect_server.memory.model import Role
+from recollect_server.memory.prompt import is_json_object
 from recollect_server.memory.service import Memory
 from recollect_server.scope import Scope
 
@@ -56,6 +57,11 @@ class Chat:
         self._memory.check_messages([asked.message], "message")
         if asked.message.role not in (Role.USER, Role.TOOL):
             raise InvalidArgument("message.role", "must be ROLE_USER, or ROLE_TOOL for results")
+        for position, tool in enumerate(asked.options.tools):
+            if not is_json_object(tool.input_schema_json):
+                raise InvalidArgument(
+                    f"options.tools[{position}].input_schema_json", "must be a JSON object"
+                )
         run = self._join_or_start(asked)
         followed = False
         try:

@@ -1,8 +1,17 @@
 """What a model is given: shared by the cache, which keys on it, and by chat, which sends it."""
 
+import json
 from dataclasses import dataclass
 
 from recollect_server.memory.model import PromptMessage
+
+
+def is_json_object(text: str) -> bool:
+    """Whether a text is a JSON object, as tools take and describe their arguments."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from recollect_server.memory.model import (
     Remembered,
     Retention,
     Session,
+    ToolCallPart,
 )
 from recollect_server.memory.ports import (
     FactStore,
@@ -37,6 +38,7 @@ from recollect_server.memory.ports import (
     Window,
     WindowCache,
 )
+from recollect_server.memory.prompt import is_json_object
 from recollect_server.memory.tokens import part_bytes
 from recollect_server.scope import RequestKey, Scope
 
@@ -170,7 +172,7 @@ class Memory:
     # Messages
 
     def check_messages(self, messages: Sequence[NewMessage], field: str) -> None:
-        """Refuse a message whose text is over the limit.
+        """Refuse a message whose text is over the limit, or whose tool call is no JSON object.
 
         Args:
             field: path of the list in the request, or of the message if it is not a list.
@@ -179,13 +181,18 @@ class Memory:
             InvalidArgument: naming the message.
         """
         for position, message in enumerate(messages):
+            path = f"{field}[{position}]" if field.endswith("s") else field
             size = sum(part_bytes(part) for part in message.parts)
             if size > self._max_message_bytes:
-                path = f"{field}[{position}]" if field.endswith("s") else field
                 raise InvalidArgument(
                     f"{path}.parts",
                     f"must be at most {self._max_message_bytes} bytes of text, is {size}",
                 )
+            for number, part in enumerate(message.parts):
+                if isinstance(part, ToolCallPart) and not is_json_object(part.input_json):
+                    raise InvalidArgument(
+                        f"{path}.parts[{number}].tool_call.input_json", "must be a JSON object"
+                    )
 
     async def append_messages(
         self,

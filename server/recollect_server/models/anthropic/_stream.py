@@ -12,7 +12,7 @@ from recollect_server.chat.model import (
     ToolUse,
 )
 from recollect_server.memory.model import Part, TextPart, ThinkingPart, ToolCallPart
-from recollect_server.memory.prompt import Usage
+from recollect_server.memory.prompt import Usage, is_json_object
 
 _FINISH = {
     "end_turn": FinishReason.STOP,
@@ -97,5 +97,6 @@ class Reply:
                 yield TextPart(text)
             elif block.type == "thinking":
                 yield ThinkingPart(text, self._signature.get(index, ""))
-            elif block.type == "tool_use":
+            elif block.type == "tool_use" and is_json_object(text or "{}"):
+                # One that was cut short by max_tokens cannot be run, nor sent back.
                 yield ToolCallPart(block.id, block.name, text or "{}")
