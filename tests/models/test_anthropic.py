@@ -231,6 +231,24 @@ def test_the_request_is_laid_out_for_prompt_caching_and_merges_roles():
     json.dumps(request)
 
 
+def test_a_window_that_begins_in_the_middle_is_still_a_conversation():
+    call = ToolCallPart("c1", "f", "{}")
+    messages = (
+        PromptMessage(Role.ASSISTANT, (TextPart("cut off"), call)),
+        PromptMessage(Role.TOOL, (ToolResultPart("c1", "orphan"),)),
+        PromptMessage(Role.ASSISTANT, (TextPart("also cut off"),)),
+        PromptMessage(Role.USER, (TextPart("hi"),)),
+        PromptMessage(Role.ASSISTANT, (ToolCallPart("c2", "f", "{}"), TextPart("wait"))),
+        PromptMessage(Role.USER, (TextPart("never mind"),)),
+    )
+    sent = request_of(Prompt("m", "", (), ModelParameters(), messages))["messages"]
+    assert sent == [
+        {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "wait"}]},
+        {"role": "user", "content": [{"type": "text", "text": "never mind"}]},
+    ]
+
+
 def test_prices_count_cached_tokens_and_are_zero_for_unknown_models():
     usage = Usage(1_000_000, 1_000_000, 1_000_000, 1_000_000)
     assert cost_usd("claude-opus-4-8", usage) == pytest.approx(5 + 25 + 0.5 + 6.25)

@@ -56,14 +56,19 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 def _messages(messages: tuple[PromptMessage, ...]) -> list[dict[str, Any]]:
-    """Return the conversation with neighbours of one role merged, as the API wants them."""
+    """Return the conversation as the API wants it.
+
+    Neighbours of one role are merged, the first one is the user's, and a tool call and its result
+    come together or not at all: a window may begin between the two.
+    """
+    paired = _paired_calls(messages)
     merged: list[dict[str, Any]] = []
     for message in messages:
         if message.role is Role.SYSTEM:
             continue
         role = "assistant" if message.role is Role.ASSISTANT else "user"
-        blocks = [block for part in message.parts if (block := _block(part))]
-        if not blocks:
+        blocks = [block for part in message.parts if (block := _block(part, paired))]
+        if not blocks or (not merged and role == "assistant"):
             continue
         if merged and merged[-1]["role"] == role:
             merged[-1]["content"].extend(blocks)
@@ -72,7 +77,15 @@ def _messages(messages: tuple[PromptMessage, ...]) -> list[dict[str, Any]]:
     return merged
 
 
-def _block(part: Part) -> dict[str, Any] | None:
+def _paired_calls(messages: tuple[PromptMessage, ...]) -> set[str]:
+    """Return the ids of tool calls that are answered, where both are sent."""
+    first_user = next((n for n, m in enumerate(messages) if m.role is Role.USER), len(messages))
+    parts = [part for message in messages[first_user:] for part in message.parts]
+    calls = {part.call_id for part in parts if isinstance(part, ToolCallPart)}
+    return calls & {part.call_id for part in parts if isinstance(part, ToolResultPart)}
+
+
+def _block(part: Part, paired: set[str]) -> dict[str, Any] | None:
     match part:
         case TextPart(text):
             return {"type": "text", "text": text} if text.strip() else None
@@ -80,6 +93,8 @@ def _block(part: Part) -> dict[str, Any] | None:
             if not signature:
                 return None
             return {"type": "thinking", "thinking": text, "signature": signature}
+        case ToolCallPart(call_id) | ToolResultPart(call_id) if call_id not in paired:
+            return None
         case ToolCallPart(call_id, name, input_json):
             arguments = json.loads(input_json or "{}")
             return {"type": "tool_use", "id": call_id, "name": name, "input": arguments}
