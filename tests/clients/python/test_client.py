@@ -51,6 +51,10 @@ class Memory(memory_pb2_grpc.MemoryServiceServicer):
             next_page_token=str(start + 2) if start + 2 < 5 else "",
         )
 
+    async def DeleteSession(self, request, context):
+        self.seen.append(request)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+
     @staticmethod
     async def _abort(context, code, reason):
         details = [
@@ -120,6 +124,17 @@ class Peer:
 
         return await asyncio.to_thread(call)
 
+    async def delete(self, session: str) -> None:
+        if self._kind == "async":
+            async with AsyncRecollect(self.address, user_id="ada") as opened:
+                return await opened.memory.delete_session(session)
+
+        def call():
+            with Recollect(self.address, user_id="ada") as opened:
+                return opened.memory.delete_session(session)
+
+        return await asyncio.to_thread(call)
+
     async def sessions(self) -> list[str]:
         if self._kind == "async":
             async with AsyncRecollect(self.address, user_id="ada") as opened:
@@ -165,6 +180,12 @@ async def test_an_unavailable_server_is_asked_again_with_the_same_request_id(pee
     assert len(peer.memory.seen) == 3
     assert len({request.request_id for request in peer.memory.seen}) == 1
     assert peer.memory.seen[0].request_id
+
+
+async def test_a_call_that_could_do_something_twice_is_sent_once(peer):
+    with pytest.raises(errors.Unavailable):
+        await peer.delete("s")
+    assert len(peer.memory.seen) == 1
 
 
 async def test_each_call_has_a_request_id_of_its_own_unless_one_is_given(peer):

@@ -12,7 +12,13 @@ DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_TIMEOUT = 30.0
 CHAT_TIMEOUT = 300.0
 
-# Writes carry a request id, so that a repeat is safe; reads are safe anyway.
+# A repeat of these could do something twice, or fail because the first one worked.
+ONCE = {
+    "MemoryService": ("UpdateSession", "DeleteSession", "UpdateFact", "ForgetFact"),
+    "AdminService": ("CreateApiKey", "ImportUser", "Reindex"),
+}
+
+# The rest are reads, writes that carry a request id, and writes that change nothing twice.
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [
@@ -25,7 +31,14 @@ _SERVICE_CONFIG = json.dumps(
                     "backoffMultiplier": 2,
                     "retryableStatusCodes": ["UNAVAILABLE"],
                 },
-            }
+            },
+            {
+                "name": [
+                    {"service": f"recollect.v1.{service}", "method": method}
+                    for service, methods in ONCE.items()
+                    for method in methods
+                ]
+            },
         ]
     }
 )

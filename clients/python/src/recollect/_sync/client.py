@@ -17,8 +17,8 @@ from recollect._settings import DEFAULT_ADDRESS, DEFAULT_TIMEOUT, Settings, envi
 class Recollect:
     """A connection to a Recollect server. Use it in `with`, or call `close`.
 
-    Calls that find the server unavailable are repeated up to four times with growing pauses;
-    writes carry a request id, so a repeat is done once.
+    Calls that find the server unavailable are repeated up to four times with growing pauses, unless
+    a repeat could do something twice; most writes carry a request id, so a repeat is done once.
 
     Args:
         address: HOST:PORT or unix:PATH.
