@@ -5,7 +5,6 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 
 import grpc
@@ -13,18 +12,28 @@ import structlog
 
 from recollect_server.admin.keys import ApiKeys
 from recollect_server.admin.server import ServerFacts, StoreState
+from recollect_server.background import Loops, running, worker_loops
 from recollect_server.cache.service import AnswerCache
 from recollect_server.chat.job import Collaborators
-from recollect_server.chat.ports import ChatModel
 from recollect_server.chat.service import Chat
-from recollect_server.config import Authentication, Durability, Settings
+from recollect_server.config import Authentication, Settings
 from recollect_server.errors import Unavailable
 from recollect_server.memory.context import ContextBuilder
-from recollect_server.memory.embedding import EmbeddingWorker
 from recollect_server.memory.service import Memory
-from recollect_server.models.anthropic import DEFAULT_MODEL, AnthropicModel
-from recollect_server.models.minilm import MiniLmEmbedder
-from recollect_server.models.offline import OfflineModel
+from recollect_server.memory.sessions import Sessions
+from recollect_server.memory.summaries import Compactor
+from recollect_server.memory.watch import Watch
+from recollect_server.memory.windows import Windows
+from recollect_server.parts import (
+    StartError,
+    due_policy,
+    open_chat_model,
+    open_database,
+    open_embedder,
+    open_valkey,
+    summarizer_of,
+    utc_now,
+)
 from recollect_server.rpc.authentication import ApiKeyAuthenticator
 from recollect_server.rpc.server import RpcServer, ServerOptions
 from recollect_server.rpc.services.admin import AdminServicer
@@ -32,31 +41,22 @@ from recollect_server.rpc.services.cache import CacheServicer
 from recollect_server.rpc.services.chat import ChatServicer
 from recollect_server.rpc.services.memory import MemoryServicer
 from recollect_server.stores.exact import ExactIndex
+from recollect_server.stores.sql.changes import SqlChangeStore
 from recollect_server.stores.sql.database import Database
-from recollect_server.stores.sql.embedding_queue import SqlEmbeddingQueue
+from recollect_server.stores.sql.episodes import SqlEpisodeStore
 from recollect_server.stores.sql.facts import SqlFactStore
 from recollect_server.stores.sql.indexing import SqlIndexSource
+from recollect_server.stores.sql.jobs import SqlJobQueue
 from recollect_server.stores.sql.keys import SqlApiKeyStore
-from recollect_server.stores.sql.migrate import SchemaError, migrate
 from recollect_server.stores.sql.sessions import SqlSessionStore
-from recollect_server.stores.sql.sqlite import SqliteDatabase
 from recollect_server.stores.sql.turns import SqlTurnStore
 from recollect_server.stores.valkey.connect import Client, connect
-from recollect_server.stores.valkey.embedded import EmbeddedStartError, EmbeddedValkey
+from recollect_server.stores.valkey.ephemeral import ValkeySessions
 from recollect_server.stores.valkey.exact_cache import ValkeyExactCache
+from recollect_server.stores.valkey.notices import ValkeyNotices
 from recollect_server.stores.valkey.window import ValkeyWindowCache
 
 log = structlog.get_logger("recollect.app")
-
-SYNCHRONOUS = {Durability.FULL: "FULL", Durability.RELAXED: "NORMAL"}
-
-OFFLINE_NOTICE = (
-    "No ANTHROPIC_API_KEY is set: chat is offline and answers by quoting what it recalls."
-)
-
-
-class StartError(Exception):
-    """The server cannot start; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,6 @@ class Started:
     notice: str
 
 
-def utc_now() -> datetime:
-    """Return the present as an aware UTC datetime."""
-    return datetime.now(UTC)
-
-
 async def serve(settings: Settings, on_ready: Callable[[Started], None]) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
@@ -86,10 +81,7 @@ async def serve(settings: Settings, on_ready: Callable[[Started], None]) -> None
     Raises:
         StartError: a part did not start.
     """
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
+    ended = _until_signal()
     async with AsyncExitStack() as stack:
         started = await _start(stack, settings)
         on_ready(started)
@@ -97,22 +89,63 @@ async def serve(settings: Settings, on_ready: Callable[[Started], None]) -> None
         log.info("draining", grace_seconds=settings.grace_seconds)
 
 
+async def work(settings: Settings, on_ready: Callable[[], None]) -> None:
+    """Do the background work of a database until SIGTERM or SIGINT, apart from any server.
+
+    Args:
+        on_ready: called once the work is under way.
+
+    Raises:
+        StartError: a part did not start.
+    """
+    ended = _until_signal()
+    async with AsyncExitStack() as stack:
+        embedder, database = await asyncio.gather(
+            open_embedder(stack, settings), open_database(stack, settings)
+        )
+        model, _ = open_chat_model(stack, settings)
+        policy = due_policy(settings)
+        sessions = SqlSessionStore(database, utc_now, policy)
+        loops = worker_loops(
+            database, sessions, embedder, summarizer_of(model, settings), policy, asyncio.Event()
+        )
+        await stack.enter_async_context(running(loops))
+        on_ready()
+        await ended.wait()
+
+
+def _until_signal() -> asyncio.Event:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    return ended
+
+
 async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
-    embedder, database, (state, cache) = await asyncio.gather(
-        asyncio.to_thread(MiniLmEmbedder, threads=settings.embedding_threads),
-        _open_database(stack, settings),
-        _open_valkey(stack, settings),
+    embedder, database, (state_url, cache_url) = await asyncio.gather(
+        open_embedder(stack, settings),
+        open_database(stack, settings),
+        open_valkey(stack, settings),
     )
-    stack.push_async_callback(embedder.close)
+    state, cache = _connect(stack, state_url, cache_url)
+    model, notice = open_chat_model(stack, settings)
+    policy = due_policy(settings)
+    summarizer = summarizer_of(model, settings)
     work_added = asyncio.Event()
+    notices = ValkeyNotices(state_url)
+    windows = Windows(ValkeyWindowCache(state), budget=settings.window_bytes)
+    durable = SqlSessionStore(database, utc_now, policy)
     source = SqlIndexSource(database, utc_now)
     facts = SqlFactStore(database, utc_now)
     memory = Memory(
-        sessions=SqlSessionStore(database, utc_now),
+        sessions=Sessions(durable, ValkeySessions(state, utc_now)),
         facts=facts,
-        windows=ValkeyWindowCache(state),
+        episodes=SqlEpisodeStore(database, utc_now),
+        windows=windows,
         index=ExactIndex(source, embedder, budget=settings.index_bytes),
         source=source,
+        notices=notices,
         max_message_bytes=settings.max_message_bytes,
         work_added=work_added,
         clock=utc_now,
@@ -124,9 +157,8 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         allow_global=settings.allow_global_cache,
         clock=utc_now,
     )
-    model, notice = _open_chat_model(settings)
-    stack.push_async_callback(model.close)
-    chat = Chat(memory, Collaborators(contexts, answers, SqlTurnStore(database, utc_now), model))
+    turns = SqlTurnStore(database, utc_now, policy)
+    chat = Chat(memory, Collaborators(contexts, answers, turns, model, memory.changed))
     keys = ApiKeys(SqlApiKeyStore(database, utc_now), utc_now)
     server_facts = ServerFacts(
         version=version("recollect-server"),
@@ -138,25 +170,43 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         authentication=settings.auth is not Authentication.NONE,
         max_message_bytes=settings.max_message_bytes,
         max_request_bytes=settings.max_request_bytes,
-        probe=_probe(database, state, cache),
+        probe=_probe(settings, database, state, cache),
     )
-    worker = EmbeddingWorker(SqlEmbeddingQueue(database, utc_now), embedder, work_added)
-    await stack.enter_async_context(_background(worker))
+    loops: Loops = {"windows": windows.run, "notices": notices.run}
+    if settings.worker:
+        loops |= worker_loops(database, durable, embedder, summarizer, policy, work_added)
+    await stack.enter_async_context(running(loops))
     server = _listen(
         settings,
         (
-            MemoryServicer(memory, contexts),
+            MemoryServicer(
+                memory,
+                contexts,
+                Compactor(durable, summarizer, policy, utc_now),
+                Watch(SqlChangeStore(database), notices),
+            ),
             CacheServicer(answers, utc_now),
             ChatServicer(chat),
-            AdminServicer(keys, server_facts),
+            AdminServicer(keys, SqlJobQueue(database, utc_now), server_facts),
         ),
         ApiKeyAuthenticator(keys) if settings.auth is Authentication.API_KEY else None,
     )
     await server.start()
+    stack.push_async_callback(windows.flush)
     stack.push_async_callback(chat.drain, settings.grace_seconds)
     stack.push_async_callback(server.drain, settings.grace_seconds)
-    address = _address(settings.listen, server.port)
-    return Started(address, notice)
+    return Started(_address(settings.listen, server.port), notice)
+
+
+def _connect(stack: AsyncExitStack, state_url: str, cache_url: str) -> tuple[Client, Client]:
+    try:
+        state = connect(state_url)
+        cache = state if cache_url == state_url else connect(cache_url)
+    except ValueError as error:
+        raise StartError(str(error)) from error
+    for client in {id(c): c for c in (state, cache)}.values():
+        stack.push_async_callback(client.close)
+    return state, cache
 
 
 def _listen(
@@ -186,52 +236,8 @@ def _listen(
         ) from error
 
 
-async def _open_database(stack: AsyncExitStack, settings: Settings) -> Database:
-    try:
-        await asyncio.to_thread(migrate, settings.sqlite_path)
-    except (SchemaError, OSError) as error:
-        raise StartError(str(error)) from error
-    database = SqliteDatabase(settings.sqlite_path, SYNCHRONOUS[settings.durability])
-    stack.push_async_callback(database.close)
-    return database
-
-
-async def _open_valkey(stack: AsyncExitStack, settings: Settings) -> tuple[Client, Client]:
-    """Return the clients for state and for answers, of a server of our own if none is named."""
-    state_url = settings.state_url.get_secret_value()
-    cache_url = settings.cache_url.get_secret_value() or state_url
-    if not state_url or not cache_url:
-        embedded = EmbeddedValkey(settings.data_dir, max_memory=settings.valkey_bytes)
-        try:
-            await embedded.start()
-        except (EmbeddedStartError, OSError) as error:
-            raise StartError(str(error)) from error
-        stack.push_async_callback(embedded.stop)
-        state_url, cache_url = state_url or embedded.url, cache_url or embedded.url
-    try:
-        state = connect(state_url)
-        cache = state if cache_url == state_url else connect(cache_url)
-    except ValueError as error:
-        raise StartError(str(error)) from error
-    for client in {id(c): c for c in (state, cache)}.values():
-        stack.push_async_callback(client.close)
-    return state, cache
-
-
-def _open_chat_model(settings: Settings) -> tuple[ChatModel, str]:
-    key = settings.anthropic_key()
-    if not key:
-        return OfflineModel(), OFFLINE_NOTICE
-    model = AnthropicModel(
-        key,
-        base_url=settings.anthropic_base_url or None,
-        default_model=settings.chat_model or DEFAULT_MODEL,
-    )
-    return model, f"Chat by Anthropic, {model.default_model}."
-
-
 def _probe(
-    database: Database, state: Client, cache: Client
+    settings: Settings, database: Database, state: Client, cache: Client
 ) -> Callable[[], Awaitable[tuple[StoreState, ...]]]:
     async def sql() -> bool:
         try:
@@ -249,7 +255,8 @@ def _probe(
 
     async def probe() -> tuple[StoreState, ...]:
         answers = await asyncio.gather(sql(), valkey(state), valkey(cache))
-        names = (("sql", "sqlite"), ("state", "valkey"), ("cache", "valkey"))
+        sql_kind = "postgresql" if settings.uses_postgres else "sqlite"
+        names = (("sql", sql_kind), ("state", "valkey"), ("cache", "valkey"))
         found = (StoreState(n, k, up) for (n, k), up in zip(names, answers, strict=True))
         return (*found, StoreState("index", "exact", available=True))
 
@@ -257,30 +264,10 @@ def _probe(
 
 
 @asynccontextmanager
-async def _background(worker: EmbeddingWorker) -> AsyncIterator[None]:
-    """Run the worker meanwhile; a defect in it is logged, and it is started again."""
-
-    async def supervise() -> None:
-        while True:
-            try:
-                await worker.run()
-            except Exception:
-                log.exception("embedding worker failed")
-                await asyncio.sleep(1.0)
-
-    task = asyncio.create_task(supervise(), name="embedding-worker")
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-@asynccontextmanager
 async def open_keys(settings: Settings) -> AsyncIterator[ApiKeys]:
     """Give the API keys of a data directory, also while a server uses it."""
     async with AsyncExitStack() as stack:
-        database = await _open_database(stack, settings)
+        database = await open_database(stack, settings)
         yield ApiKeys(SqlApiKeyStore(database, utc_now), utc_now)
 
 

@@ -16,6 +16,9 @@ from pydantic_settings import (
 MIB = 1024 * 1024
 
 
+DATABASE_SCHEMES = ("postgresql://", "postgres://", "sqlite:///")
+
+
 class Authentication(StrEnum):
     """How callers prove who they are."""
 
@@ -40,12 +43,19 @@ class Settings(BaseSettings):
 
     Attributes:
         listen: HOST:PORT or unix:PATH.
+        database_url: PostgreSQL, or another place for the SQLite file; empty means in `data_dir`.
         data_dir: the SQLite file and the embedded Valkey's socket and log.
         state_url: Valkey or Redis for windows; empty starts an embedded Valkey.
         cache_url: Valkey or Redis for answers; empty means the same as `state_url`.
         anthropic_api_key: switches the Anthropic provider on; without it chat is offline.
         grace_seconds: how long running calls may go on after SIGTERM.
         index_bytes: memory for resident indexes.
+        window_bytes: memory for recent windows.
+        worker: do background work in the server's process; `recollect worker` does it apart.
+        small_model: the model for summaries; empty means the provider's small one.
+        summary_recent: messages that a summary leaves alone; twice as many make the next one due.
+        summary_tokens: estimated tokens without a summary that make the next one due.
+        episode_idle_seconds: a session idle for so long becomes an episode.
         valkey_bytes: memory for the embedded Valkey.
         embedding_threads: 0 means one for each core.
     """
@@ -56,7 +66,9 @@ class Settings(BaseSettings):
 
     listen: str = "127.0.0.1:50051"
     data_dir: Path = Path("recollect-data")
-    database_url: str = Field("", validation_alias=_named("database_url", "DATABASE_URL"))
+    database_url: SecretStr = Field(
+        SecretStr(""), validation_alias=_named("database_url", "DATABASE_URL")
+    )
     state_url: SecretStr = Field(
         SecretStr(""), validation_alias=_named("state_url", "REDIS_URL", "VALKEY_URL")
     )
@@ -82,6 +94,12 @@ class Settings(BaseSettings):
     index_bytes: int = Field(256 * MIB, gt=0)
     valkey_bytes: int = Field(256 * MIB, gt=0)
     embedding_threads: int = Field(0, ge=0)
+    window_bytes: int = Field(64 * MIB, gt=0)
+    worker: bool = True
+    small_model: str = ""
+    summary_recent: int = Field(6, ge=1, le=1000)
+    summary_tokens: int = Field(2000, ge=100)
+    episode_idle_seconds: float = Field(1800.0, gt=0)
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     log_format: str = Field("console", pattern="^(console|json)$")
 
@@ -89,8 +107,9 @@ class Settings(BaseSettings):
     def _check(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together")
-        if self.database_url and not self.database_url.startswith("sqlite:///"):
-            raise ValueError("database_url must be empty or sqlite:///PATH in this version")
+        url = self.database_url.get_secret_value()
+        if url and not url.startswith(DATABASE_SCHEMES):
+            raise ValueError("database_url must be postgresql://... or sqlite:///PATH")
         safe = self.tls_cert is not None and self.auth is not Authentication.NONE
         if not (is_local(self.listen) or safe or self.insecure):
             raise ValueError(
@@ -102,9 +121,18 @@ class Settings(BaseSettings):
     @property
     def sqlite_path(self) -> Path:
         """The SQLite file."""
-        if self.database_url:
-            return Path(self.database_url.removeprefix("sqlite:///"))
-        return self.data_dir / "recollect.db"
+        url = self.database_url.get_secret_value()
+        return Path(url.removeprefix("sqlite:///")) if url else self.data_dir / "recollect.db"
+
+    @property
+    def uses_postgres(self) -> bool:
+        """Whether the database is PostgreSQL."""
+        return self.database_url.get_secret_value().startswith("postgres")
+
+    @property
+    def database_location(self) -> str | Path:
+        """PostgreSQL's URL, or the path of the SQLite file."""
+        return self.database_url.get_secret_value() if self.uses_postgres else self.sqlite_path
 
     def anthropic_key(self) -> str:
         """The Anthropic API key, "" for none."""

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.harness import RunningServer, children, clean_environment
+from tests.harness import RunningServer, children, clean_environment, eventually
 from tests.stores.valkey.valkey_server import Server
 
 from recollect import Recollect, errors
@@ -43,7 +43,7 @@ def test_a_valkey_of_one_s_own_is_used_instead_of_an_embedded_one(scheme, name):
                 prompt = common_pb2.Prompt(model="m")
                 prompt.messages.add(role=common_pb2.ROLE_USER).parts.add(text="q")
                 client.cache.store(prompt, "a")
-                assert own.admin.dbsize() == 2
+                eventually(lambda: own.admin.dbsize() == 2)
                 own.admin.flushall()
                 assert not client.cache.lookup(prompt).hit
                 assert client.memory.get_context(session).messages[0].parts[0].text == "kept"

@@ -84,8 +84,8 @@ async def test_an_outage_delays_and_loses_nothing(stores, embedder):
     embedder.wake()
 
     async def failed() -> bool:
-        rows = await stores.database.read(lambda tx: tx.execute("SELECT attempts FROM jobs"))
-        return bool(rows) and rows[0][0] == 1
+        rows = await stores.database.read(lambda tx: tx.execute("SELECT last_error FROM jobs"))
+        return rows == [("down",)]
 
     await _until(failed)
     assert not await _indexed(stores)

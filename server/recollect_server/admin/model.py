@@ -16,6 +16,36 @@ class KeyRole(IntEnum):
     ADMIN = 3
 
 
+class JobState(IntEnum):
+    """Where a background job is; values equal `recollect.v1.JobState`."""
+
+    DUE = 1
+    RUNNING = 2
+    DEAD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A background job as administrators see it.
+
+    Attributes:
+        session_id: "" for a job of the whole user.
+        attempts: how often its work failed.
+        run_time: when it is tried next, or its lease ends.
+        last_error: one sentence, "" for none.
+    """
+
+    job_id: str
+    kind: str
+    user_id: str
+    session_id: str
+    state: JobState
+    attempts: int
+    run_time: datetime
+    last_error: str
+    create_time: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A credential of a tenant; its secret is shown once, at creation, and stored hashed.

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Protocol
 
-from recollect_server.admin.model import ApiKey
+from recollect_server.admin.model import ApiKey, JobRecord, JobState
 
 
 class ApiKeyStore(Protocol):
@@ -25,4 +25,29 @@ class ApiKeyStore(Protocol):
 
         Raises:
             NotFound: API_KEY_NOT_FOUND.
+        """
+
+
+class JobStore(Protocol):
+    """Background jobs of a tenant. Raises `Unavailable` when the store is down."""
+
+    async def list_jobs(
+        self,
+        tenant: str,
+        *,
+        state: JobState | None,
+        limit: int,
+        after: tuple[int, str] | None,
+    ) -> tuple[JobRecord, ...]:
+        """Return jobs, dead letters first, then running ones, after (rank, job_id).
+
+        Args:
+            after: the rank is 0 for a dead, 1 for a running and 2 for a due job.
+        """
+
+    async def retry_job(self, tenant: str, job_id: str) -> JobRecord:
+        """Make a job due now that does not run, a dead letter too.
+
+        Raises:
+            NotFound: JOB_NOT_FOUND.
         """

@@ -1,6 +1,7 @@
 """One turn from its first durable write to its last."""
 
 import time
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -41,12 +42,17 @@ log = structlog.get_logger("recollect.chat")
 
 @dataclass(frozen=True, slots=True)
 class Collaborators:
-    """What a turn works with."""
+    """What a turn works with.
+
+    Attributes:
+        changed: told whose memory a turn changed.
+    """
 
     contexts: ContextBuilder
     cache: AnswerCache
     turns: TurnStore
     model: ChatModel
+    changed: Callable[[Scope], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,7 @@ class TurnJob:
             request=asked.request,
             lease_seconds=asked.options.timeout.total_seconds(),
         )
+        self._work.changed(asked.scope)
         self.run.emit(Started(begun.turn.turn_id, begun.turn.attempt, begun.user_message))
         if not begun.fresh:
             self._replay(begun)
@@ -114,6 +121,7 @@ class TurnJob:
         )
         try:
             await self._work.turns.finish_turn(self.asked.scope, self._begun.turn, reply, state)
+            self._work.changed(self.asked.scope)
         except RecollectError as error:
             log.error("turn not closed", turn_id=self._begun.turn.turn_id, reason=error.reason)
 
@@ -126,11 +134,12 @@ class TurnJob:
 
     async def _make_context(self, begun: BegunTurn) -> Context:
         started = time.perf_counter()
+        options = replace(self.asked.options.context, keep_newest=True)
         context = await self._work.contexts.build(
             self.asked.scope,
             self.asked.session_id,
             begun.user_message.text,
-            self.asked.options.context,
+            options,
         )
         self._timings.context = time.perf_counter() - started
         self.run.emit(context)
@@ -212,6 +221,7 @@ class TurnJob:
         record, stored = await self._work.turns.finish_turn(
             self.asked.scope, record, reply, TurnState.DONE
         )
+        self._work.changed(self.asked.scope)
         if key_prompt is not None and context is not None:
             entry_id = await self._store_answer(completion, key_prompt, context)
         self._timings.total = time.perf_counter() - self._started

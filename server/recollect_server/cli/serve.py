@@ -1,15 +1,14 @@
 """`recollect serve`."""
 
-import asyncio
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import ValidationError
 
 from recollect_server import config
+from recollect_server.cli.run import load_settings, run_until_ended
 
 if TYPE_CHECKING:
     from recollect_server import app
@@ -22,6 +21,7 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 @click.option("--listen", metavar="HOST:PORT", help="Address to serve. Default 127.0.0.1:50051.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Default ./recollect-data.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True))
+@click.option("--database-url", help="postgresql://... Default: a SQLite file in --data-dir.")
 @click.option("--state-url", help="Valkey or Redis for windows. Default: an embedded Valkey.")
 @click.option("--cache-url", help="Valkey or Redis for answers. Default: as --state-url.")
 @click.option(
@@ -42,6 +42,7 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 @click.option("--grace-seconds", type=float, help="For running calls after SIGTERM. Default 30.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--log-format", type=click.Choice(["console", "json"]))
+@click.option("--worker/--no-worker", default=None, help="Do background work. Default: yes.")
 @click.option(
     "--ready-file",
     type=click.Path(path_type=Path),
@@ -49,27 +50,42 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 )
 def serve(config_file: Path | None, ready_file: Path | None, **flags: Any) -> None:
     """Start the server. Every flag is also RECOLLECT_<NAME> and a key of the TOML file."""
-    try:
-        settings = config.load(config_file, **flags)
-    except ValidationError as error:
-        for problem in error.errors():
-            where = ".".join(str(part) for part in problem["loc"])
-            message = problem["msg"].removeprefix("Value error, ")
-            click.echo(f"recollect: {where + ': ' if where else ''}{message}", err=True)
-        sys.exit(2)
+    settings = load_settings(config_file, **flags)
     # gRPC's core logs to standard error in a format of its own.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    import uvloop
+    from recollect_server import app
 
-    from recollect_server import app, logs
+    run_until_ended(
+        settings, lambda: app.serve(settings, lambda started: _ready(started, ready_file))
+    )
 
-    logs.configure(settings.log_level, settings.log_format)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            runner.run(app.serve(settings, lambda started: _ready(started, ready_file)))
-        except app.StartError as error:
-            click.echo(f"recollect: {error}", err=True)
-            sys.exit(1)
+
+@click.command()
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Default ./recollect-data.")
+@click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True))
+@click.option("--database-url", help="postgresql://... Default: a SQLite file in --data-dir.")
+@click.option("--anthropic-base-url", help="Another address of the Anthropic API.")
+@click.option("--anthropic-api-key-file", type=click.Path(path_type=Path, exists=True))
+@click.option("--small-model", help="The model for summaries.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--log-format", type=click.Choice(["console", "json"]))
+@click.option(
+    "--ready-file", type=click.Path(path_type=Path), help="Make this file once work is under way."
+)
+def worker(config_file: Path | None, ready_file: Path | None, **flags: Any) -> None:
+    """Do a database's background work: vectors, summaries, episodes, what ends in time.
+
+    Servers of the same database do it too, unless started with --no-worker.
+    """
+    settings = load_settings(config_file, **flags)
+    from recollect_server import app
+
+    def ready() -> None:
+        if ready_file is not None:
+            ready_file.touch()
+        click.echo("Recollect's worker runs.", err=True)
+
+    run_until_ended(settings, lambda: app.work(settings, ready))
 
 
 def _ready(started: "app.Started", ready_file: Path | None) -> None:

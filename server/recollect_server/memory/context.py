@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from recollect_server.memory.model import (
+    Episode,
     Fact,
     MemoryKind,
     Message,
@@ -20,6 +21,7 @@ from recollect_server.scope import Scope
 DEFAULT_TOKEN_BUDGET = 8000
 DEFAULT_FACTS = 10
 DEFAULT_TURNS = 5
+DEFAULT_EPISODES = 2
 RECALL_SHARE = 0.5
 """Most of the budget that recalled memory may take while the window has messages to fill it."""
 
@@ -46,20 +48,32 @@ class ContextProfile(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ContextOptions:
-    """Which parts make a context, and how large it may be in estimated tokens."""
+    """Which parts make a context, and how large it may be in estimated tokens.
+
+    Attributes:
+        summary: with it, the messages shown are those after the summary, else the window.
+        keep_newest: the newest message stays in, even where it alone is over the budget.
+        audit: the caller wants this read in the audit log.
+    """
 
     window: bool = True
     summary: bool = True
     max_facts: int = DEFAULT_FACTS
     max_turns: int = DEFAULT_TURNS
+    max_episodes: int = DEFAULT_EPISODES
     token_budget: int = DEFAULT_TOKEN_BUDGET
+    keep_newest: bool = False
+    audit: bool = False
 
+
+_NOTHING_RECALLED = ContextOptions(max_facts=0, max_turns=0, max_episodes=0)
 
 OPTIONS_OF: dict[ContextProfile, ContextOptions] = {
-    ContextProfile.BUFFER: ContextOptions(summary=False, max_facts=0, max_turns=0),
-    ContextProfile.SUMMARY: ContextOptions(max_facts=0, max_turns=0),
-    ContextProfile.LONG_TERM: ContextOptions(summary=False),
+    ContextProfile.BUFFER: replace(_NOTHING_RECALLED, summary=False),
+    ContextProfile.SUMMARY: _NOTHING_RECALLED,
+    ContextProfile.LONG_TERM: ContextOptions(summary=False, max_episodes=0),
     ContextProfile.FULL: ContextOptions(),
+    ContextProfile.AUDIT: ContextOptions(audit=True),
 }
 
 
@@ -83,7 +97,7 @@ class Context:
     Attributes:
         system: for the system prompt, after the application's own.
         messages: the window, oldest first.
-        recalled: the facts and messages that `system` holds, best first.
+        recalled: the facts, messages and episodes that `system` holds, best first.
         cache_down: SQL answered for the window cache.
         words_only: recall went by words alone.
     """
@@ -91,7 +105,7 @@ class Context:
     system: str
     messages: tuple[PromptMessage, ...]
     items: tuple[ContextItem, ...]
-    recalled: tuple[Fact | Message, ...]
+    recalled: tuple[Fact | Message | Episode, ...]
     token_count: int
     session: Session
     indexed_revision: int
@@ -120,24 +134,29 @@ class ContextBuilder:
         """
         window = await self._memory.recent_window(scope, session_id)
         query = query or _last_question(window.messages)
-        recalled = await self._recall(scope, query, options, window.messages)
-        shown = window.messages if options.window else window.messages[-1:]
+        shown = window.messages
+        if options.summary:
+            shown = await self._memory.messages_since(
+                scope, window, window.session.summary_through, options.token_budget
+            )
+        recalled = await self._recall(scope, query, options, shown)
+        if not options.window:
+            shown = shown[-1:]
         pieces = _memory_pieces(window.session, recalled, options)
-        kept_messages, kept_pieces = _fit(shown, pieces, options.token_budget)
-        left_out_messages = tuple(m for m in shown if m not in kept_messages)
+        kept_messages, kept_pieces, system = _fit(shown, pieces, options)
+        left_out = shown[: len(shown) - len(kept_messages)]
         left_out_pieces = tuple(p for p in pieces if p not in kept_pieces)
         return Context(
-            system=render(kept_pieces),
+            system=system,
             messages=tuple(PromptMessage(m.role, m.parts) for m in kept_messages),
             items=(
                 *(_window_item(m, omitted=False) for m in kept_messages),
                 *(p.item for p in kept_pieces),
-                *(_window_item(m, omitted=True) for m in left_out_messages),
+                *(_window_item(m, omitted=True) for m in left_out),
                 *(replace(p.item, omitted=True) for p in left_out_pieces),
             ),
             recalled=tuple(p.source for p in kept_pieces if p.source is not None),
-            token_count=sum(m.token_count for m in kept_messages)
-            + sum(p.item.token_count for p in kept_pieces),
+            token_count=sum(m.token_count for m in kept_messages) + estimate_text(system),
             session=window.session,
             indexed_revision=recalled.indexed_revision,
             cache_down=window.cache_down,
@@ -151,7 +170,11 @@ class ContextBuilder:
         options: ContextOptions,
         window: tuple[Message, ...],
     ) -> Recalled:
-        wanted = {MemoryKind.FACT: options.max_facts, MemoryKind.TURN: options.max_turns}
+        wanted = {
+            MemoryKind.FACT: options.max_facts,
+            MemoryKind.TURN: options.max_turns,
+            MemoryKind.EPISODE: options.max_episodes,
+        }
         kinds = frozenset(kind for kind, most in wanted.items() if most)
         if not kinds or not query:
             return Recalled((), 0, words_only=False)
@@ -161,7 +184,7 @@ class ContextBuilder:
             query,
             kinds=kinds,
             filter=RecallFilter(),
-            limit=options.max_facts + options.max_turns + len(window),
+            limit=sum(wanted.values()) + len(window),
         )
         left = dict(wanted)
         hits: list[RecallHit] = []
@@ -188,7 +211,7 @@ class _Piece:
 
     item: ContextItem
     line: str
-    source: Fact | Message | None = None
+    source: Fact | Message | Episode | None = None
 
 
 def _memory_pieces(
@@ -211,6 +234,20 @@ def _piece(hit: RecallHit) -> _Piece:
         line = f"- {item.valid_from:%Y-%m-%d}: {_escape(item.text)}"
         return _Piece(
             ContextItem(ContextPart.FACT, item.fact_id, "", 0, estimate_text(line), hit.score),
+            line,
+            item,
+        )
+    if isinstance(item, Episode):
+        line = f"- {item.end_time:%Y-%m-%d}, {_escape(item.title)}: {_escape(item.summary)}"
+        return _Piece(
+            ContextItem(
+                ContextPart.EPISODE,
+                item.episode_id,
+                item.session_id,
+                0,
+                estimate_text(line),
+                hit.score,
+            ),
             line,
             item,
         )
@@ -243,29 +280,39 @@ def _window_item(message: Message, *, omitted: bool) -> ContextItem:
 
 
 def _fit(
-    messages: tuple[Message, ...], pieces: tuple[_Piece, ...], budget: int
-) -> tuple[tuple[Message, ...], tuple[_Piece, ...]]:
+    messages: tuple[Message, ...], pieces: tuple[_Piece, ...], options: ContextOptions
+) -> tuple[tuple[Message, ...], tuple[_Piece, ...], str]:
+    """Return the newest messages and the best pieces that fit, and the text of the pieces.
+
+    The newest message comes first; what is recalled may take `RECALL_SHARE` of the rest, or what
+    the messages leave of it.
+    """
+    budget = options.token_budget
     newest = messages[-1].token_count if messages else 0
-    left = max(0, budget - newest)
-    wanted = sum(p.item.token_count for p in pieces)
+    if newest > budget:
+        return (messages[-1:] if options.keep_newest else ()), (), ""
+    left = budget - newest
     older = sum(m.token_count for m in messages[:-1])
-    for_pieces = min(wanted, max(int(left * RECALL_SHARE), left - older))
-    kept_pieces, used = _take(pieces, for_pieces)
-    left -= used
-    kept = len(messages) - 1 if messages else 0
+    kept_pieces, system = _take(pieces, max(int(left * RECALL_SHARE), left - older))
+    left -= estimate_text(system)
+    kept = max(len(messages) - 1, 0)
     while kept > 0 and messages[kept - 1].token_count <= left:
         kept -= 1
         left -= messages[kept].token_count
-    return messages[kept:], kept_pieces
+    return messages[kept:], kept_pieces, system
 
 
-def _take(pieces: tuple[_Piece, ...], budget: int) -> tuple[tuple[_Piece, ...], int]:
-    taken, used = [], 0
+def _take(pieces: tuple[_Piece, ...], budget: int) -> tuple[tuple[_Piece, ...], str]:
+    """Return the pieces that fit, best first, and their text: `budget` bounds the whole text."""
+    taken: list[_Piece] = []
+    left = budget - FRAME_TOKENS
     for piece in pieces:
-        if used + piece.item.token_count <= budget:
+        if piece.item.token_count <= left:
             taken.append(piece)
-            used += piece.item.token_count
-    return tuple(taken), used
+            left -= piece.item.token_count
+    while taken and estimate_text(system := render(taken)) > budget:
+        taken.pop()
+    return tuple(taken), system if taken else ""
 
 
 PREAMBLE = (
@@ -276,8 +323,10 @@ PREAMBLE = (
 _SECTIONS = (
     (ContextPart.SUMMARY, "summary_of_earlier_conversation"),
     (ContextPart.FACT, "facts_about_the_user"),
+    (ContextPart.EPISODE, "earlier_conversations"),
     (ContextPart.TURN, "earlier_messages"),
 )
+FRAME_TOKENS = estimate_text(PREAMBLE)
 
 
 def render(pieces: Iterable[_Piece]) -> str:

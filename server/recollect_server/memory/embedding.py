@@ -59,10 +59,12 @@ class EmbeddingWorker:
             vectors = await self._embedder.embed([embedding_text(item) for item in task.items])
         except Unavailable as error:
             log.warning("embedder unavailable", reason=error.reason, job_id=task.job_id)
-            await self._queue.fail_embedding(task, error.message)
+            await self._queue.fail_embedding(task, error.message, waits=True)
             return
         except Exception:
             log.exception("embedding failed", job_id=task.job_id)
-            await self._queue.fail_embedding(task, "the embedder failed; see the server's log")
+            await self._queue.fail_embedding(
+                task, "the embedder failed; see the server's log", waits=False
+            )
             return
         await self._queue.complete_embedding(task, self._embedder.model, vectors)

@@ -134,16 +134,26 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The rolling summary of a session's messages 1..through_sequence."""
+    """The rolling summary of a session's messages up to through_sequence.
+
+    Attributes:
+        model: which model wrote it; `extractive` for sentences of the messages themselves.
+    """
 
     text: str
     through_sequence: int
     update_time: datetime
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """A session to create; zero durations mean the server's default (window) or never (idle)."""
+    """A session to create.
+
+    Attributes:
+        idle_ttl: zero means never.
+        expire_time: None means never.
+    """
 
     session_id: str
     title: str = ""
@@ -152,6 +162,7 @@ class NewSession:
     window_size: int = 20
     window_ttl: timedelta = timedelta(hours=1)
     idle_ttl: timedelta = timedelta(0)
+    expire_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +176,11 @@ class Session:
         window_size: how many recent messages the window holds.
         window_ttl: how long an idle window stays cached.
         idle_ttl: the session is deleted when idle for so long; zero means never.
+        expire_time: the session is deleted at this time; None means never.
+        summary_through: messages up to this sequence are covered by the summary, or cleared.
+        open_tokens: estimated tokens of the messages after `summary_through`.
+        episode_through: messages up to this sequence belong to an episode.
+        extracted_through: facts were extracted from the messages up to this sequence.
     """
 
     session_id: str
@@ -181,6 +197,50 @@ class Session:
     message_count: int
     window_start: int = 1
     summary: Summary | None = None
+    expire_time: datetime | None = None
+    summary_through: int = 0
+    open_tokens: int = 0
+    episode_through: int = 0
+    extracted_through: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NewEpisode:
+    """What was made of a stretch of a session."""
+
+    title: str
+    summary: str
+    model: str
+    first_sequence: int
+    last_sequence: int
+    start_time: datetime
+    end_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A stretch of a session that ended by being cleared or idle.
+
+    Attributes:
+        start_time: of its first message.
+        end_time: of its last message.
+        model: as in `Summary`.
+    """
+
+    episode_id: str
+    session_id: str
+    title: str
+    summary: str
+    model: str
+    first_sequence: int
+    last_sequence: int
+    start_time: datetime
+    end_time: datetime
+
+    @property
+    def text(self) -> str:
+        """What it is recalled by."""
+        return f"{self.title}\n{self.summary}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +249,13 @@ class Appended:
 
     Attributes:
         user_revision: pass it to Recall as `min_revision` to read this write.
+        session_time: when the session was created.
     """
 
     messages: tuple[Message, ...]
     session_revision: int
     user_revision: int
+    session_time: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 
 from recollect_server.memory.model import (
     Appended,
+    Episode,
     Fact,
     MemoryKind,
     Message,
+    NewEpisode,
     NewFact,
     NewMessage,
     NewSession,
     Remembered,
     Role,
     Session,
+    Summary,
     Vector,
 )
 from recollect_server.scope import RequestKey, Scope
@@ -41,6 +44,25 @@ class Embedder(Protocol):
         Raises:
             Unavailable: the model cannot be reached.
         """
+
+
+class Summarizer(Protocol):
+    """Puts conversations into few words."""
+
+    @property
+    def summary_model(self) -> str:
+        """Name kept with what it writes; `extractive` if it only quotes."""
+
+    async def summarize(self, earlier: str, messages: Sequence[Message]) -> str:
+        """Return a summary of `earlier`, a summary or "", and the messages after it.
+
+        Raises:
+            Unavailable, ResourceExhausted: the model does not answer now.
+            BadModelAnswer: it answered, but not with a summary.
+        """
+
+    async def title(self, summary: str) -> str:
+        """Return a title of a few words for a summary. Raises as `summarize` does."""
 
 
 class SessionStore(Protocol):
@@ -84,8 +106,18 @@ class SessionStore(Protocol):
     async def clear_session(self, scope: Scope, session_id: str) -> Session:
         """Start the window after the newest message and drop the summary; keep the transcript."""
 
+    async def save_summary(
+        self, scope: Scope, session_id: str, summary: Summary, replaces_through: int
+    ) -> Session | None:
+        """Replace the summary as one revision step; return the session.
+
+        Args:
+            replaces_through: `summary_through` of the session that the summary continues; if the
+                session is no longer there, nothing changes and the result is None.
+        """
+
     async def delete_session(self, scope: Scope, session_id: str) -> None:
-        """Delete the session, its messages and vectors, and facts that have no other source."""
+        """Delete the session and what was drawn from it alone."""
 
     async def append_messages(
         self,
@@ -120,6 +152,33 @@ class SessionStore(Protocol):
         self, scope: Scope, keys: Sequence[tuple[str, int]]
     ) -> tuple[Message, ...]:
         """Return the messages of these (session_id, sequence) that exist, in the keys' order."""
+
+
+class EpisodeStore(Protocol):
+    """Episodes, durable when a call returns."""
+
+    async def save_episode(
+        self, scope: Scope, session_id: str, episode: NewEpisode
+    ) -> Episode | None:
+        """Store the session's next episode, with the job that embeds it.
+
+        Returns:
+            None, with nothing stored, if it does not follow the session's last one.
+
+        Raises:
+            NotFound: SESSION_NOT_FOUND.
+        """
+
+    async def get_episode(self, scope: Scope, episode_id: str) -> Episode:
+        """Return the episode. Raises `NotFound` with EPISODE_NOT_FOUND."""
+
+    async def get_episodes(self, scope: Scope, episode_ids: tuple[str, ...]) -> tuple[Episode, ...]:
+        """Return those that exist, in the ids' order."""
+
+    async def list_episodes(
+        self, scope: Scope, *, limit: int, after: tuple[datetime, str] | None
+    ) -> tuple[Episode, ...]:
+        """Return episodes, latest end first, after (end_time, episode_id)."""
 
 
 class FactStore(Protocol):
@@ -240,8 +299,12 @@ class EmbeddingQueue(Protocol):
         A lease that was lost meanwhile changes nothing.
         """
 
-    async def fail_embedding(self, task: EmbeddingTask, error: str) -> None:
-        """Give the job back with backoff; after the last attempt it is a dead letter."""
+    async def fail_embedding(self, task: EmbeddingTask, error: str, *, waits: bool) -> None:
+        """Give the job back with backoff; after the last attempt it is a dead letter.
+
+        Args:
+            waits: the embedder is down, so it was no attempt.
+        """
 
 
 @dataclass(frozen=True, slots=True)

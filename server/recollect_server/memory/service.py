@@ -5,18 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import structlog
-
-from recollect_server.errors import (
-    DeadlineExceeded,
-    InvalidArgument,
-    Reason,
-    Unavailable,
-    Unimplemented,
-)
+from recollect_server.errors import DeadlineExceeded, InvalidArgument, Reason
 from recollect_server.ids import uuid7
 from recollect_server.memory.model import (
     Appended,
+    Episode,
     Fact,
     MemoryKind,
     Message,
@@ -24,28 +17,28 @@ from recollect_server.memory.model import (
     NewMessage,
     NewSession,
     Remembered,
-    Retention,
     Session,
     ToolCallPart,
 )
 from recollect_server.memory.ports import (
+    EpisodeStore,
     FactStore,
     IndexSource,
+    Ranked,
     RecallFilter,
     RecallIndex,
     ScoreTerm,
     SessionStore,
-    Window,
-    WindowCache,
 )
 from recollect_server.memory.prompt import is_json_object
 from recollect_server.memory.tokens import part_bytes
+from recollect_server.memory.watch import Notices
+from recollect_server.memory.windows import Windows
 from recollect_server.scope import RequestKey, Scope
-
-log = structlog.get_logger("recollect.memory")
 
 DEFAULT_WINDOW_SIZE = 20
 DEFAULT_WINDOW_TTL = timedelta(hours=1)
+OLDER_PAGE = 100
 FIRST_POLL_SECONDS = 0.005
 LONGEST_POLL_SECONDS = 0.1
 
@@ -55,13 +48,12 @@ class RecallHit:
     """A found item, whole.
 
     Attributes:
-        item: a `Fact` or a `Message`.
         score: comparable within one recall only.
         terms: the addends of the score.
     """
 
     kind: MemoryKind
-    item: Fact | Message
+    item: Fact | Message | Episode
     score: float
     terms: tuple[ScoreTerm, ...]
 
@@ -97,7 +89,7 @@ class Memory:
 
     Args:
         max_message_bytes: limit of one message's text, all parts together.
-        work_added: set when there is text to embed.
+        work_added: set when there is background work.
         clock: returns the present as an aware UTC datetime.
     """
 
@@ -106,18 +98,22 @@ class Memory:
         *,
         sessions: SessionStore,
         facts: FactStore,
-        windows: WindowCache,
+        episodes: EpisodeStore,
+        windows: Windows,
         index: RecallIndex,
         source: IndexSource,
+        notices: Notices,
         max_message_bytes: int,
         work_added: asyncio.Event,
         clock: Callable[[], datetime],
     ) -> None:
         self._sessions = sessions
         self._facts = facts
+        self._episodes = episodes
         self._windows = windows
         self._index = index
         self._source = source
+        self._notices = notices
         self._max_message_bytes = max_message_bytes
         self._work_added = work_added
         self._clock = clock
@@ -128,11 +124,11 @@ class Memory:
         self, scope: Scope, session: NewSession, request: RequestKey | None
     ) -> Session:
         """Create a session; an empty `session_id` is made here. See `SessionStore`."""
-        if session.retention is Retention.EPHEMERAL:
-            raise Unimplemented("retention EPHEMERAL")
-        if session.idle_ttl:
-            raise Unimplemented("idle_ttl")
-        return await self._sessions.create_session(scope, session, request)
+        if session.expire_time is not None and session.expire_time <= self._clock():
+            raise InvalidArgument("expire_time", "must be in the future")
+        created = await self._sessions.create_session(scope, session, request)
+        self._notices.notify(scope)
+        return created
 
     async def get_session(self, scope: Scope, session_id: str) -> Session:
         """Return the session. See `SessionStore`."""
@@ -152,22 +148,29 @@ class Memory:
         expected_revision: int | None,
     ) -> Session:
         """Set the named attributes of a session. See `SessionStore`."""
-        if changes.get("idle_ttl"):
-            raise Unimplemented("idle_ttl")
-        return await self._sessions.update_session(scope, session_id, changes, expected_revision)
+        expire_time = changes.get("expire_time")
+        if isinstance(expire_time, datetime) and expire_time <= self._clock():
+            raise InvalidArgument("session.expire_time", "must be in the future")
+        updated = await self._sessions.update_session(scope, session_id, changes, expected_revision)
+        self._notices.notify(scope)
+        return updated
 
     async def clear_session(self, scope: Scope, session_id: str) -> Session:
         """Start the session's context anew. See `SessionStore`."""
-        return await self._sessions.clear_session(scope, session_id)
+        cleared = await self._sessions.clear_session(scope, session_id)
+        self.changed(scope)
+        return cleared
 
     async def delete_session(self, scope: Scope, session_id: str) -> None:
         """Delete a session and what was drawn from it alone. See `SessionStore`."""
         await self._sessions.delete_session(scope, session_id)
-        try:
-            await self._windows.delete(scope, session_id)
-        except Unavailable as error:
-            # Nothing reads it again, and it ends with its TTL.
-            log.warning("window not dropped", reason=error.reason)
+        self._notices.notify(scope)
+        await self._windows.drop(scope, session_id)
+
+    def changed(self, scope: Scope) -> None:
+        """Wake those who watch the user, and those who do what the change made due."""
+        self._work_added.set()
+        self._notices.notify(scope)
 
     # Messages
 
@@ -212,7 +215,8 @@ class Memory:
         appended = await self._sessions.append_messages(
             scope, session_id, messages, request=request, expected_revision=expected_revision
         )
-        self._work_added.set()
+        self._windows.appended(scope, session_id, appended)
+        self.changed(scope)
         return appended
 
     async def list_messages(
@@ -240,47 +244,64 @@ class Memory:
     async def recent_window(self, scope: Scope, session_id: str) -> RecentWindow:
         """Return the session and its recent messages, oldest first.
 
-        The cached window counts only at the session's own revision, read from SQL in this call, so
-        a stale one is never served.
+        A cached window counts only at the session's own revision, read from SQL in this call, so a
+        stale one is never served.
         """
-        session, (cached, cache_down) = await asyncio.gather(
-            self._sessions.get_session(scope, session_id),
-            self._cached_window(scope, session_id),
-        )
-        current = (session.create_time, session.revision)
-        if cached is not None and (cached.session_time, cached.revision) == current:
-            return RecentWindow(session, cached.messages, cache_down)
-        newest = await self._sessions.list_messages(
-            scope,
-            session_id,
-            limit=session.window_size,
-            after=session.window_start - 1,
-            before=session.last_sequence + 1,
-            since=None,
-            newest_first=True,
-        )
-        messages = tuple(reversed(newest))
-        if not cache_down:
-            cache_down = await self._cache_window(scope, session, messages)
+        session = await self._sessions.get_session(scope, session_id)
+        messages, cache_down = await self._windows.get(scope, session)
+        if messages is None:
+            newest = await self._sessions.list_messages(
+                scope,
+                session_id,
+                limit=session.window_size,
+                after=session.window_start - 1,
+                before=session.last_sequence + 1,
+                since=None,
+                newest_first=True,
+            )
+            messages = tuple(reversed(newest))
+            self._windows.put(scope, session, messages)
         return RecentWindow(session, messages, cache_down)
 
-    async def _cached_window(self, scope: Scope, session_id: str) -> tuple[Window | None, bool]:
-        try:
-            return await self._windows.get(scope, session_id), False
-        except Unavailable:
-            return None, True
+    async def messages_since(
+        self, scope: Scope, window: RecentWindow, through: int, token_budget: int
+    ) -> tuple[Message, ...]:
+        """Return the messages after a sequence, oldest first, also those before the window.
 
-    async def _cache_window(
-        self, scope: Scope, session: Session, messages: tuple[Message, ...]
-    ) -> bool:
-        window = Window(session.create_time, session.revision, messages)
-        try:
-            await self._windows.put(
-                scope, session.session_id, window, session.window_ttl.total_seconds()
+        Args:
+            token_budget: estimated tokens; at least the newest messages that fit are returned.
+        """
+        messages = list(window.messages)
+        if not messages or messages[0].sequence <= through + 1:
+            return tuple(m for m in messages if m.sequence > through)
+        used = sum(m.token_count for m in messages)
+        while messages[0].sequence > through + 1 and used < token_budget:
+            page = await self._sessions.list_messages(
+                scope,
+                window.session.session_id,
+                limit=OLDER_PAGE,
+                after=through,
+                before=messages[0].sequence,
+                since=None,
+                newest_first=True,
             )
-        except Unavailable:
-            return True
-        return False
+            if not page:
+                break
+            messages[:0] = reversed(page)
+            used += sum(m.token_count for m in page)
+        return tuple(messages)
+
+    # Episodes
+
+    async def get_episode(self, scope: Scope, episode_id: str) -> Episode:
+        """Return an episode. See `EpisodeStore`."""
+        return await self._episodes.get_episode(scope, episode_id)
+
+    async def list_episodes(
+        self, scope: Scope, *, limit: int, after: tuple[datetime, str] | None
+    ) -> tuple[Episode, ...]:
+        """Return a page of episodes. See `EpisodeStore`."""
+        return await self._episodes.list_episodes(scope, limit=limit, after=after)
 
     # Facts
 
@@ -294,7 +315,7 @@ class Memory:
                     f"facts[{position}].valid_to", "must be later than valid_from"
                 )
         remembered = await self._facts.remember(scope, facts, request)
-        self._work_added.set()
+        self.changed(scope)
         return remembered
 
     async def get_fact(self, scope: Scope, fact_id: str) -> Fact:
@@ -310,12 +331,13 @@ class Memory:
     async def update_fact(self, scope: Scope, fact_id: str, changes: Mapping[str, object]) -> Fact:
         """Write the next version of a fact. See `FactStore`."""
         fact = await self._facts.update_fact(scope, fact_id, changes)
-        self._work_added.set()
+        self.changed(scope)
         return fact
 
     async def forget_fact(self, scope: Scope, fact_id: str) -> None:
         """Delete a fact with its history. See `FactStore`."""
         await self._facts.forget_fact(scope, fact_id)
+        self._notices.notify(scope)
 
     async def fact_history(self, scope: Scope, fact_id: str) -> tuple[Fact, ...]:
         """Return every version of a fact, oldest first. See `FactStore`."""
@@ -346,31 +368,31 @@ class Memory:
         if min_revision:
             await self._wait_indexed(scope, min_revision, deadline)
         result = await self._index.search(scope, query, kinds=kinds, filter=filter, limit=limit)
-        turns = {
-            (m.session_id, m.sequence): m
-            for m in await self._sessions.find_messages(
-                scope,
-                [(r.session_id, r.sequence) for r in result.ranked if r.kind is MemoryKind.TURN],
-            )
-        }
-        now = self._clock()
-        facts = {
-            f.fact_id: f
-            for f in await self._facts.get_facts(
-                scope, [r.item_id for r in result.ranked if r.kind is MemoryKind.FACT]
-            )
-            if f.valid_to is None or f.valid_to > now
-        }
-        hits = []
-        for ranked in result.ranked:
-            item: Fact | Message | None = (
-                facts.get(ranked.item_id)
-                if ranked.kind is MemoryKind.FACT
-                else turns.get((ranked.session_id, ranked.sequence))
-            )
-            if item is not None:
-                hits.append(RecallHit(ranked.kind, item, ranked.score, ranked.terms))
+        items = await self._whole(scope, result.ranked)
+        hits = [
+            RecallHit(ranked.kind, item, ranked.score, ranked.terms)
+            for ranked in result.ranked
+            if (item := items.get((ranked.kind, ranked.item_id))) is not None
+        ]
         return Recalled(tuple(hits), result.indexed_revision, result.degraded)
+
+    async def _whole(
+        self, scope: Scope, ranked: Sequence[Ranked]
+    ) -> dict[tuple[MemoryKind, str], Fact | Message | Episode]:
+        """Return what was ranked and still exists; of facts those that hold."""
+        now = self._clock()
+        turns = [(r.session_id, r.sequence) for r in ranked if r.kind is MemoryKind.TURN]
+        facts = [r.item_id for r in ranked if r.kind is MemoryKind.FACT]
+        episodes = tuple(r.item_id for r in ranked if r.kind is MemoryKind.EPISODE)
+        items: dict[tuple[MemoryKind, str], Fact | Message | Episode] = {}
+        for message in await self._sessions.find_messages(scope, turns):
+            items[MemoryKind.TURN, message.message_id] = message
+        for fact in await self._facts.get_facts(scope, facts):
+            if fact.valid_to is None or fact.valid_to > now:
+                items[MemoryKind.FACT, fact.fact_id] = fact
+        for episode in await self._episodes.get_episodes(scope, episodes):
+            items[MemoryKind.EPISODE, episode.episode_id] = episode
+        return items
 
     async def _wait_indexed(self, scope: Scope, revision: int, deadline: float | None) -> None:
         loop = asyncio.get_running_loop()

@@ -40,8 +40,13 @@ def encode(binding: tuple[str, ...], cursor: tuple[int, str]) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
-def decode(binding: tuple[str, ...], token: str) -> tuple[int, str] | None:
+def decode(
+    binding: tuple[str, ...], token: str, field: str = "page_token"
+) -> tuple[int, str] | None:
     """Return the cursor of a token, None for an empty one.
+
+    Args:
+        field: the request's field that holds the token.
 
     Raises:
         InvalidArgument: INVALID_PAGE_TOKEN.
@@ -55,8 +60,8 @@ def decode(binding: tuple[str, ...], token: str) -> tuple[int, str] | None:
     except (binascii.Error, ValueError, msgspec.DecodeError):
         pass
     raise InvalidArgument(
-        "page_token",
-        "must be the next_page_token of a response to this method with the same other fields",
+        field,
+        "must be a token of a response to this method with the same other fields",
         Reason.INVALID_PAGE_TOKEN,
     )
 

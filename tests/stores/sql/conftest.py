@@ -1,14 +1,14 @@
-"""Databases for the store suites. A second driver joins as another parameter of `database`."""
+"""Both databases for the store suites."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.stores.sql.support import Stores
+from tests.postgres_server import PostgresServer
+from tests.stores.sql.support import Stores, open_database
 
 from recollect_server.stores.sql.database import Database
 from recollect_server.stores.sql.migrate import migrate
-from recollect_server.stores.sql.sqlite import SqliteDatabase
 
 
 @pytest.fixture
@@ -18,9 +18,19 @@ def path(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def location(request: pytest.FixtureRequest) -> str | Path:
+    """Where a migrated database is, as `migrate` takes it."""
+    if request.param == "sqlite":
+        file: Path = request.getfixturevalue("path")
+        return file
+    postgres: PostgresServer = request.getfixturevalue("postgres")
+    return postgres.create("recollect")
+
+
 @pytest.fixture
-async def database(path: Path) -> AsyncIterator[Database]:
-    opened = SqliteDatabase(path)
+async def database(location: str | Path) -> AsyncIterator[Database]:
+    opened = open_database(location)
     yield opened
     await opened.close()
 

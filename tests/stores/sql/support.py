@@ -2,16 +2,24 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+from recollect_server.memory.due import DuePolicy
 from recollect_server.memory.model import NewMessage, NewSession, Role, TextPart
 from recollect_server.scope import RequestKey, Scope
+from recollect_server.stores.sql.changes import SqlChangeStore
 from recollect_server.stores.sql.database import Database
 from recollect_server.stores.sql.embedding_queue import SqlEmbeddingQueue
+from recollect_server.stores.sql.episodes import SqlEpisodeStore
 from recollect_server.stores.sql.facts import SqlFactStore
 from recollect_server.stores.sql.indexing import SqlIndexSource
+from recollect_server.stores.sql.jobs import SqlJobQueue
 from recollect_server.stores.sql.keys import SqlApiKeyStore
+from recollect_server.stores.sql.postgres import PostgresDatabase
 from recollect_server.stores.sql.sessions import SqlSessionStore
+from recollect_server.stores.sql.sqlite import SqliteDatabase
 from recollect_server.stores.sql.turns import SqlTurnStore
+from recollect_server.stores.sql.upkeep import SqlUpkeep
 
 ADA = Scope("acme", "ada")
 MODEL = "test-model"
@@ -36,13 +44,18 @@ class Stores:
 
     database: Database
     clock: Clock = field(default_factory=Clock)
+    policy: DuePolicy = field(default_factory=DuePolicy)
 
     def __post_init__(self) -> None:
-        self.sessions = SqlSessionStore(self.database, self.clock)
+        self.sessions = SqlSessionStore(self.database, self.clock, self.policy)
         self.facts = SqlFactStore(self.database, self.clock)
         self.source = SqlIndexSource(self.database, self.clock)
         self.queue = SqlEmbeddingQueue(self.database, self.clock)
-        self.turns = SqlTurnStore(self.database, self.clock)
+        self.turns = SqlTurnStore(self.database, self.clock, self.policy)
+        self.episodes = SqlEpisodeStore(self.database, self.clock)
+        self.changes = SqlChangeStore(self.database)
+        self.jobs = SqlJobQueue(self.database, self.clock)
+        self.upkeep = SqlUpkeep(self.database, self.clock, self.policy)
         self.keys = SqlApiKeyStore(self.database, self.clock)
 
     async def session(self, session_id: str = "s", scope: Scope = ADA) -> None:
@@ -61,6 +74,13 @@ class Stores:
         query = {"after": None, "before": None, "since": None, "newest_first": False} | bounds
         found = await self.sessions.list_messages(scope, session_id, limit=10_000, **query)
         return [m.text for m in found]
+
+
+def open_database(location: str | Path) -> Database:
+    """Open a database of either kind."""
+    if isinstance(location, Path):
+        return SqliteDatabase(location)
+    return PostgresDatabase(location)
 
 
 def message(text: str) -> NewMessage:

@@ -5,7 +5,7 @@ import pytest
 from tests.stores.sql.support import ADA, MODEL
 
 from recollect_server.memory.model import MemoryKind, NewFact
-from recollect_server.stores.sql import embedding_queue
+from recollect_server.stores.sql import jobs
 
 
 def _vectors(count: int) -> np.ndarray:
@@ -99,12 +99,12 @@ async def test_a_leased_job_is_not_given_twice_until_its_lease_ends(stores):
     await stores.append("a")
     first = await stores.queue.lease_embedding(MODEL, 8)
     assert await stores.queue.lease_embedding(MODEL, 8) is None
-    stores.clock.move(seconds=embedding_queue.LEASE_SECONDS + 1)
+    stores.clock.move(seconds=jobs.LEASE_SECONDS + 1)
     second = await stores.queue.lease_embedding(MODEL, 8)
     assert second.lease > first.lease
     before = await stores.source.user_revision(ADA)
     await stores.queue.complete_embedding(first, MODEL, _vectors(1))
-    await stores.queue.fail_embedding(first, "late")
+    await stores.queue.fail_embedding(first, "late", waits=False)
     assert await stores.source.user_revision(ADA) == before
     await stores.queue.complete_embedding(second, MODEL, _vectors(1))
     revision, indexed = await stores.source.user_revision(ADA)
@@ -138,24 +138,32 @@ async def test_what_was_deleted_or_changed_meanwhile_gets_no_stale_vector(stores
 async def test_failures_wait_longer_and_end_as_a_dead_letter_that_new_text_revives(stores):
     await stores.session()
     await stores.append("a")
-    for attempt in range(embedding_queue.MAX_ATTEMPTS):
+    for _ in range(jobs.MAX_ATTEMPTS):
         task = await stores.queue.lease_embedding(MODEL, 8)
-        await stores.queue.fail_embedding(task, "model down")
+        await stores.queue.fail_embedding(task, "rubbish", waits=False)
         assert await stores.queue.lease_embedding(MODEL, 8) is None
-        stores.clock.move(
-            seconds=min(
-                embedding_queue.FIRST_RETRY_SECONDS * 2**attempt,
-                embedding_queue.LONGEST_RETRY_SECONDS,
-            )
-        )
+        stores.clock.move(seconds=jobs.LONGEST_RETRY_SECONDS * (1 + jobs.JITTER))
     rows = await stores.database.read(
         lambda tx: tx.execute("SELECT state, attempts, last_error FROM jobs")
     )
-    assert rows == [("dead", embedding_queue.MAX_ATTEMPTS, "model down")]
+    assert rows == [("dead", jobs.MAX_ATTEMPTS, "rubbish")]
     stores.clock.move(days=1)
     assert await stores.queue.lease_embedding(MODEL, 8) is None
     await stores.append("b")
     assert await _embed_all(stores) == 2
+
+
+async def test_an_outage_uses_up_no_attempt_and_pauses_grow_with_its_age(stores):
+    await stores.session()
+    await stores.append("a")
+    for _ in range(3 * jobs.MAX_ATTEMPTS):
+        task = await stores.queue.lease_embedding(MODEL, 8)
+        await stores.queue.fail_embedding(task, "model down", waits=True)
+        assert await stores.queue.lease_embedding(MODEL, 8) is None
+        stores.clock.move(seconds=jobs.LONGEST_WAIT_SECONDS * (1 + jobs.JITTER))
+    found = await stores.jobs.list_jobs("acme", state=None, limit=10, after=None)
+    assert [(j.state.name, j.attempts, j.last_error) for j in found] == [("DUE", 0, "model down")]
+    assert await _embed_all(stores) == 1
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])

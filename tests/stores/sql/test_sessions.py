@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from tests.stores.sql.support import ADA, Stores, message, request
+from tests.stores.sql.support import ADA, Stores, message, open_database, request
 
 from recollect_server.errors import (
     AlreadyExists,
@@ -24,7 +24,6 @@ from recollect_server.memory.model import (
     ToolResultPart,
 )
 from recollect_server.scope import Scope
-from recollect_server.stores.sql.sqlite import SqliteDatabase
 
 STRANGERS = [Scope("acme", "bob"), Scope("other", "ada"), Scope("acme", "ADA"), Scope("acme", "")]
 ODD_IDS = ["a'; DROP TABLE users;--", "100%_", 'q"uote', "new\nline", "日本語", "a b", "🙂" * 64]
@@ -68,13 +67,13 @@ async def test_only_one_of_many_writers_with_the_same_expected_revision_wins(sto
     assert len(await stores.texts()) == 1
 
 
-async def test_a_repeated_request_gets_the_first_answer_also_after_a_restart(stores, path):
+async def test_a_repeated_request_gets_the_first_answer_also_after_a_restart(stores, location):
     await stores.session()
     first = await stores.append("a", "b", request=request("r1"))
     await stores.append("c")
     assert await stores.append("a", "b", request=request("r1")) == first
     await stores.database.close()
-    reopened = SqliteDatabase(path)
+    reopened = open_database(location)
     again = Stores(reopened, stores.clock)
     assert await again.append("a", "b", request=request("r1")) == first
     assert await again.texts() == ["a", "b", "c"]
@@ -109,6 +108,7 @@ async def test_old_requests_are_removed(stores):
         await stores.append("x", request=request(f"old-{number}"))
     stores.clock.move(hours=25)
     await stores.append("x", request=request("new"))
+    assert await stores.upkeep.run_upkeep() is False
     rows = await stores.database.read(lambda tx: tx.execute("SELECT request_id FROM requests"))
     assert rows == [("new",)]
 

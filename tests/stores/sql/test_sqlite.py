@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ WRITER = """
 import asyncio, sys
 from datetime import UTC, datetime
 from pathlib import Path
+from recollect_server.memory.due import DuePolicy
 from recollect_server.memory.model import NewMessage, Role, TextPart
 from recollect_server.scope import Scope
 from recollect_server.stores.sql.sessions import SqlSessionStore
@@ -24,7 +26,7 @@ from recollect_server.stores.sql.sqlite import SqliteDatabase
 
 async def main(path, name, count):
     database = SqliteDatabase(Path(path))
-    sessions = SqlSessionStore(database, lambda: datetime.now(UTC))
+    sessions = SqlSessionStore(database, lambda: datetime.now(UTC), DuePolicy())
     async def one(number):
         text = f"{name}-{number}"
         await sessions.append_messages(
@@ -37,6 +39,13 @@ async def main(path, name, count):
 
 asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 """
+
+
+@pytest.fixture
+async def database(path: Path) -> AsyncIterator[SqliteDatabase]:
+    opened = SqliteDatabase(path)
+    yield opened
+    await opened.close()
 
 
 def _writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:

@@ -1,5 +1,5 @@
 """Anthropic's models through their SDK, which is imported at the first call."""
 
-from recollect_server.models.anthropic._model import DEFAULT_MODEL, AnthropicModel
+from recollect_server.models.anthropic._model import DEFAULT_MODEL, SMALL_MODEL, AnthropicModel
 
-__all__ = ["DEFAULT_MODEL", "AnthropicModel"]
+__all__ = ["DEFAULT_MODEL", "SMALL_MODEL", "AnthropicModel"]

@@ -19,6 +19,7 @@ from recollect_server.models.anthropic._stream import Reply
 log = structlog.get_logger("recollect.anthropic")
 
 DEFAULT_MODEL = "claude-opus-4-8"
+SMALL_MODEL = "claude-haiku-4-5-20251001"
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 8.0
 

@@ -1,5 +1,6 @@
-"""A provider without a model: it quotes what the prompt recalled, and says so."""
+"""A provider without a model: it quotes, and says so."""
 
 from recollect_server.models.offline._model import OfflineModel
+from recollect_server.models.offline._summarizer import ExtractiveSummarizer
 
-__all__ = ["OfflineModel"]
+__all__ = ["ExtractiveSummarizer", "OfflineModel"]

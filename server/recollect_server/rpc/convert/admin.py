@@ -1,7 +1,7 @@
 """Conversions of AdminService."""
 
 from recollect.v1 import admin_pb2 as pb
-from recollect_server.admin.model import ApiKey
+from recollect_server.admin.model import ApiKey, JobRecord, JobState
 from recollect_server.rpc.convert.common import from_time
 
 
@@ -16,3 +16,23 @@ def from_api_key(key: ApiKey) -> pb.ApiKey:
         expire_time=from_time(key.expire_time) if key.expire_time is not None else None,
         revoke_time=from_time(key.revoke_time) if key.revoke_time is not None else None,
     )
+
+
+def from_job(job: JobRecord) -> pb.Job:
+    """Return the protobuf message."""
+    return pb.Job(
+        job_id=job.job_id,
+        kind=job.kind,
+        user_id=job.user_id,
+        session_id=job.session_id,
+        state=pb.JobState.ValueType(job.state),
+        attempts=job.attempts,
+        run_time=from_time(job.run_time),
+        last_error=job.last_error,
+        create_time=from_time(job.create_time),
+    )
+
+
+def job_rank(job: JobRecord) -> int:
+    """Return where a job's state comes in a list, as `JobStore.list_jobs` takes it."""
+    return {JobState.DEAD: 0, JobState.RUNNING: 1, JobState.DUE: 2}[job.state]

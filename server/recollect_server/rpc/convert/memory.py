@@ -1,8 +1,9 @@
 """Conversions of MemoryService."""
 
+from dataclasses import replace
+
 from recollect.v1 import common_pb2 as common
 from recollect.v1 import memory_pb2 as pb
-from recollect_server.errors import Unimplemented
 from recollect_server.memory.context import (
     OPTIONS_OF,
     Context,
@@ -11,6 +12,7 @@ from recollect_server.memory.context import (
     ContextProfile,
 )
 from recollect_server.memory.model import (
+    Episode,
     Fact,
     MemoryKind,
     Message,
@@ -49,6 +51,7 @@ def to_new_session(request: pb.CreateSessionRequest) -> NewSession:
         window_size=request.window_size or DEFAULT_WINDOW_SIZE,
         window_ttl=request.window_ttl.ToTimedelta() or DEFAULT_WINDOW_TTL,
         idle_ttl=request.idle_ttl.ToTimedelta(),
+        expire_time=to_time(request.expire_time) if request.HasField("expire_time") else None,
     )
 
 
@@ -61,6 +64,7 @@ def to_session_changes(request: pb.UpdateSessionRequest) -> dict[str, object]:
         "window_size": session.window_size or DEFAULT_WINDOW_SIZE,
         "window_ttl": session.window_ttl.ToTimedelta() or DEFAULT_WINDOW_TTL,
         "idle_ttl": session.idle_ttl.ToTimedelta(),
+        "expire_time": to_time(session.expire_time) if session.HasField("expire_time") else None,
     }
     return {path: values[path] for path in request.update_mask.paths}
 
@@ -83,10 +87,13 @@ def from_session(session: Session, user_id: str) -> pb.Session:
     )
     message.window_ttl.FromTimedelta(session.window_ttl)
     message.idle_ttl.FromTimedelta(session.idle_ttl)
+    if session.expire_time is not None:
+        message.expire_time.CopyFrom(from_time(session.expire_time))
     if session.summary is not None:
         message.summary.text = session.summary.text
         message.summary.through_sequence = session.summary.through_sequence
         message.summary.update_time.CopyFrom(from_time(session.summary.update_time))
+        message.summary.model = session.summary.model
     return message
 
 
@@ -116,6 +123,22 @@ def from_message(message: Message) -> pb.Message:
         metadata=message.metadata,
         external_id=message.external_id,
         token_count=message.token_count,
+    )
+
+
+def from_episode(episode: Episode, user_id: str) -> pb.Episode:
+    """Return the protobuf message."""
+    return pb.Episode(
+        user_id=user_id,
+        episode_id=episode.episode_id,
+        session_id=episode.session_id,
+        title=episode.title,
+        summary=episode.summary,
+        start_time=from_time(episode.start_time),
+        end_time=from_time(episode.end_time),
+        first_sequence=episode.first_sequence,
+        last_sequence=episode.last_sequence,
+        model=episode.model,
     )
 
 
@@ -182,6 +205,8 @@ def _from_hit(hit: RecallHit, user_id: str, *, explain: bool) -> pb.RecallHit:
     message = pb.RecallHit(score=hit.score)
     if isinstance(hit.item, Fact):
         message.fact.CopyFrom(from_fact(hit.item, user_id))
+    elif isinstance(hit.item, Episode):
+        message.episode.CopyFrom(from_episode(hit.item, user_id))
     else:
         message.turn.CopyFrom(from_message(hit.item))
     if explain:
@@ -206,20 +231,17 @@ def to_kinds(request: pb.RecallRequest) -> frozenset[MemoryKind]:
 
 
 def to_context_options(options: pb.ContextOptions) -> ContextOptions:
-    """Return the domain's options: the profile's, where they are not set.
-
-    Raises:
-        Unimplemented: profile AUDIT.
-    """
-    profile = ContextProfile(options.profile or ContextProfile.FULL)
-    if profile not in OPTIONS_OF:
-        raise Unimplemented(f"profile {profile.name}")
-    base = OPTIONS_OF[profile]
-    return ContextOptions(
+    """Return the domain's options: the profile's, where they are not set."""
+    base = OPTIONS_OF[ContextProfile(options.profile or ContextProfile.FULL)]
+    return replace(
+        base,
         window=options.window if options.HasField("window") else base.window,
         summary=options.summary if options.HasField("summary") else base.summary,
         max_facts=options.max_facts if options.HasField("max_facts") else base.max_facts,
         max_turns=options.max_turns if options.HasField("max_turns") else base.max_turns,
+        max_episodes=(
+            options.max_episodes if options.HasField("max_episodes") else base.max_episodes
+        ),
         token_budget=options.token_budget or base.token_budget,
     )
 

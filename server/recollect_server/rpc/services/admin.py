@@ -4,10 +4,11 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from recollect.v1 import admin_pb2 as pb
 from recollect_server.admin.keys import ApiKeys
-from recollect_server.admin.model import KeyRole
+from recollect_server.admin.model import JobState, KeyRole
+from recollect_server.admin.ports import JobStore
 from recollect_server.admin.server import ServerFacts
 from recollect_server.rpc.call import Call
-from recollect_server.rpc.convert.admin import from_api_key
+from recollect_server.rpc.convert.admin import from_api_key, from_job, job_rank
 from recollect_server.rpc.convert.common import to_time
 from recollect_server.rpc.paging import after_time, decode, encode, page_size, time_cursor
 
@@ -17,8 +18,9 @@ class AdminServicer:
 
     service: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["AdminService"]
 
-    def __init__(self, keys: ApiKeys, facts: ServerFacts) -> None:
+    def __init__(self, keys: ApiKeys, jobs: JobStore, facts: ServerFacts) -> None:
         self._keys = keys
+        self._jobs = jobs
         self._facts = facts
 
     async def create_api_key(
@@ -57,6 +59,27 @@ class AdminServicer:
         """Serve RevokeApiKey."""
         key = await self._keys.revoke(call.principal.tenant, request.key_id)
         return pb.RevokeApiKeyResponse(api_key=from_api_key(key))
+
+    async def list_jobs(self, call: Call, request: pb.ListJobsRequest) -> pb.ListJobsResponse:
+        """Serve ListJobs."""
+        binding = ("ListJobs", str(request.state))
+        limit = page_size(request.page_size)
+        found = await self._jobs.list_jobs(
+            call.principal.tenant,
+            state=JobState(request.state) if request.state else None,
+            limit=limit + 1,
+            after=decode(binding, request.page_token),
+        )
+        response = pb.ListJobsResponse(jobs=[from_job(job) for job in found[:limit]])
+        if len(found) > limit:
+            last = found[limit - 1]
+            response.next_page_token = encode(binding, (job_rank(last), last.job_id))
+        return response
+
+    async def retry_job(self, call: Call, request: pb.RetryJobRequest) -> pb.RetryJobResponse:
+        """Serve RetryJob."""
+        job = await self._jobs.retry_job(call.principal.tenant, request.job_id)
+        return pb.RetryJobResponse(job=from_job(job))
 
     async def get_server_info(
         self, call: Call, request: pb.GetServerInfoRequest

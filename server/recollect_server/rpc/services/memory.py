@@ -1,13 +1,19 @@
 """MemoryService: check, call the domain, convert."""
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
 from google.protobuf.descriptor import ServiceDescriptor
 
 from recollect.v1 import memory_pb2 as pb
 from recollect_server.memory.context import ContextBuilder
 from recollect_server.memory.service import Memory
+from recollect_server.memory.summaries import Compactor
+from recollect_server.memory.watch import Watch
 from recollect_server.rpc.call import Call
 from recollect_server.rpc.convert import memory as convert
 from recollect_server.rpc.convert.common import to_time
+from recollect_server.rpc.convert.watch import from_change, to_position
 from recollect_server.rpc.idempotency import request_key
 from recollect_server.rpc.paging import after_time, decode, encode, page_size, time_cursor
 
@@ -19,9 +25,13 @@ class MemoryServicer:
 
     service: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["MemoryService"]
 
-    def __init__(self, memory: Memory, contexts: ContextBuilder) -> None:
+    def __init__(
+        self, memory: Memory, contexts: ContextBuilder, compactor: Compactor, watch: Watch
+    ) -> None:
         self._memory = memory
         self._contexts = contexts
+        self._compactor = compactor
+        self._watch = watch
 
     async def create_session(
         self, call: Call, request: pb.CreateSessionRequest
@@ -206,6 +216,44 @@ class MemoryServicer:
         return pb.GetFactHistoryResponse(
             versions=[convert.from_fact(version, request.user_id) for version in versions]
         )
+
+    async def compact_session(
+        self, call: Call, request: pb.CompactSessionRequest
+    ) -> pb.CompactSessionResponse:
+        """Serve CompactSession."""
+        session = await self._compactor.compact(call.scope, request.session_id)
+        return pb.CompactSessionResponse(session=convert.from_session(session, request.user_id))
+
+    async def get_episode(self, call: Call, request: pb.GetEpisodeRequest) -> pb.GetEpisodeResponse:
+        """Serve GetEpisode."""
+        episode = await self._memory.get_episode(call.scope, request.episode_id)
+        return pb.GetEpisodeResponse(episode=convert.from_episode(episode, request.user_id))
+
+    async def list_episodes(
+        self, call: Call, request: pb.ListEpisodesRequest
+    ) -> pb.ListEpisodesResponse:
+        """Serve ListEpisodes."""
+        binding = ("ListEpisodes", request.user_id)
+        limit = page_size(request.page_size)
+        found = await self._memory.list_episodes(
+            call.scope, limit=limit + 1, after=after_time(decode(binding, request.page_token))
+        )
+        response = pb.ListEpisodesResponse(
+            episodes=[convert.from_episode(e, request.user_id) for e in found[:limit]]
+        )
+        if len(found) > limit:
+            last = found[limit - 1]
+            response.next_page_token = encode(binding, time_cursor(last.end_time, last.episode_id))
+        return response
+
+    async def watch(self, call: Call, request: pb.WatchRequest) -> AsyncIterator[pb.WatchResponse]:
+        """Serve Watch."""
+        if request.session_id and not request.resume_token:
+            await self._memory.get_session(call.scope, request.session_id)
+        changes = self._watch.stream(call.scope, request.session_id, to_position(request))
+        async with aclosing(changes):
+            async for change in changes:
+                yield from_change(change, request)
 
 
 def _first_bound(request: pb.ListMessagesRequest, *, newest_first: bool) -> int | None:

@@ -1,7 +1,8 @@
 """What the store functions need of a database, whichever it is.
 
 Store functions are plain functions over a `Transaction`; a driver runs them in a transaction on a
-thread of its own, so the same code serves every database.
+thread of its own, so the same code serves every database. They must bear being run again: a driver
+repeats a function whose transaction met another one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +14,20 @@ Row = Any
 """A row: values by position."""
 
 
+class RunAgain(Exception):
+    """Another transaction was first: what the function decided no longer holds, run it again."""
+
+
 class Transaction(Protocol):
-    """A running transaction. Parameters are named, as in `:name`."""
+    """A running transaction. Parameters are named, as in `:name`.
+
+    Attributes:
+        for_update: what a SELECT ends in to lock its rows until the transaction ends.
+        skip_locked: the same, leaving out rows that others have locked.
+    """
+
+    for_update: str
+    skip_locked: str
 
     def execute(self, sql: str, params: Mapping[str, Any] = ...) -> list[Row]:
         """Run a statement and return its rows."""
@@ -26,7 +39,7 @@ class Transaction(Protocol):
 class Database(Protocol):
     """Runs functions in transactions.
 
-    Both methods raise `Unavailable` with STORE_UNAVAILABLE when the database does not work, and
+    Every method raises `Unavailable` with STORE_UNAVAILABLE when the database does not work, and
     whatever the function raises, after undoing what it did.
     """
 
@@ -35,6 +48,9 @@ class Database(Protocol):
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` on one consistent state; it must not write."""
+
+    async def read_rows(self, sql: str, params: Mapping[str, Any]) -> list[Row]:
+        """Run one statement that reads a few rows by their key."""
 
     async def close(self) -> None:
         """Finish what was accepted and close."""

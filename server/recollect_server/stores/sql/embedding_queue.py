@@ -1,8 +1,4 @@
-"""The outbox of texts that wait for their vectors.
-
-A job is leased, tried again with growing pauses, and a dead letter after `MAX_ATTEMPTS`. New text
-of the user makes a dead job due again: what failed then may work now.
-"""
+"""The texts that wait for their vectors, given out a user at a time; see `stores.sql.jobs`."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -11,21 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recollect_server.memory.due import JobKind
 from recollect_server.memory.model import MemoryKind
 from recollect_server.memory.ports import EmbeddingTask
 from recollect_server.scope import Scope
 from recollect_server.stores.codec import to_microseconds
 from recollect_server.stores.sql.database import Database, Transaction
-from recollect_server.stores.sql.indexing import fact_item, turn_item
-from recollect_server.stores.sql.pending import EMBED
-from recollect_server.stores.sql.rows import pack_vector
+from recollect_server.stores.sql.indexing import episode_item, fact_item, turn_item
+from recollect_server.stores.sql.jobs import fail, holds_lease, lease
+from recollect_server.stores.sql.pending import forget_pending
+from recollect_server.stores.sql.rows import EPISODE_COLUMNS, pack_vector
 from recollect_server.stores.sql.users import step_revision
-
-LEASE_SECONDS = 60
-MAX_ATTEMPTS = 10
-FIRST_RETRY_SECONDS = 1
-LONGEST_RETRY_SECONDS = 300
-_SECOND = 1_000_000
 
 
 class SqlEmbeddingQueue:
@@ -42,13 +34,10 @@ class SqlEmbeddingQueue:
     async def lease_embedding(self, model: str, limit: int) -> EmbeddingTask | None:
         """See `EmbeddingQueue`."""
         now = to_microseconds(self._clock())
-        due = {"kind": EMBED, "now": now}
-        waiting = await self._database.read(
-            lambda tx: tx.execute(
-                "SELECT 1 FROM jobs WHERE kind = :kind AND state <> 'dead' "
-                "AND run_time <= :now LIMIT 1",
-                due,
-            )
+        waiting = await self._database.read_rows(
+            "SELECT 1 FROM jobs WHERE kind = :kind AND state <> 'dead' AND run_time <= :now "
+            "LIMIT 1",
+            {"kind": str(JobKind.EMBED), "now": now},
         )
         if not waiting:
             return None
@@ -61,22 +50,19 @@ class SqlEmbeddingQueue:
         now = to_microseconds(self._clock())
         await self._database.write(lambda tx: _complete(tx, task, model, vectors, now))
 
-    async def fail_embedding(self, task: EmbeddingTask, error: str) -> None:
+    async def fail_embedding(self, task: EmbeddingTask, error: str, *, waits: bool) -> None:
         """See `EmbeddingQueue`."""
         now = to_microseconds(self._clock())
-        await self._database.write(lambda tx: _fail(tx, task, error, now))
+        await self._database.write(
+            lambda tx: fail(tx, task.job_id, task.lease, error, now, waits=waits)
+        )
 
 
 def _lease(tx: Transaction, now: int, limit: int) -> EmbeddingTask | None:
-    rows = tx.execute(
-        "UPDATE jobs SET state = 'running', lease = lease + 1, run_time = :until "
-        "WHERE job_id = (SELECT job_id FROM jobs WHERE kind = :kind AND state <> 'dead' "
-        "AND run_time <= :now ORDER BY run_time LIMIT 1) RETURNING job_id, lease, user_key",
-        {"kind": EMBED, "now": now, "until": now + LEASE_SECONDS * _SECOND},
-    )
-    if not rows:
+    leased = lease(tx, JobKind.EMBED, now)
+    if leased is None:
         return None
-    job_id, lease, user_key = rows[0]
+    job_id, number, _, user_key, _ = leased
     tenant, user_id = tx.execute(
         "SELECT tenant, user_id FROM users WHERE user_key = :user_key", {"user_key": user_key}
     )[0]
@@ -91,25 +77,28 @@ def _lease(tx: Transaction, now: int, limit: int) -> EmbeddingTask | None:
     )
     facts = tx.execute(
         "SELECT f.fact_id, f.text, f.metadata, f.valid_from, NULL, NULL FROM pending_vectors p "
-        "JOIN facts f ON f.user_key = p.user_key AND f.fact_id = p.fact_id AND f.is_current = 1 "
+        "JOIN facts f ON f.user_key = p.user_key AND f.fact_id = p.item_id AND f.is_current = 1 "
         "WHERE p.user_key = :user_key AND p.kind = :kind ORDER BY p.user_revision LIMIT :limit",
         params | {"kind": int(MemoryKind.FACT)},
     )
-    items = [*(fact_item(row, "") for row in facts), *(turn_item(row, "") for row in turns)]
+    episodes = tx.execute(
+        f"SELECT {EPISODE_COLUMNS}, NULL, NULL FROM pending_vectors p "
+        "JOIN episodes e ON e.user_key = p.user_key AND e.episode_id = p.item_id "
+        "JOIN sessions s ON s.session_key = e.session_key "
+        "WHERE p.user_key = :user_key AND p.kind = :kind ORDER BY p.user_revision LIMIT :limit",
+        params | {"kind": int(MemoryKind.EPISODE)},
+    )
+    items = [
+        *(fact_item(row, "") for row in facts),
+        *(episode_item(row, "") for row in episodes),
+        *(turn_item(row, "") for row in turns),
+    ]
     if not items:
         # What was queued is gone; without this the job would come up for ever.
         tx.execute("DELETE FROM pending_vectors WHERE user_key = :user_key", params)
         tx.execute("DELETE FROM jobs WHERE job_id = :job_id", {"job_id": job_id})
         return None
-    return EmbeddingTask(job_id, lease, Scope(tenant, user_id), tuple(items[:limit]))
-
-
-def _holds_lease(tx: Transaction, task: EmbeddingTask) -> bool:
-    rows = tx.execute(
-        "SELECT 1 FROM jobs WHERE job_id = :job_id AND lease = :lease AND state = 'running'",
-        {"job_id": task.job_id, "lease": task.lease},
-    )
-    return bool(rows)
+    return EmbeddingTask(job_id, number, Scope(tenant, user_id), tuple(items[:limit]))
 
 
 def _complete(
@@ -119,7 +108,7 @@ def _complete(
     vectors: NDArray[np.float32],
     now: int,
 ) -> None:
-    if not _holds_lease(tx, task):
+    if not holds_lease(tx, task.job_id, task.lease):
         return
     user_key, revision = step_revision(tx, task.scope)
     for item, vector in zip(task.items, vectors, strict=True):
@@ -132,6 +121,8 @@ def _complete(
         }
         if item.kind is MemoryKind.FACT:
             _store_fact_vector(tx, params | {"text": item.text})
+        elif item.kind is MemoryKind.EPISODE:
+            _store_episode_vector(tx, params)
         else:
             _store_turn_vector(
                 tx, params | {"session_id": item.session_id, "sequence": item.sequence}
@@ -157,10 +148,16 @@ def _store_fact_vector(tx: Transaction, params: dict[str, Any]) -> None:
         params,
     )
     if stored:
-        tx.execute(
-            "DELETE FROM pending_vectors WHERE user_key = :user_key AND fact_id = :item_id",
-            params,
-        )
+        forget_pending(tx, params["user_key"], MemoryKind.FACT, params["item_id"])
+
+
+def _store_episode_vector(tx: Transaction, params: dict[str, Any]) -> None:
+    tx.execute(
+        "UPDATE episodes SET vector = :vector, vector_model = :model, user_revision = :revision "
+        "WHERE user_key = :user_key AND episode_id = :item_id",
+        params,
+    )
+    forget_pending(tx, params["user_key"], MemoryKind.EPISODE, params["item_id"])
 
 
 def _store_turn_vector(tx: Transaction, params: dict[str, Any]) -> None:
@@ -181,22 +178,3 @@ def _store_turn_vector(tx: Transaction, params: dict[str, Any]) -> None:
             "AND session_key = :session_key AND sequence = :sequence",
             params | {"session_key": stored[0][0]},
         )
-
-
-def _fail(tx: Transaction, task: EmbeddingTask, error: str, now: int) -> None:
-    if not _holds_lease(tx, task):
-        return
-    attempts = tx.execute(
-        "SELECT attempts FROM jobs WHERE job_id = :job_id", {"job_id": task.job_id}
-    )[0][0]
-    pause = min(FIRST_RETRY_SECONDS * 2**attempts, LONGEST_RETRY_SECONDS)
-    tx.execute(
-        "UPDATE jobs SET state = :state, attempts = attempts + 1, run_time = :run_time, "
-        "last_error = :error WHERE job_id = :job_id",
-        {
-            "state": "dead" if attempts + 1 >= MAX_ATTEMPTS else "due",
-            "run_time": now + pause * _SECOND,
-            "error": error,
-            "job_id": task.job_id,
-        },
-    )

@@ -8,10 +8,12 @@ from typing import Any
 from recollect_server.errors import AlreadyExists, InvalidArgument, NotFound, Reason
 from recollect_server.ids import uuid7
 from recollect_server.memory.model import Fact, MemoryKind, NewFact, Remembered
+from recollect_server.memory.watch import ChangeType
 from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.codec import from_microseconds, to_microseconds
+from recollect_server.stores.sql.changes import ChangeLog
 from recollect_server.stores.sql.database import Database, Row, Transaction
-from recollect_server.stores.sql.pending import bury, forget_pending_fact, queue_facts
+from recollect_server.stores.sql.pending import bury, forget_pending, queue_facts
 from recollect_server.stores.sql.requests import idempotent
 from recollect_server.stores.sql.rows import FACT_COLUMNS, fact_params, to_fact
 from recollect_server.stores.sql.users import find_user, step_revision
@@ -128,6 +130,7 @@ class SqlFactStore:
 
     async def forget_fact(self, scope: Scope, fact_id: str) -> None:
         """See `FactStore`."""
+        now = to_microseconds(self._clock())
 
         def work(tx: Transaction) -> None:
             user_key, revision = step_revision(tx, scope)
@@ -135,8 +138,9 @@ class SqlFactStore:
             where = "WHERE user_key = :user_key AND fact_id = :fact_id"
             if not tx.execute(f"DELETE FROM facts {where} RETURNING 1", params):
                 raise _not_found(fact_id)
-            forget_pending_fact(tx, user_key, fact_id)
+            forget_pending(tx, user_key, MemoryKind.FACT, fact_id)
             bury(tx, user_key, revision, MemoryKind.FACT, [fact_id])
+            ChangeLog(tx, user_key, revision, now).fact(ChangeType.DELETED, fact_id)
 
         await self._database.write(work)
 
@@ -185,9 +189,11 @@ def _as_given(facts: Sequence[NewFact], fact_ids: Sequence[str], now: datetime) 
 def _remember(tx: Transaction, scope: Scope, facts: Sequence[NewFact], now: datetime) -> Remembered:
     user_key, revision = step_revision(tx, scope)
     stored = _as_given(facts, [fact.fact_id or uuid7() for fact in facts], now)
+    changes = ChangeLog(tx, user_key, revision, to_microseconds(now))
     for fact in stored:
         if _current(tx, user_key, fact.fact_id) or not _insert(tx, user_key, revision, fact):
             raise AlreadyExists(Reason.FACT_EXISTS, "fact", fact.fact_id)
+        changes.fact(ChangeType.CREATED, fact.fact_id, fact.version)
     queue_facts(tx, user_key, revision, [f.fact_id for f in stored], to_microseconds(now))
     return Remembered(stored, revision)
 
@@ -214,4 +220,6 @@ def _update(
     )
     _insert(tx, user_key, revision, after)
     queue_facts(tx, user_key, revision, [fact_id], to_microseconds(now))
+    log = ChangeLog(tx, user_key, revision, to_microseconds(now))
+    log.fact(ChangeType.UPDATED, fact_id, after.version)
     return after

@@ -14,7 +14,7 @@ from recollect_server.stores.codec import (
 )
 from recollect_server.stores.sql.database import Database, Row, Transaction
 from recollect_server.stores.sql.pending import indexed_revision
-from recollect_server.stores.sql.rows import to_vector
+from recollect_server.stores.sql.rows import EPISODE_COLUMNS, to_episode, to_vector
 from recollect_server.stores.sql.users import find_user
 
 _TURN_COLUMNS = (
@@ -54,6 +54,23 @@ def fact_item(row: Row, model: str) -> IndexItem:
         time=from_microseconds(row[3]),
         metadata=unpack(row[2]),
         vector=to_vector(row[5]) if row[4] == model else None,
+    )
+
+
+def episode_item(row: Row, model: str) -> IndexItem:
+    """Return the episode of EPISODE_COLUMNS, vector_model and vector."""
+    episode = to_episode(row[:-2])
+    return IndexItem(
+        kind=MemoryKind.EPISODE,
+        item_id=episode.episode_id,
+        session_id=episode.session_id,
+        sequence=0,
+        role=Role.USER,
+        speaker="",
+        text=episode.text,
+        time=episode.end_time,
+        metadata={},
+        vector=to_vector(row[-1]) if row[-2] == model else None,
     )
 
 
@@ -122,6 +139,12 @@ def _changes(
     # A fact that no longer holds is not recalled; its history keeps it.
     holding = [row for row in facts if row[6] is None or row[6] > now]
     closed = [(MemoryKind.FACT, row[0]) for row in facts if row not in holding]
+    episodes = tx.execute(
+        f"SELECT {EPISODE_COLUMNS}, e.vector_model, e.vector FROM episodes e "
+        "JOIN sessions s ON s.session_key = e.session_key "
+        "WHERE e.user_key = :user_key AND e.user_revision > :since",
+        params,
+    )
     gone = tx.execute(
         "SELECT kind, item_id FROM tombstones WHERE user_key = :user_key "
         "AND user_revision > :since ORDER BY user_revision",
@@ -130,6 +153,7 @@ def _changes(
     upserts = (
         *(turn_item(row, model) for row in turns),
         *(fact_item(row, model) for row in holding),
+        *(episode_item(row, model) for row in episodes),
     )
     alive = {(item.kind, item.item_id) for item in upserts}
     deletes = tuple(closed) + tuple(

@@ -5,11 +5,13 @@ from datetime import datetime
 
 from recollect_server.errors import NotFound, Reason, RevisionMismatch
 from recollect_server.ids import uuid7
+from recollect_server.memory.due import DuePolicy, JobKind
 from recollect_server.memory.model import Appended, Message, NewMessage, Session
 from recollect_server.memory.tokens import estimate_message
 from recollect_server.scope import Scope
-from recollect_server.stores.codec import encode_parts, to_microseconds
-from recollect_server.stores.sql.database import Transaction
+from recollect_server.stores.codec import encode_parts, from_microseconds, to_microseconds
+from recollect_server.stores.sql.database import Row, Transaction
+from recollect_server.stores.sql.jobs import queue_job
 from recollect_server.stores.sql.pending import queue_messages
 from recollect_server.stores.sql.rows import (
     MESSAGE_COLUMNS,
@@ -20,23 +22,45 @@ from recollect_server.stores.sql.rows import (
 )
 from recollect_server.stores.sql.users import step_revision
 
+ENDS_AFTER_CHANGE = (
+    "CASE WHEN idle_ttl = 0 THEN expire_time "
+    "WHEN expire_time < :now + idle_ttl THEN expire_time ELSE :now + idle_ttl END"
+)
+"""When a session ends that changes now: at its expire_time, or earlier if idle until then."""
+
+FIND_SESSION = (
+    f"SELECT {SESSION_COLUMNS}, session_key FROM sessions WHERE session_id = :session_id "
+    "AND user_key = (SELECT user_key FROM users "
+    "WHERE tenant = :tenant AND user_id = :user_id) AND (ends IS NULL OR ends > :now)"
+)
+
 
 def session_not_found(session_id: str) -> NotFound:
     """Return the error for a session that the scope does not have."""
     return NotFound(Reason.SESSION_NOT_FOUND, "session", session_id)
 
 
-def find_session(tx: Transaction, scope: Scope, session_id: str) -> tuple[int, Session]:
-    """Return (session_key, session). Raises `NotFound`."""
-    rows = tx.execute(
-        f"SELECT {SESSION_COLUMNS}, session_key FROM sessions WHERE session_id = :session_id "
-        "AND user_key = (SELECT user_key FROM users "
-        "WHERE tenant = :tenant AND user_id = :user_id)",
-        {"session_id": session_id, "tenant": scope.tenant, "user_id": scope.user_id},
-    )
+def session_params(scope: Scope, session_id: str, now: int) -> dict[str, object]:
+    """Return the parameters of `FIND_SESSION`; `now` in microseconds since 1970."""
+    return {
+        "session_id": session_id,
+        "tenant": scope.tenant,
+        "user_id": scope.user_id,
+        "now": now,
+    }
+
+
+def found_session(rows: Sequence[Row], session_id: str) -> tuple[int, Session]:
+    """Return (session_key, session) of what `FIND_SESSION` found. Raises `NotFound`."""
     if not rows:
         raise session_not_found(session_id)
     return rows[0][-1], to_session(rows[0])
+
+
+def find_session(tx: Transaction, scope: Scope, session_id: str, now: int) -> tuple[int, Session]:
+    """Return (session_key, session). Raises `NotFound`, also if the session has ended."""
+    rows = tx.execute(FIND_SESSION, session_params(scope, session_id, now))
+    return found_session(rows, session_id)
 
 
 def append(
@@ -45,9 +69,10 @@ def append(
     session_id: str,
     messages: Sequence[NewMessage],
     now: datetime,
+    policy: DuePolicy,
     expected_revision: int | None = None,
-) -> tuple[int, Appended]:
-    """Append messages in a running transaction; return (session_key, what was done).
+) -> tuple[int, int, Appended]:
+    """Append messages in a running transaction; return (user_key, session_key, what was done).
 
     Raises:
         NotFound: SESSION_NOT_FOUND.
@@ -55,22 +80,49 @@ def append(
     """
     user_key, user_revision = step_revision(tx, scope)
     now_us = to_microseconds(now)
+    tokens = [estimate_message(message.parts) for message in messages]
     rows = tx.execute(
         "UPDATE sessions SET revision = revision + 1, last_sequence = last_sequence + :count, "
-        "update_time = :now WHERE user_key = :user_key AND session_id = :session_id "
-        "RETURNING session_key, revision, last_sequence",
-        {"count": len(messages), "now": now_us, "user_key": user_key, "session_id": session_id},
+        f"update_time = :now, open_tokens = open_tokens + :tokens, ends = {ENDS_AFTER_CHANGE} "
+        "WHERE user_key = :user_key AND session_id = :session_id "
+        "AND (ends IS NULL OR ends > :now) "
+        "RETURNING session_key, revision, last_sequence, summary_through, open_tokens, "
+        "create_time",
+        {
+            "count": len(messages),
+            "tokens": sum(tokens),
+            "now": now_us,
+            "user_key": user_key,
+            "session_id": session_id,
+        },
     )
     if not rows:
         raise session_not_found(session_id)
-    session_key, revision, last = rows[0]
+    session_key, revision, last, summary_through, open_tokens, create_time = rows[0]
     if expected_revision is not None and revision - 1 != expected_revision:
         raise RevisionMismatch(expected_revision, revision - 1)
     first = last - len(messages) + 1
     stored = tuple(
-        _stored(session_id, first + position, message, now)
+        _stored(session_id, first + position, message, now, tokens[position])
         for position, message in enumerate(messages)
     )
+    _insert(tx, user_key, user_revision, session_key, stored, now_us)
+    queue_messages(tx, user_key, user_revision, session_key, stored, now_us)
+    before = policy.summary_is_due(first - 1 - summary_through, open_tokens - sum(tokens))
+    if not before and policy.summary_is_due(last - summary_through, open_tokens):
+        queue_job(tx, JobKind.SUMMARIZE, user_key, session_key, now_us)
+    session_time = from_microseconds(create_time)
+    return user_key, session_key, Appended(stored, revision, user_revision, session_time)
+
+
+def _insert(
+    tx: Transaction,
+    user_key: int,
+    user_revision: int,
+    session_key: int,
+    stored: Sequence[Message],
+    now_us: int,
+) -> None:
     tx.execute_many(
         "INSERT INTO messages (session_key, sequence, user_key, user_revision, message_id, role, "
         "content, extras, time, create_time, token_count) VALUES (:session_key, :sequence, "
@@ -93,11 +145,11 @@ def append(
             for message in stored
         ],
     )
-    queue_messages(tx, user_key, user_revision, session_key, stored, now_us)
-    return session_key, Appended(stored, revision, user_revision)
 
 
-def _stored(session_id: str, sequence: int, message: NewMessage, now: datetime) -> Message:
+def _stored(
+    session_id: str, sequence: int, message: NewMessage, now: datetime, tokens: int
+) -> Message:
     return Message(
         message_id=uuid7(),
         session_id=session_id,
@@ -109,7 +161,7 @@ def _stored(session_id: str, sequence: int, message: NewMessage, now: datetime) 
         create_time=now,
         metadata=message.metadata,
         external_id=message.external_id,
-        token_count=estimate_message(message.parts),
+        token_count=tokens,
     )
 
 

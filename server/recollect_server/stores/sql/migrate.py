@@ -6,19 +6,32 @@ Alembic costs a third of a second to import, so it is only asked when there is s
 import sqlite3
 from pathlib import Path
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision this code works with: the last file of `migrations/versions`."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
+POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+
 
 class SchemaError(RuntimeError):
-    """The database belongs to another version of Recollect; the message says which."""
+    """The database belongs to another version of Recollect, or cannot be reached."""
 
 
-def current_revision(path: Path) -> str:
-    """Return the revision of a SQLite file, "" for a new one."""
-    with sqlite3.connect(path) as connection:
+def is_postgres(location: str | Path) -> bool:
+    """Whether a location is a PostgreSQL URL; otherwise it is the path of a SQLite file."""
+    return str(location).startswith(POSTGRES_SCHEMES)
+
+
+def current_revision(location: str | Path) -> str:
+    """Return a database's revision, "" for a new one.
+
+    Raises:
+        SchemaError: the database cannot be reached.
+    """
+    if is_postgres(location):
+        return _postgres_revision(str(location))
+    with sqlite3.connect(location) as connection:
         known = connection.execute(
             "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
         ).fetchone()
@@ -28,26 +41,63 @@ def current_revision(path: Path) -> str:
         return row[0] if row else ""
 
 
-def migrate(path: Path) -> bool:
-    """Bring a SQLite file to `HEAD`, creating it if it is not there; return whether it changed.
+def _postgres_revision(url: str) -> str:
+    try:
+        import psycopg
+    except ModuleNotFoundError:
+        raise SchemaError(
+            "PostgreSQL needs the extra: install recollect-server[postgres]"
+        ) from None
+    try:
+        with psycopg.connect(url, connect_timeout=10) as connection:
+            known = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
+            if known is None or known[0] is None:
+                return ""
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            return row[0] if row else ""
+    except psycopg.Error as error:
+        raise SchemaError(f"PostgreSQL does not answer: {str(error).strip()}") from None
+
+
+def migrate(location: str | Path) -> bool:
+    """Bring a database to `HEAD`, creating a SQLite file if it is not there.
+
+    Args:
+        location: a PostgreSQL URL, or the path of a SQLite file.
+
+    Returns:
+        Whether it changed.
 
     Raises:
-        SchemaError: the file was written by a newer version.
+        SchemaError: the database was written by a newer version, or cannot be reached.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    revision = current_revision(path)
-    if revision == HEAD:
+    if not is_postgres(location):
+        Path(location).parent.mkdir(parents=True, exist_ok=True)
+    if not needs_migration(location):
         return False
-    if revision > HEAD:
-        raise SchemaError(
-            f"{path} has schema {revision}, this version knows {HEAD}: use a newer Recollect"
-        )
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.set_main_option("path_separator", "os")
-    config.attributes["url"] = f"sqlite:///{path}"
+    config.attributes["url"] = _sqlalchemy_url(location)
     command.upgrade(config, HEAD)
     return True
+
+
+def needs_migration(location: str | Path) -> bool:
+    """Whether a database is older than this code. Raises as `migrate` does."""
+    revision = current_revision(location)
+    if revision > HEAD:
+        name = "the database" if is_postgres(location) else location
+        raise SchemaError(
+            f"{name} has schema {revision}, this version knows {HEAD}: use a newer Recollect"
+        )
+    return revision != HEAD
+
+
+def _sqlalchemy_url(location: str | Path) -> str:
+    if is_postgres(location):
+        return f"postgresql+psycopg://{str(location).partition('://')[2]}"
+    return f"sqlite:///{location}"

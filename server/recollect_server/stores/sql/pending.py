@@ -6,11 +6,10 @@ which revision everything can be found by meaning. A job, one a user, says that 
 
 from collections.abc import Sequence
 
-from recollect_server.ids import uuid7
+from recollect_server.memory.due import JobKind
 from recollect_server.memory.model import MemoryKind, Message
 from recollect_server.stores.sql.database import Transaction
-
-EMBED = "embed"
+from recollect_server.stores.sql.jobs import queue_job
 
 
 def bury(
@@ -53,16 +52,23 @@ def queue_facts(
 ) -> None:
     """Queue facts to embed, each once: an earlier version's text no longer matters."""
     for fact_id in fact_ids:
-        forget_pending_fact(tx, user_key, fact_id)
+        forget_pending(tx, user_key, MemoryKind.FACT, fact_id)
     _queue(tx, user_key, [(revision, MemoryKind.FACT, 0, 0, f) for f in fact_ids], now)
 
 
-def forget_pending_fact(tx: Transaction, user_key: int, fact_id: str) -> None:
-    """Take a fact out of the queue."""
+def queue_episode(
+    tx: Transaction, user_key: int, revision: int, session_key: int, episode_id: str, now: int
+) -> None:
+    """Queue an episode to embed."""
+    _queue(tx, user_key, [(revision, MemoryKind.EPISODE, session_key, 0, episode_id)], now)
+
+
+def forget_pending(tx: Transaction, user_key: int, kind: MemoryKind, item_id: str) -> None:
+    """Take a fact or an episode out of the queue."""
     tx.execute(
         "DELETE FROM pending_vectors WHERE user_key = :user_key AND kind = :kind "
-        "AND fact_id = :fact_id",
-        {"user_key": user_key, "kind": int(MemoryKind.FACT), "fact_id": fact_id},
+        "AND item_id = :item_id",
+        {"user_key": user_key, "kind": int(kind), "item_id": item_id},
     )
 
 
@@ -76,8 +82,8 @@ def _queue(
         return
     tx.execute_many(
         "INSERT INTO pending_vectors "
-        "(user_key, user_revision, kind, session_key, sequence, fact_id) VALUES "
-        "(:user_key, :revision, :kind, :session_key, :sequence, :fact_id)",
+        "(user_key, user_revision, kind, session_key, sequence, item_id) VALUES "
+        "(:user_key, :revision, :kind, :session_key, :sequence, :item_id)",
         [
             {
                 "user_key": user_key,
@@ -85,18 +91,12 @@ def _queue(
                 "kind": int(kind),
                 "session_key": session_key,
                 "sequence": sequence,
-                "fact_id": fact_id,
+                "item_id": item_id,
             }
-            for revision, kind, session_key, sequence, fact_id in items
+            for revision, kind, session_key, sequence, item_id in items
         ],
     )
-    tx.execute(
-        "INSERT INTO jobs (job_id, kind, user_key, state, attempts, run_time, lease, last_error, "
-        "create_time) VALUES (:job_id, :kind, :user_key, 'due', 0, :now, 0, '', :now) "
-        "ON CONFLICT (kind, user_key) DO UPDATE SET state = 'due', attempts = 0, "
-        "run_time = excluded.run_time, lease = jobs.lease + 1 WHERE jobs.state = 'dead'",
-        {"job_id": uuid7(), "kind": EMBED, "user_key": user_key, "now": now},
-    )
+    queue_job(tx, JobKind.EMBED, user_key, 0, now)
 
 
 def indexed_revision(tx: Transaction, user_key: int, revision: int) -> int:

@@ -12,8 +12,7 @@ from recollect_server.stores.sql.database import Transaction
 T = TypeVar("T")
 
 KEPT = timedelta(hours=24)
-PRUNED_AT_ONCE = 16
-"""Old requests that one new request removes: more than it adds, so the table stays bounded."""
+KEPT_MICROSECONDS = KEPT // timedelta(microseconds=1)
 
 
 def check_digest(stored: bytes, request: RequestKey) -> None:
@@ -53,28 +52,25 @@ def idempotent(
         "method": request.method,
         "request_id": request.request_id,
     }
-    oldest = now - KEPT // timedelta(microseconds=1)
     rows = tx.execute(
         "SELECT digest, result, create_time FROM requests WHERE tenant = :tenant "
         "AND user_id = :user_id AND method = :method AND request_id = :request_id",
         key,
     )
-    if rows and rows[0][2] >= oldest:
-        check_digest(rows[0][0], request)
-        return from_plain(unpack(rows[0][1]))
+    if rows:
+        if rows[0][2] >= now - KEPT_MICROSECONDS:
+            check_digest(rows[0][0], request)
+            return from_plain(unpack(rows[0][1]))
+        tx.execute(
+            "DELETE FROM requests WHERE tenant = :tenant AND user_id = :user_id "
+            "AND method = :method AND request_id = :request_id",
+            key,
+        )
     result = run()
-    tx.execute(
-        "DELETE FROM requests WHERE (tenant, user_id, method, request_id) IN "
-        "(SELECT tenant, user_id, method, request_id FROM requests "
-        "WHERE create_time < :oldest LIMIT :most)",
-        {"oldest": oldest, "most": PRUNED_AT_ONCE},
-    )
-    tx.execute(
+    tx.execute_many(
         "INSERT INTO requests "
         "(tenant, user_id, method, request_id, digest, result, create_time) VALUES "
-        "(:tenant, :user_id, :method, :request_id, :digest, :result, :now) "
-        "ON CONFLICT (tenant, user_id, method, request_id) DO UPDATE SET "
-        "digest = excluded.digest, result = excluded.result, create_time = excluded.create_time",
-        key | {"digest": request.digest, "result": pack(to_plain(result)), "now": now},
+        "(:tenant, :user_id, :method, :request_id, :digest, :result, :now)",
+        [key | {"digest": request.digest, "result": pack(to_plain(result)), "now": now}],
     )
     return result

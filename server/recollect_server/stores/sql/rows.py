@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recollect_server.memory.model import (
+    Episode,
     Fact,
     FactSource,
     Message,
@@ -28,10 +29,15 @@ from recollect_server.stores.sql.database import Row
 
 SESSION_COLUMNS = (
     "session_id, title, retention, metadata, window_size, window_ttl, idle_ttl, create_time, "
-    "update_time, revision, last_sequence, window_start, summary"
+    "update_time, revision, last_sequence, window_start, summary, expire_time, summary_through, "
+    "open_tokens, episode_through, extracted_through"
 )
 MESSAGE_COLUMNS = (
     "m.message_id, m.sequence, m.role, m.content, m.extras, m.time, m.create_time, m.token_count"
+)
+EPISODE_COLUMNS = (
+    "e.episode_id, s.session_id, e.title, e.summary, e.model, e.first_sequence, e.last_sequence, "
+    "e.start_time, e.end_time"
 )
 FACT_COLUMNS = (
     "fact_id, version, text, metadata, confidence, valid_from, valid_to, recorded_at, sources, "
@@ -48,8 +54,8 @@ def to_session(row: Row) -> Session:
     """Return the session of SESSION_COLUMNS."""
     summary = None
     if row[12] is not None:
-        text, through, updated = unpack(row[12])
-        summary = Summary(text, through, from_microseconds(updated))
+        text, through, updated, model = unpack(row[12])
+        summary = Summary(text, through, from_microseconds(updated), model)
     return Session(
         session_id=row[0],
         title=row[1],
@@ -65,6 +71,32 @@ def to_session(row: Row) -> Session:
         message_count=row[10],
         window_start=row[11],
         summary=summary,
+        expire_time=from_microseconds(row[13]) if row[13] is not None else None,
+        summary_through=row[14],
+        open_tokens=row[15],
+        episode_through=row[16],
+        extracted_through=row[17],
+    )
+
+
+def pack_summary(summary: Summary) -> bytes:
+    """Return the bytes of a summary."""
+    updated = to_microseconds(summary.update_time)
+    return pack([summary.text, summary.through_sequence, updated, summary.model])
+
+
+def to_episode(row: Row) -> Episode:
+    """Return the episode of EPISODE_COLUMNS."""
+    return Episode(
+        episode_id=row[0],
+        session_id=row[1],
+        title=row[2],
+        summary=row[3],
+        model=row[4],
+        first_sequence=row[5],
+        last_sequence=row[6],
+        start_time=from_microseconds(row[7]),
+        end_time=from_microseconds(row[8]),
     )
 
 

@@ -6,29 +6,37 @@ from datetime import datetime
 from typing import Any
 
 from recollect_server.errors import AlreadyExists, Reason, RevisionMismatch
+from recollect_server.memory.due import DuePolicy, JobKind
 from recollect_server.memory.model import (
     Appended,
-    MemoryKind,
     Message,
     NewMessage,
     NewSession,
     Session,
+    Summary,
 )
+from recollect_server.memory.watch import ChangeType
 from recollect_server.scope import RequestKey, Scope
-from recollect_server.stores.codec import (
-    from_microseconds,
-    pack,
-    to_microseconds,
-    unpack,
-)
+from recollect_server.stores.codec import from_microseconds, pack, to_microseconds
+from recollect_server.stores.sql.changes import ChangeLog
 from recollect_server.stores.sql.database import Database, Transaction
-from recollect_server.stores.sql.messages import append, find_session, read_messages
-from recollect_server.stores.sql.pending import bury, forget_pending_fact
+from recollect_server.stores.sql.deletion import delete_session
+from recollect_server.stores.sql.jobs import queue_job
+from recollect_server.stores.sql.messages import (
+    ENDS_AFTER_CHANGE,
+    FIND_SESSION,
+    append,
+    find_session,
+    found_session,
+    read_messages,
+    session_params,
+)
 from recollect_server.stores.sql.requests import idempotent
 from recollect_server.stores.sql.rows import (
     MESSAGE_COLUMNS,
     SESSION_COLUMNS,
     duration_us,
+    pack_summary,
     to_message,
     to_session,
 )
@@ -41,6 +49,7 @@ _TO_COLUMN: dict[str, Callable[[Any], Any]] = {
     "window_size": int,
     "window_ttl": duration_us,
     "idle_ttl": duration_us,
+    "expire_time": lambda value: None if value is None else to_microseconds(value),
 }
 
 
@@ -49,11 +58,15 @@ class SqlSessionStore:
 
     Args:
         clock: returns the present as an aware UTC datetime.
+        policy: which appends cause background work.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, clock: Callable[[], datetime], policy: DuePolicy
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._policy = policy
 
     async def create_session(
         self, scope: Scope, session: NewSession, request: RequestKey | None
@@ -78,13 +91,16 @@ class SqlSessionStore:
 
     async def get_session(self, scope: Scope, session_id: str) -> Session:
         """See `SessionStore`."""
-        return await self._database.read(lambda tx: find_session(tx, scope, session_id)[1])
+        params = session_params(scope, session_id, to_microseconds(self._clock()))
+        rows = await self._database.read_rows(FIND_SESSION, params)
+        return found_session(rows, session_id)[1]
 
     async def list_sessions(
         self, scope: Scope, *, limit: int, after: tuple[datetime, str] | None
     ) -> tuple[Session, ...]:
         """See `SessionStore`."""
         time, name = after or (None, "")
+        now = to_microseconds(self._clock())
 
         def work(tx: Transaction) -> tuple[Session, ...]:
             user = find_user(tx, scope)
@@ -92,11 +108,13 @@ class SqlSessionStore:
                 return ()
             rows = tx.execute(
                 f"SELECT {SESSION_COLUMNS} FROM sessions WHERE user_key = :user_key "
+                "AND (ends IS NULL OR ends > :now) "
                 + ("AND (update_time, session_id) < (:time, :name) " if time else "")
                 + "ORDER BY update_time DESC, session_id DESC LIMIT :limit",
                 {
                     "user_key": user[0],
                     "limit": limit,
+                    "now": now,
                     **({"time": to_microseconds(time), "name": name} if time else {}),
                 },
             )
@@ -117,17 +135,59 @@ class SqlSessionStore:
 
     async def clear_session(self, scope: Scope, session_id: str) -> Session:
         """See `SessionStore`."""
+        now = self._clock()
 
         def work(tx: Transaction) -> Session:
-            _, session = find_session(tx, scope, session_id)
-            columns = {"window_start": session.last_sequence + 1, "summary": None}
-            return _change(tx, scope, session_id, columns, self._clock(), None)
+            user_key, _ = step = step_revision(tx, scope)
+            session_key, session = find_session(tx, scope, session_id, to_microseconds(now))
+            last = session.last_sequence
+            if last > session.episode_through:
+                queue_job(tx, JobKind.EPISODE, user_key, session_key, to_microseconds(now))
+            columns = {
+                "window_start": last + 1,
+                "summary": None,
+                "summary_through": last,
+                "open_tokens": 0,
+            }
+            return _set(tx, step, session_key, columns, now)
+
+        return await self._database.write(work)
+
+    async def save_summary(
+        self, scope: Scope, session_id: str, summary: Summary, replaces_through: int
+    ) -> Session | None:
+        """See `SessionStore`."""
+        now = self._clock()
+
+        def work(tx: Transaction) -> Session | None:
+            step = step_revision(tx, scope)
+            session_key, session = find_session(tx, scope, session_id, to_microseconds(now))
+            if session.summary_through != replaces_through:
+                return None
+            open_tokens = tx.execute(
+                "SELECT COALESCE(SUM(token_count), 0) FROM messages "
+                "WHERE session_key = :session_key AND sequence > :through",
+                {"session_key": session_key, "through": summary.through_sequence},
+            )[0][0]
+            columns = {
+                "summary": pack_summary(summary),
+                "summary_through": summary.through_sequence,
+                "open_tokens": int(open_tokens),
+            }
+            return _set(tx, step, session_key, columns, now)
 
         return await self._database.write(work)
 
     async def delete_session(self, scope: Scope, session_id: str) -> None:
         """See `SessionStore`."""
-        await self._database.write(lambda tx: _delete(tx, scope, session_id))
+        now = to_microseconds(self._clock())
+
+        def work(tx: Transaction) -> None:
+            user_key, revision = step_revision(tx, scope)
+            session_key, _ = find_session(tx, scope, session_id, now)
+            delete_session(tx, ChangeLog(tx, user_key, revision, now), session_key, session_id)
+
+        await self._database.write(work)
 
     async def append_messages(
         self,
@@ -144,16 +204,18 @@ class SqlSessionStore:
         def work(tx: Transaction) -> Appended:
             def again(kept: Any) -> Appended:
                 first, last, revision, user_revision = kept
-                session_key, _ = find_session(tx, scope, session_id)
+                session_key, session = find_session(tx, scope, session_id, to_microseconds(now))
                 stored = read_messages(tx, session_key, session_id, first, last)
-                return Appended(stored, revision, user_revision)
+                return Appended(stored, revision, user_revision, session.create_time)
 
             return idempotent(
                 tx,
                 scope,
                 request,
                 to_microseconds(now),
-                run=lambda: append(tx, scope, session_id, messages, now, expected_revision)[1],
+                run=lambda: append(
+                    tx, scope, session_id, messages, now, self._policy, expected_revision
+                )[2],
                 to_plain=lambda done: [
                     done.messages[0].sequence,
                     done.messages[-1].sequence,
@@ -189,9 +251,10 @@ class SqlSessionStore:
         }
         clauses = "".join(f"AND {c} " for c, value in bounds.items() if value is not None)
         order = "DESC" if newest_first else "ASC"
+        now = to_microseconds(self._clock())
 
         def work(tx: Transaction) -> tuple[Message, ...]:
-            session_key, _ = find_session(tx, scope, session_id)
+            session_key, _ = find_session(tx, scope, session_id, now)
             rows = tx.execute(
                 f"SELECT {MESSAGE_COLUMNS} FROM messages m WHERE m.session_key = :session_key "
                 f"{clauses}ORDER BY m.sequence {order} LIMIT :limit",
@@ -234,9 +297,15 @@ class SqlSessionStore:
         expected_revision: int | None,
     ) -> Session:
         now = self._clock()
-        return await self._database.write(
-            lambda tx: _change(tx, scope, session_id, columns, now, expected_revision)
-        )
+
+        def work(tx: Transaction) -> Session:
+            step = step_revision(tx, scope)
+            session_key, session = find_session(tx, scope, session_id, to_microseconds(now))
+            if expected_revision is not None and session.revision != expected_revision:
+                raise RevisionMismatch(expected_revision, session.revision)
+            return _set(tx, step, session_key, columns, now)
+
+        return await self._database.write(work)
 
 
 def _as_created(session: NewSession, now: datetime) -> Session:
@@ -249,6 +318,7 @@ def _as_created(session: NewSession, now: datetime) -> Session:
         window_size=session.window_size,
         window_ttl=session.window_ttl,
         idle_ttl=session.idle_ttl,
+        expire_time=session.expire_time,
         create_time=now,
         update_time=now,
         revision=1,
@@ -258,13 +328,26 @@ def _as_created(session: NewSession, now: datetime) -> Session:
 
 
 def _create(tx: Transaction, scope: Scope, session: NewSession, now: datetime) -> Session:
-    user_key, _ = step_revision(tx, scope)
+    user_key, revision = step_revision(tx, scope)
+    now_us = to_microseconds(now)
+    expire_time = _TO_COLUMN["expire_time"](session.expire_time)
+    idle_ttl = duration_us(session.idle_ttl)
+    ends = [time for time in (expire_time, idle_ttl and now_us + idle_ttl) if time]
+    changes = ChangeLog(tx, user_key, revision, now_us)
+    ended = tx.execute(
+        "SELECT session_key FROM sessions WHERE user_key = :user_key "
+        "AND session_id = :session_id AND ends <= :now",
+        {"user_key": user_key, "session_id": session.session_id, "now": now_us},
+    )
+    if ended:
+        delete_session(tx, changes, ended[0][0], session.session_id)
     rows = tx.execute(
         "INSERT INTO sessions (user_key, session_id, title, retention, metadata, window_size, "
-        "window_ttl, idle_ttl, create_time, update_time, revision, last_sequence, window_start) "
-        "VALUES (:user_key, :session_id, :title, :retention, :metadata, :window_size, "
-        ":window_ttl, :idle_ttl, :now, :now, 1, 0, 1) "
-        "ON CONFLICT (user_key, session_id) DO NOTHING RETURNING session_key",
+        "window_ttl, idle_ttl, expire_time, ends, create_time, update_time, revision, "
+        "last_sequence, window_start) VALUES (:user_key, :session_id, :title, :retention, "
+        ":metadata, :window_size, :window_ttl, :idle_ttl, :expire_time, :ends, :now, :now, "
+        "1, 0, 1) "
+        f"ON CONFLICT (user_key, session_id) DO NOTHING RETURNING {SESSION_COLUMNS}",
         {
             "user_key": user_key,
             "session_id": session.session_id,
@@ -273,56 +356,41 @@ def _create(tx: Transaction, scope: Scope, session: NewSession, now: datetime) -
             "metadata": pack(dict(session.metadata)),
             "window_size": session.window_size,
             "window_ttl": duration_us(session.window_ttl),
-            "idle_ttl": duration_us(session.idle_ttl),
-            "now": to_microseconds(now),
+            "idle_ttl": idle_ttl,
+            "expire_time": expire_time,
+            "ends": min(ends, default=None),
+            "now": now_us,
         },
     )
     if not rows:
         raise AlreadyExists(Reason.SESSION_EXISTS, "session", session.session_id)
-    return _as_created(session, now)
+    changes.session(ChangeType.CREATED, rows[0])
+    return to_session(rows[0])
 
 
-def _change(
+def _set(
     tx: Transaction,
-    scope: Scope,
-    session_id: str,
+    step: tuple[int, int],
+    session_key: int,
     columns: Mapping[str, Any],
     now: datetime,
-    expected_revision: int | None,
 ) -> Session:
-    session_key, session = find_session(tx, scope, session_id)
-    if expected_revision is not None and session.revision != expected_revision:
-        raise RevisionMismatch(expected_revision, session.revision)
+    """Set columns of a session as one revision step, and record the change.
+
+    Args:
+        step: the user's key and the revision that this change makes.
+    """
+    now_us = to_microseconds(now)
     assignments = "".join(f"{column} = :{column}, " for column in columns)
     rows = tx.execute(
         f"UPDATE sessions SET {assignments}revision = revision + 1, update_time = :now "
         f"WHERE session_key = :session_key RETURNING {SESSION_COLUMNS}",
-        {**columns, "now": to_microseconds(now), "session_key": session_key},
+        {**columns, "now": now_us, "session_key": session_key},
     )
+    # In a statement of its own: it reads idle_ttl and expire_time as they are now.
+    tx.execute(
+        f"UPDATE sessions SET ends = {ENDS_AFTER_CHANGE} WHERE session_key = :session_key",
+        {"now": now_us, "session_key": session_key},
+    )
+    ChangeLog(tx, *step, now_us).session(ChangeType.UPDATED, rows[0])
     return to_session(rows[0])
-
-
-def _delete(tx: Transaction, scope: Scope, session_id: str) -> None:
-    user_key, user_revision = step_revision(tx, scope)
-    session_key, _ = find_session(tx, scope, session_id)
-    here = {"session_key": session_key}
-    gone = tx.execute("SELECT message_id FROM messages WHERE session_key = :session_key", here)
-    bury(tx, user_key, user_revision, MemoryKind.TURN, [row[0] for row in gone])
-    for table in ("messages", "message_vectors", "pending_vectors", "turns", "sessions"):
-        tx.execute(f"DELETE FROM {table} WHERE session_key = :session_key", here)
-    facts = tx.execute(
-        "SELECT fact_id, sources FROM facts WHERE user_key = :user_key AND is_current = 1",
-        {"user_key": user_key},
-    )
-    orphans = [
-        fact_id
-        for fact_id, data in facts
-        if (sources := unpack(data)) and all(source[0] == session_id for source in sources)
-    ]
-    bury(tx, user_key, user_revision, MemoryKind.FACT, orphans)
-    for fact_id in orphans:
-        forget_pending_fact(tx, user_key, fact_id)
-        tx.execute(
-            "DELETE FROM facts WHERE user_key = :user_key AND fact_id = :fact_id",
-            {"user_key": user_key, "fact_id": fact_id},
-        )

@@ -1,16 +1,10 @@
-"""SQLite: one writer thread that shares commits, and a few readers.
-
-Writers wait for the disk once a commit, not once each: the thread takes everything that is queued,
-up to `MAX_GROUP` units, runs each in its own savepoint, commits once and only then acknowledges.
-"""
+"""SQLite: one writer thread that shares commits, and a few readers."""
 
 import asyncio
-import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,19 +12,22 @@ import structlog
 
 from recollect_server.errors import Reason, Unavailable
 from recollect_server.stores.sql.database import Row, Transaction
+from recollect_server.stores.sql.writers import Unit, Writers
 
 T = TypeVar("T")
 
 log = structlog.get_logger("recollect.sqlite")
 
-MAX_GROUP = 256
 READERS = 2
 BUSY_SECONDS = 10.0
 """How long a writer waits for another process that holds the file's write lock."""
 
 
 class SqliteTransaction:
-    """See `Transaction`."""
+    """See `Transaction`. A writer has the whole file to itself, so there are no rows to lock."""
+
+    for_update = ""
+    skip_locked = ""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -44,16 +41,6 @@ class SqliteTransaction:
         self._connection.executemany(sql, params)
 
 
-@dataclass(slots=True)
-class _Unit:
-    """A queued write: what to run, and whom to tell."""
-
-    work: Callable[[Transaction], Any]
-    future: asyncio.Future[Any]
-    result: Any = None
-    error: BaseException | None = None
-
-
 def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -62,6 +49,12 @@ def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA cache_size = -16384")
+    return connection
+
+
+def _connect_reader(path: Path) -> sqlite3.Connection:
+    connection = _connect(path, "NORMAL")
+    connection.execute("PRAGMA query_only = ON")
     return connection
 
 
@@ -81,48 +74,56 @@ class SqliteDatabase:
 
     def __init__(self, path: Path, synchronous: str = "FULL") -> None:
         self._path = path
-        self._synchronous = synchronous
-        self._queue: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
         self._closed = False
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-read")
         self._loop = asyncio.get_running_loop()
-        self._writer = threading.Thread(target=self._write_all, name="sqlite-write", daemon=True)
-        self._writer.start()
+        self._loops_own: sqlite3.Connection | None = None
+        self._writers = Writers(lambda: _Writer(path, synchronous), threads=1, name="sqlite-write")
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """See `Database`."""
-        if self._closed:
-            raise Unavailable(Reason.SHUTTING_DOWN, "the server is shutting down")
-        unit = _Unit(work, self._loop.create_future())
-        self._queue.put(unit)
-        result: T = await unit.future
-        return result
+        return await self._writers.write(work)
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """See `Database`."""
-        if self._closed:
-            raise Unavailable(Reason.SHUTTING_DOWN, "the server is shutting down")
+        self._check_open()
         return await self._loop.run_in_executor(self._readers, self._read_one, work)
+
+    async def read_rows(self, sql: str, params: Mapping[str, Any]) -> list[Row]:
+        """See `Database`. It runs on the event loop's thread: readers wait for nobody in WAL mode,
+        and a few rows by their key cost a fifth of handing them to another thread and back.
+        """
+        self._check_open()
+        try:
+            if self._loops_own is None:
+                self._loops_own = _connect_reader(self._path)
+            return self._loops_own.execute(sql, params).fetchall()
+        except sqlite3.Error as error:
+            raise _unavailable(error) from None
 
     async def close(self) -> None:
         """See `Database`."""
         if self._closed:
             return
         self._closed = True
-        self._queue.put(None)
-        await asyncio.to_thread(self._writer.join)
+        await self._writers.close()
         await asyncio.to_thread(self._readers.shutdown)
         for connection in self._connections:
             connection.close()
+        if self._loops_own is not None:
+            self._loops_own.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unavailable(Reason.SHUTTING_DOWN, "the server is shutting down")
 
     def _read_one(self, work: Callable[[Transaction], T]) -> T:
         try:
             connection = getattr(self._local, "connection", None)
             if connection is None:
-                connection = self._local.connection = _connect(self._path, self._synchronous)
-                connection.execute("PRAGMA query_only = ON")
+                connection = self._local.connection = _connect_reader(self._path)
                 self._connections.append(connection)
             connection.execute("BEGIN")
             try:
@@ -132,43 +133,29 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             raise _unavailable(error) from None
 
-    def _write_all(self) -> None:
-        connection: sqlite3.Connection | None = None
-        while True:
-            units, ended = self._take()
-            if units:
-                try:
-                    if connection is None:
-                        connection = _connect(self._path, self._synchronous)
-                    _commit(connection, units)
-                except sqlite3.Error as error:
-                    unavailable = _unavailable(error)
-                    for unit in units:
-                        unit.result, unit.error = None, unavailable
-                self._loop.call_soon_threadsafe(_tell, units)
-            if ended:
-                if connection is not None:
-                    connection.close()
-                return
 
-    def _take(self) -> tuple[list[_Unit], bool]:
-        """Wait for a unit, then take what else is queued; True when there will be no more."""
-        first = self._queue.get()
-        if first is None:
-            return [], True
-        units = [first]
-        while len(units) < MAX_GROUP:
-            try:
-                unit = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if unit is None:
-                return units, True
-            units.append(unit)
-        return units, False
+class _Writer:
+    """See `Committer`: one transaction for all units, a savepoint for each."""
+
+    def __init__(self, path: Path, synchronous: str) -> None:
+        self._path = path
+        self._synchronous = synchronous
+        self._connection: sqlite3.Connection | None = None
+
+    def commit(self, units: list[Unit]) -> None:
+        try:
+            if self._connection is None:
+                self._connection = _connect(self._path, self._synchronous)
+            _commit(self._connection, units)
+        except sqlite3.Error as error:
+            raise _unavailable(error) from None
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
 
 
-def _commit(connection: sqlite3.Connection, units: list[_Unit]) -> None:
+def _commit(connection: sqlite3.Connection, units: list[Unit]) -> None:
     """Run the units in one transaction; on an error of the database nothing of them remains."""
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -182,7 +169,7 @@ def _commit(connection: sqlite3.Connection, units: list[_Unit]) -> None:
         raise
 
 
-def _run(connection: sqlite3.Connection, transaction: SqliteTransaction, unit: _Unit) -> None:
+def _run(connection: sqlite3.Connection, transaction: SqliteTransaction, unit: Unit) -> None:
     connection.execute("SAVEPOINT unit")
     try:
         unit.result = unit.work(transaction)
@@ -192,13 +179,3 @@ def _run(connection: sqlite3.Connection, transaction: SqliteTransaction, unit: _
         unit.error = error
         connection.execute("ROLLBACK TO unit")
     connection.execute("RELEASE unit")
-
-
-def _tell(units: list[_Unit]) -> None:
-    for unit in units:
-        if unit.future.done():
-            continue
-        if unit.error is not None:
-            unit.future.set_exception(unit.error)
-        else:
-            unit.future.set_result(unit.result)

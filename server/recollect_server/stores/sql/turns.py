@@ -8,7 +8,8 @@ from typing import Any
 from recollect_server.cache.model import CacheTier
 from recollect_server.chat.model import BegunTurn, FinishReason, TurnRecord, TurnState
 from recollect_server.errors import Aborted, NotFound, Reason
-from recollect_server.memory.model import Message, NewMessage
+from recollect_server.memory.due import DuePolicy
+from recollect_server.memory.model import Appended, Message, NewMessage
 from recollect_server.memory.prompt import Usage
 from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.codec import from_microseconds, pack, to_microseconds, unpack
@@ -77,11 +78,15 @@ class SqlTurnStore:
 
     Args:
         clock: returns the present as an aware UTC datetime.
+        policy: which appends cause background work.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, clock: Callable[[], datetime], policy: DuePolicy
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._policy = policy
 
     async def begin_turn(
         self,
@@ -99,7 +104,7 @@ class SqlTurnStore:
         until = to_microseconds(now) + int(lease_seconds * _SECOND)
 
         def work(tx: Transaction) -> BegunTurn:
-            user = find_user(tx, scope)
+            user = find_user(tx, scope, lock=True)
             if user is not None:
                 found = _load(
                     tx,
@@ -114,7 +119,8 @@ class SqlTurnStore:
                     begun, row = found
                     check_digest(row[16], request)
                     return _repeat(tx, user[0], begun, row[17], to_microseconds(now), until)
-            return _begin(tx, scope, session_id, message, turn_id, model, request, now, until)
+            appended = append(tx, scope, session_id, [message], now, self._policy)
+            return _begin(tx, session_id, appended, turn_id, model, request, now, until)
 
         return await self._database.write(work)
 
@@ -123,7 +129,9 @@ class SqlTurnStore:
     ) -> tuple[TurnRecord, Message | None]:
         """See `TurnStore`."""
         now = self._clock()
-        return await self._database.write(lambda tx: _finish(tx, scope, turn, reply, state, now))
+        return await self._database.write(
+            lambda tx: _finish(tx, scope, turn, reply, state, now, self._policy)
+        )
 
     async def get_turn(self, scope: Scope, turn_id: str) -> BegunTurn:
         """See `TurnStore`."""
@@ -148,16 +156,15 @@ class SqlTurnStore:
 
 def _begin(
     tx: Transaction,
-    scope: Scope,
     session_id: str,
-    message: NewMessage,
+    stored: tuple[int, int, Appended],
     turn_id: str,
     model: str,
     request: RequestKey,
     now: datetime,
     until: int,
 ) -> BegunTurn:
-    session_key, appended = append(tx, scope, session_id, [message], now)
+    user_key, session_key, appended = stored
     record = TurnRecord(
         turn_id=turn_id,
         session_id=session_id,
@@ -175,8 +182,6 @@ def _begin(
         create_time=now,
         update_time=now,
     )
-    user = find_user(tx, scope)
-    assert user is not None, "append made the user"
     tx.execute(
         "INSERT INTO turns (user_key, turn_id, session_key, method, request_id, digest, state, "
         "attempt, lease_until, user_sequence, reply_sequence, model, usage, cost_usd, "
@@ -184,7 +189,7 @@ def _begin(
         ":method, :request_id, :digest, :state, 1, :until, :user_sequence, 0, :model, :usage, "
         "0, '', :now, :now)",
         {
-            "user_key": user[0],
+            "user_key": user_key,
             "turn_id": turn_id,
             "session_key": session_key,
             "method": request.method,
@@ -235,13 +240,14 @@ def _finish(
     reply: NewMessage | None,
     state: TurnState,
     now: datetime,
+    policy: DuePolicy,
 ) -> tuple[TurnRecord, Message | None]:
     stored: Sequence[Message] = ()
     if reply is not None:
-        _, appended = append(tx, scope, turn.session_id, [reply], now)
+        _, _, appended = append(tx, scope, turn.session_id, [reply], now, policy)
         stored = appended.messages
     else:
-        find_session(tx, scope, turn.session_id)
+        find_session(tx, scope, turn.session_id, to_microseconds(now))
     record = replace(
         turn,
         state=state,

@@ -19,10 +19,25 @@ def step_revision(tx: Transaction, scope: Scope) -> tuple[int, int]:
     return user_key, revision
 
 
-def find_user(tx: Transaction, scope: Scope) -> tuple[int, int] | None:
-    """Return (user_key, revision), None for a user without data."""
+def find_user(tx: Transaction, scope: Scope, *, lock: bool = False) -> tuple[int, int] | None:
+    """Return (user_key, revision), None for a user without data.
+
+    Args:
+        lock: keep other writers of the user out until the transaction ends.
+    """
     rows = tx.execute(
-        "SELECT user_key, revision FROM users WHERE tenant = :tenant AND user_id = :user_id",
+        "SELECT user_key, revision FROM users WHERE tenant = :tenant AND user_id = :user_id"
+        + (tx.for_update if lock else ""),
         {"tenant": scope.tenant, "user_id": scope.user_id},
     )
     return (rows[0][0], rows[0][1]) if rows else None
+
+
+def step_key(tx: Transaction, user_key: int) -> int:
+    """Step the revision of a user known by its key, and return it; see `step_revision`."""
+    rows = tx.execute(
+        "UPDATE users SET revision = revision + 1 WHERE user_key = :user_key RETURNING revision",
+        {"user_key": user_key},
+    )
+    revision: int = rows[0][0]
+    return revision

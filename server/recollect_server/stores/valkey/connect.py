@@ -13,6 +13,7 @@ import structlog
 from recollect_server.errors import Reason, Unavailable
 from recollect_server.stores.valkey._library import OpenServer
 from recollect_server.stores.valkey._target import Library, Target, Transport, parse_target
+from recollect_server.stores.valkey.messenger import Messenger
 
 log = structlog.get_logger("recollect.valkey")
 
@@ -87,6 +88,16 @@ def connect(
         ValueError: the URL is not one of these forms.
     """
     target = parse_target(url)
+    opened = _open(target, connect_timeout, max_connections)
+    return _PooledClient(target, opened, command_timeout, max_connections)
+
+
+def open_messenger(url: str) -> Messenger:
+    """Return a messenger for the server at `url`; see `connect` for its forms."""
+    return Messenger(_open(parse_target(url), connect_timeout=0.5, max_connections=4))
+
+
+def _open(target: Target, connect_timeout: float, max_connections: int) -> OpenServer:
     options: dict[str, Any] = {
         **target.arguments,
         # `command_timeout` bounds the whole call; a cancelled read drops its connection.
@@ -102,7 +113,7 @@ def connect(
         from recollect_server.stores.valkey._redis_py import open_server
     else:
         from recollect_server.stores.valkey._valkey_py import open_server
-    return _PooledClient(target, open_server(target, options), command_timeout, max_connections)
+    return open_server(target, options)
 
 
 def _keepalive() -> dict[int, int]:

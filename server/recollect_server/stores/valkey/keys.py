@@ -37,3 +37,18 @@ def window_key(scope: Scope, session_id: str) -> str:
 def entry_key(tenant: str, entry_id: str) -> str:
     """Key of an answer in the exact tier; untagged."""
     return f"{PREFIX}answer:{digest('answer', tenant, entry_id)}"
+
+
+def session_key(scope: Scope, session_id: str, part: str) -> str:
+    """Key of a part of an ephemeral session, tagged with the session."""
+    tag = digest("session", scope.tenant, scope.user_id, session_id)
+    return f"{PREFIX}{{{tag}}}:{part}"
+
+
+NOTICE_CHANNEL = f"{PREFIX}changes"
+"""Where processes tell each other whose memory changed."""
+
+
+def user_mark(scope: Scope) -> bytes:
+    """Return 16 bytes that stand for a user in a notice."""
+    return bytes.fromhex(digest("user", scope.tenant, scope.user_id))

@@ -664,6 +664,7 @@ class Job(_message.Message):
     RUN_TIME_FIELD_NUMBER: _builtins.int
     LAST_ERROR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Its id."""
     kind: _builtins.str
@@ -676,6 +677,8 @@ class Job(_message.Message):
     """How often it was tried."""
     last_error: _builtins.str
     """Why it last failed, in one sentence; empty if it did not."""
+    session_id: _builtins.str
+    """The session it is about; empty if it is about all of the user's memory."""
     @_builtins.property
     def run_time(self) -> _timestamp_pb2.Timestamp:
         """When it is tried next."""
@@ -695,10 +698,11 @@ class Job(_message.Message):
         run_time: _timestamp_pb2.Timestamp | None = ...,
         last_error: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        session_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "run_time", b"run_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "job_id", b"job_id", "kind", b"kind", "last_error", b"last_error", "run_time", b"run_time", "state", b"state", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "job_id", b"job_id", "kind", b"kind", "last_error", b"last_error", "run_time", b"run_time", "session_id", b"session_id", "state", b"state", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -161,7 +161,7 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetryJob(self, request, context):
-        """Makes a dead letter due again.
+        """Makes a job due now that does not run, a dead letter too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

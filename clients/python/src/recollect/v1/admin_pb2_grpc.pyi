@@ -58,7 +58,7 @@ class AdminServiceStub:
     ListJobs: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListJobsRequest, _admin_pb2.ListJobsResponse]
     """Lists background jobs, dead letters first."""
     RetryJob: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RetryJobRequest, _admin_pb2.RetryJobResponse]
-    """Makes a dead letter due again."""
+    """Makes a job due now that does not run, a dead letter too."""
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetServerInfoRequest, _admin_pb2.GetServerInfoResponse]
     """Says what this server is, which models and stores it uses, and who the caller is to it."""
 
@@ -88,7 +88,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListJobs: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListJobsRequest, _admin_pb2.ListJobsResponse]  # type: ignore[assignment]
     """Lists background jobs, dead letters first."""
     RetryJob: _aio.UnaryUnaryMultiCallable[_admin_pb2.RetryJobRequest, _admin_pb2.RetryJobResponse]  # type: ignore[assignment]
-    """Makes a dead letter due again."""
+    """Makes a job due now that does not run, a dead letter too."""
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetServerInfoRequest, _admin_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """Says what this server is, which models and stores it uses, and who the caller is to it."""
 
@@ -175,7 +175,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.RetryJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.RetryJobResponse, _abc.Awaitable[_admin_pb2.RetryJobResponse]]:
-        """Makes a dead letter due again."""
+        """Makes a job due now that does not run, a dead letter too."""
 
     @_abc_1.abstractmethod
     def GetServerInfo(

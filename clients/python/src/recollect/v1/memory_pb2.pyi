@@ -38,7 +38,9 @@ class _RetentionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Retention.V
     RETENTION_DURABLE: _Retention.ValueType  # 1
     """In SQL until it is deleted."""
     RETENTION_EPHEMERAL: _Retention.ValueType  # 2
-    """In Valkey alone: gone when its idle TTL passes or Valkey loses it."""
+    """In Valkey alone, the newest 1000 messages: gone when its idle TTL passes or Valkey loses it.
+    It is not listed, recalled, summarised or watched, and cannot be chatted in.
+    """
 
 class Retention(_Retention, metaclass=_RetentionEnumTypeWrapper):
     """How long a session is kept."""
@@ -48,7 +50,9 @@ RETENTION_UNSPECIFIED: Retention.ValueType  # 0
 RETENTION_DURABLE: Retention.ValueType  # 1
 """In SQL until it is deleted."""
 RETENTION_EPHEMERAL: Retention.ValueType  # 2
-"""In Valkey alone: gone when its idle TTL passes or Valkey loses it."""
+"""In Valkey alone, the newest 1000 messages: gone when its idle TTL passes or Valkey loses it.
+It is not listed, recalled, summarised or watched, and cannot be chatted in.
+"""
 Global___Retention: _TypeAlias = Retention  # noqa: Y015
 
 class _ListOrder:
@@ -86,11 +90,11 @@ class _ContextProfileEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Contex
     CONTEXT_PROFILE_BUFFER: _ContextProfile.ValueType  # 1
     """The recent window only: for a simple bot."""
     CONTEXT_PROFILE_SUMMARY: _ContextProfile.ValueType  # 2
-    """Window and rolling summary: for long conversations."""
+    """Rolling summary and every message after it: for long conversations."""
     CONTEXT_PROFILE_LONG_TERM: _ContextProfile.ValueType  # 3
     """Window, recalled facts and recalled turns: for returning users."""
     CONTEXT_PROFILE_FULL: _ContextProfile.ValueType  # 4
-    """Window, summary, facts, turns and episodes: for the best answers."""
+    """Summary and every message after it, facts, turns and episodes: for the best answers."""
     CONTEXT_PROFILE_AUDIT: _ContextProfile.ValueType  # 5
     """FULL, and every read and model call is written to the audit log."""
 
@@ -102,11 +106,11 @@ CONTEXT_PROFILE_UNSPECIFIED: ContextProfile.ValueType  # 0
 CONTEXT_PROFILE_BUFFER: ContextProfile.ValueType  # 1
 """The recent window only: for a simple bot."""
 CONTEXT_PROFILE_SUMMARY: ContextProfile.ValueType  # 2
-"""Window and rolling summary: for long conversations."""
+"""Rolling summary and every message after it: for long conversations."""
 CONTEXT_PROFILE_LONG_TERM: ContextProfile.ValueType  # 3
 """Window, recalled facts and recalled turns: for returning users."""
 CONTEXT_PROFILE_FULL: ContextProfile.ValueType  # 4
-"""Window, summary, facts, turns and episodes: for the best answers."""
+"""Summary and every message after it, facts, turns and episodes: for the best answers."""
 CONTEXT_PROFILE_AUDIT: ContextProfile.ValueType  # 5
 """FULL, and every read and model call is written to the audit log."""
 Global___ContextProfile: _TypeAlias = ContextProfile  # noqa: Y015
@@ -184,10 +188,13 @@ class Summary(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     THROUGH_SEQUENCE_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The summary."""
     through_sequence: _builtins.int
     """It covers the messages from the first to this sequence."""
+    model: _builtins.str
+    """The model that wrote it; `extractive` for sentences of the messages themselves."""
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
@@ -198,10 +205,11 @@ class Summary(_message.Message):
         text: _builtins.str = ...,
         through_sequence: _builtins.int = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text", "through_sequence", b"through_sequence", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "text", b"text", "through_sequence", b"through_sequence", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -248,6 +256,7 @@ class Session(_message.Message):
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     WINDOW_START_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user it belongs to."""
     session_id: _builtins.str
@@ -290,6 +299,10 @@ class Session(_message.Message):
     def summary(self) -> Global___Summary:
         """The rolling summary, if there is one."""
 
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """It is deleted at this time; missing means never."""
+
     def __init__(
         self,
         *,
@@ -308,10 +321,11 @@ class Session(_message.Message):
         message_count: _builtins.int = ...,
         window_start: _builtins.int = ...,
         summary: Global___Summary | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "idle_ttl", b"idle_ttl", "summary", b"summary", "update_time", b"update_time", "window_ttl", b"window_ttl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "idle_ttl", b"idle_ttl", "summary", b"summary", "update_time", b"update_time", "window_ttl", b"window_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "idle_ttl", b"idle_ttl", "last_sequence", b"last_sequence", "message_count", b"message_count", "metadata", b"metadata", "retention", b"retention", "revision", b"revision", "session_id", b"session_id", "summary", b"summary", "title", b"title", "update_time", b"update_time", "user_id", b"user_id", "window_size", b"window_size", "window_start", b"window_start", "window_ttl", b"window_ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "idle_ttl", b"idle_ttl", "last_sequence", b"last_sequence", "message_count", b"message_count", "metadata", b"metadata", "retention", b"retention", "revision", b"revision", "session_id", b"session_id", "summary", b"summary", "title", b"title", "update_time", b"update_time", "user_id", b"user_id", "window_size", b"window_size", "window_start", b"window_start", "window_ttl", b"window_ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -671,7 +685,7 @@ Global___NewFact: _TypeAlias = NewFact  # noqa: Y015
 
 @_typing.final
 class Episode(_message.Message):
-    """A closed or idle session as a whole."""
+    """A stretch of a session that ended: by ClearSession, or by being idle for 30 minutes (a setting)."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -684,6 +698,7 @@ class Episode(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user it belongs to."""
     episode_id: _builtins.str
@@ -698,6 +713,8 @@ class Episode(_message.Message):
     """Sequence of its first message."""
     last_sequence: _builtins.int
     """Sequence of its last message."""
+    model: _builtins.str
+    """The model that wrote it; `extractive` for sentences of the messages themselves."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Time of its first message."""
@@ -718,10 +735,11 @@ class Episode(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         first_sequence: _builtins.int = ...,
         last_sequence: _builtins.int = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "episode_id", b"episode_id", "first_sequence", b"first_sequence", "last_sequence", b"last_sequence", "session_id", b"session_id", "start_time", b"start_time", "summary", b"summary", "title", b"title", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "episode_id", b"episode_id", "first_sequence", b"first_sequence", "last_sequence", b"last_sequence", "model", b"model", "session_id", b"session_id", "start_time", b"start_time", "summary", b"summary", "title", b"title", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -761,6 +779,7 @@ class CreateSessionRequest(_message.Message):
     WINDOW_SIZE_FIELD_NUMBER: _builtins.int
     WINDOW_TTL_FIELD_NUMBER: _builtins.int
     IDLE_TTL_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user."""
@@ -786,6 +805,10 @@ class CreateSessionRequest(_message.Message):
     def idle_ttl(self) -> _duration_pb2.Duration:
         """It is deleted when idle for so long. Default: never; 1 hour if EPHEMERAL."""
 
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """It is deleted at this time, which must lie in the future. Default: never."""
+
     def __init__(
         self,
         *,
@@ -797,11 +820,12 @@ class CreateSessionRequest(_message.Message):
         window_size: _builtins.int = ...,
         window_ttl: _duration_pb2.Duration | None = ...,
         idle_ttl: _duration_pb2.Duration | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["idle_ttl", b"idle_ttl", "window_ttl", b"window_ttl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "idle_ttl", b"idle_ttl", "window_ttl", b"window_ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle_ttl", b"idle_ttl", "metadata", b"metadata", "request_id", b"request_id", "retention", b"retention", "session_id", b"session_id", "title", b"title", "user_id", b"user_id", "window_size", b"window_size", "window_ttl", b"window_ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "idle_ttl", b"idle_ttl", "metadata", b"metadata", "request_id", b"request_id", "retention", b"retention", "session_id", b"session_id", "title", b"title", "user_id", b"user_id", "window_size", b"window_size", "window_ttl", b"window_ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -962,7 +986,7 @@ class UpdateSessionRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Of `title`, `metadata`, `window_size`, `window_ttl`, `idle_ttl`: which to set."""
+        """Of `title`, `metadata`, `window_size`, `window_ttl`, `idle_ttl`, `expire_time`: which to set."""
 
     def __init__(
         self,
@@ -1266,11 +1290,16 @@ class ContextOptions(_message.Message):
     profile: Global___ContextProfile.ValueType
     """Where to start from. Default FULL."""
     token_budget: _builtins.int
-    """Estimated tokens of the whole context, the newest message always included. Default 8000."""
+    """Most estimated tokens of the whole context. The newest message comes first, then what is
+    recalled takes up to half of the rest, or what the older messages leave of it. In chat the
+    newest message is always sent, even where it alone is larger. Default 8000.
+    """
     window: _builtins.bool
     """Include the recent window. Default: as the profile says."""
     summary: _builtins.bool
-    """Include the rolling summary. Default: as the profile says."""
+    """Include the rolling summary, and with it every message that it does not cover in place of the
+    window's number of messages. Default: as the profile says.
+    """
     max_facts: _builtins.int
     """Most facts to recall; 0 switches them off. Default: 10 if the profile has facts."""
     max_turns: _builtins.int

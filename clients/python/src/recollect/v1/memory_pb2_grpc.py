@@ -269,7 +269,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CompactSession(self, request, context):
-        """Brings a session's rolling summary up to date, now.
+        """Summarises all but a session's newest messages into its rolling summary, now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -290,8 +290,9 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """Streams the changes of a user or of one session, without gap or repeat, until the client ends
-        it. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED if the token is older than 7 days.
+        """Streams the changes of a user's durable memory or of one session, in order, without gap or
+        repeat, until the client ends it. A reader may be as slow as it likes: what it has not read is
+        kept for 7 days. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED if the token is older than that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -78,14 +78,15 @@ class MemoryServiceStub:
     ExtractFacts: _grpc.UnaryUnaryMultiCallable[_memory_pb2.ExtractFactsRequest, _memory_pb2.ExtractFactsResponse]
     """Extracts facts from the messages not yet read, now, or shows what would be extracted."""
     CompactSession: _grpc.UnaryUnaryMultiCallable[_memory_pb2.CompactSessionRequest, _memory_pb2.CompactSessionResponse]
-    """Brings a session's rolling summary up to date, now."""
+    """Summarises all but a session's newest messages into its rolling summary, now."""
     ListEpisodes: _grpc.UnaryUnaryMultiCallable[_memory_pb2.ListEpisodesRequest, _memory_pb2.ListEpisodesResponse]
     """Lists a user's episodes, newest first."""
     GetEpisode: _grpc.UnaryUnaryMultiCallable[_memory_pb2.GetEpisodeRequest, _memory_pb2.GetEpisodeResponse]
     """Returns an episode."""
     Watch: _grpc.UnaryStreamMultiCallable[_memory_pb2.WatchRequest, _memory_pb2.WatchResponse]
-    """Streams the changes of a user or of one session, without gap or repeat, until the client ends
-    it. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED if the token is older than 7 days.
+    """Streams the changes of a user's durable memory or of one session, in order, without gap or
+    repeat, until the client ends it. A reader may be as slow as it likes: what it has not read is
+    kept for 7 days. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED if the token is older than that.
     """
 
 @_typing.type_check_only
@@ -134,14 +135,15 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     ExtractFacts: _aio.UnaryUnaryMultiCallable[_memory_pb2.ExtractFactsRequest, _memory_pb2.ExtractFactsResponse]  # type: ignore[assignment]
     """Extracts facts from the messages not yet read, now, or shows what would be extracted."""
     CompactSession: _aio.UnaryUnaryMultiCallable[_memory_pb2.CompactSessionRequest, _memory_pb2.CompactSessionResponse]  # type: ignore[assignment]
-    """Brings a session's rolling summary up to date, now."""
+    """Summarises all but a session's newest messages into its rolling summary, now."""
     ListEpisodes: _aio.UnaryUnaryMultiCallable[_memory_pb2.ListEpisodesRequest, _memory_pb2.ListEpisodesResponse]  # type: ignore[assignment]
     """Lists a user's episodes, newest first."""
     GetEpisode: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetEpisodeRequest, _memory_pb2.GetEpisodeResponse]  # type: ignore[assignment]
     """Returns an episode."""
     Watch: _aio.UnaryStreamMultiCallable[_memory_pb2.WatchRequest, _memory_pb2.WatchResponse]  # type: ignore[assignment]
-    """Streams the changes of a user or of one session, without gap or repeat, until the client ends
-    it. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED if the token is older than 7 days.
+    """Streams the changes of a user's durable memory or of one session, in order, without gap or
+    repeat, until the client ends it. A reader may be as slow as it likes: what it has not read is
+    kept for 7 days. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED if the token is older than that.
     """
 
 class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -295,7 +297,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_pb2.CompactSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_pb2.CompactSessionResponse, _abc.Awaitable[_memory_pb2.CompactSessionResponse]]:
-        """Brings a session's rolling summary up to date, now."""
+        """Summarises all but a session's newest messages into its rolling summary, now."""
 
     @_abc_1.abstractmethod
     def ListEpisodes(
@@ -319,8 +321,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_pb2.WatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_memory_pb2.WatchResponse], _abc.AsyncIterator[_memory_pb2.WatchResponse]]:
-        """Streams the changes of a user or of one session, without gap or repeat, until the client ends
-        it. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED if the token is older than 7 days.
+        """Streams the changes of a user's durable memory or of one session, in order, without gap or
+        repeat, until the client ends it. A reader may be as slow as it likes: what it has not read is
+        kept for 7 days. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED if the token is older than that.
         """
 
 def add_MemoryServiceServicer_to_server(servicer: MemoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -5,7 +5,7 @@ msgpack blobs, which unlike TEXT hold any character. `revision` in a user's row 
 user's changes; `user_revision` in other rows is its value when they were written.
 """
 
-from alembic import op
+from recollect_server.stores.sql.migrations import run
 
 revision = "0001"
 down_revision = None
@@ -186,5 +186,4 @@ TABLES = (
 
 def upgrade() -> None:
     """Create everything."""
-    for statement in TABLES:
-        op.execute(statement)
+    run(TABLES)

@@ -1,0 +1,72 @@
+"""Work that no call waits for: vectors, summaries, episodes, and what is due as time passes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+
+from recollect_server.memory.due import DuePolicy, JobKind
+from recollect_server.memory.embedding import EmbeddingWorker
+from recollect_server.memory.jobs import JobRunner
+from recollect_server.memory.ports import Embedder, SessionStore, Summarizer
+from recollect_server.memory.summaries import Compactor, EpisodeMaker
+from recollect_server.memory.upkeep import UpkeepWorker
+from recollect_server.parts import utc_now
+from recollect_server.stores.sql.database import Database
+from recollect_server.stores.sql.embedding_queue import SqlEmbeddingQueue
+from recollect_server.stores.sql.episodes import SqlEpisodeStore
+from recollect_server.stores.sql.jobs import SqlJobQueue
+from recollect_server.stores.sql.upkeep import SqlUpkeep
+
+log = structlog.get_logger("recollect.background")
+
+RESTART_SECONDS = 1.0
+
+Loops = dict[str, Callable[[], Awaitable[None]]]
+
+
+def worker_loops(
+    database: Database,
+    sessions: SessionStore,
+    embedder: Embedder,
+    summarizer: Summarizer,
+    policy: DuePolicy,
+    work_added: asyncio.Event,
+) -> Loops:
+    """Return what a worker does, by name; each runs until it is cancelled."""
+    compactor = Compactor(sessions, summarizer, policy, utc_now)
+    episodes = SqlEpisodeStore(database, utc_now)
+    maker = EpisodeMaker(sessions, episodes, summarizer, policy, utc_now)
+    runner = JobRunner(
+        SqlJobQueue(database, utc_now),
+        {JobKind.SUMMARIZE: compactor.run, JobKind.EPISODE: maker.run},
+        work_added,
+    )
+    embedding = EmbeddingWorker(SqlEmbeddingQueue(database, utc_now), embedder, work_added)
+    upkeep = UpkeepWorker(SqlUpkeep(database, utc_now, policy), work_added)
+    return {"embedding": embedding.run, "jobs": runner.run, "upkeep": upkeep.run}
+
+
+@asynccontextmanager
+async def running(loops: Loops) -> AsyncIterator[None]:
+    """Run the loops meanwhile; a defect in one is logged, and it is started again."""
+
+    async def supervise(name: str, run: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await run()
+            except Exception:
+                log.exception("background work failed", work=name)
+                await asyncio.sleep(RESTART_SECONDS)
+
+    tasks = [
+        asyncio.create_task(supervise(name, run), name=f"background-{name}")
+        for name, run in loops.items()
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

@@ -1,0 +1,206 @@
+"""Sessions of both kinds behind one face: durable ones in SQL, ephemeral ones in Valkey."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from recollect_server.errors import AlreadyExists, NotFound, Reason, Unavailable
+from recollect_server.memory.model import (
+    Appended,
+    Message,
+    NewMessage,
+    NewSession,
+    Retention,
+    Session,
+    Summary,
+)
+from recollect_server.memory.ports import SessionStore
+from recollect_server.scope import RequestKey, Scope
+
+T = TypeVar("T")
+
+
+class EphemeralStore(Protocol):
+    """Sessions that need not survive; methods are those of `SessionStore`, with its errors.
+
+    Nothing of them is embedded, summarised, listed or watched.
+    """
+
+    async def create_session(
+        self, scope: Scope, session: NewSession, request: RequestKey | None
+    ) -> Session:
+        """Create a session that ends when idle for `idle_ttl`, an hour if that is zero."""
+
+    async def get_session(self, scope: Scope, session_id: str) -> Session:
+        """Return the session."""
+
+    async def update_session(
+        self,
+        scope: Scope,
+        session_id: str,
+        changes: Mapping[str, object],
+        expected_revision: int | None,
+    ) -> Session:
+        """Set the named attributes of `Session`; one revision step."""
+
+    async def clear_session(self, scope: Scope, session_id: str) -> Session:
+        """Start the window after the newest message."""
+
+    async def delete_session(self, scope: Scope, session_id: str) -> None:
+        """Delete the session."""
+
+    async def append_messages(
+        self,
+        scope: Scope,
+        session_id: str,
+        messages: Sequence[NewMessage],
+        *,
+        request: RequestKey | None,
+        expected_revision: int | None,
+    ) -> Appended:
+        """Append all messages or none; a repeated request is the same until the session ends."""
+
+    async def list_messages(
+        self,
+        scope: Scope,
+        session_id: str,
+        *,
+        limit: int,
+        after: int | None,
+        before: int | None,
+        since: datetime | None,
+        newest_first: bool,
+    ) -> tuple[Message, ...]:
+        """Return messages; only the newest ones are kept."""
+
+
+class Sessions:
+    """Implements `SessionStore` on both: SQL is asked first, Valkey for what SQL does not have."""
+
+    def __init__(self, durable: SessionStore, ephemeral: EphemeralStore) -> None:
+        self._durable = durable
+        self._ephemeral = ephemeral
+
+    async def create_session(
+        self, scope: Scope, session: NewSession, request: RequestKey | None
+    ) -> Session:
+        """See `SessionStore`; an id is taken whichever kind of session has it."""
+        if session.retention is Retention.EPHEMERAL:
+            if await self._exists(self._durable.get_session(scope, session.session_id)):
+                raise AlreadyExists(Reason.SESSION_EXISTS, "session", session.session_id)
+            return await self._ephemeral.create_session(scope, session, request)
+        try:
+            if await self._exists(self._ephemeral.get_session(scope, session.session_id)):
+                raise AlreadyExists(Reason.SESSION_EXISTS, "session", session.session_id)
+        except Unavailable:
+            # Without Valkey there is no ephemeral session; one of this id that comes back with it
+            # is shadowed by the durable one.
+            pass
+        return await self._durable.create_session(scope, session, request)
+
+    async def get_session(self, scope: Scope, session_id: str) -> Session:
+        """See `SessionStore`."""
+        return await self._first(
+            lambda: self._durable.get_session(scope, session_id),
+            lambda: self._ephemeral.get_session(scope, session_id),
+        )
+
+    async def list_sessions(
+        self, scope: Scope, *, limit: int, after: tuple[datetime, str] | None
+    ) -> tuple[Session, ...]:
+        """See `SessionStore`; durable sessions only."""
+        return await self._durable.list_sessions(scope, limit=limit, after=after)
+
+    async def update_session(
+        self,
+        scope: Scope,
+        session_id: str,
+        changes: Mapping[str, object],
+        expected_revision: int | None,
+    ) -> Session:
+        """See `SessionStore`."""
+        return await self._first(
+            lambda: self._durable.update_session(scope, session_id, changes, expected_revision),
+            lambda: self._ephemeral.update_session(scope, session_id, changes, expected_revision),
+        )
+
+    async def clear_session(self, scope: Scope, session_id: str) -> Session:
+        """See `SessionStore`."""
+        return await self._first(
+            lambda: self._durable.clear_session(scope, session_id),
+            lambda: self._ephemeral.clear_session(scope, session_id),
+        )
+
+    async def save_summary(
+        self, scope: Scope, session_id: str, summary: Summary, replaces_through: int
+    ) -> Session | None:
+        """See `SessionStore`; only durable sessions have summaries."""
+        return await self._durable.save_summary(scope, session_id, summary, replaces_through)
+
+    async def delete_session(self, scope: Scope, session_id: str) -> None:
+        """See `SessionStore`."""
+        await self._first(
+            lambda: self._durable.delete_session(scope, session_id),
+            lambda: self._ephemeral.delete_session(scope, session_id),
+        )
+
+    async def append_messages(
+        self,
+        scope: Scope,
+        session_id: str,
+        messages: Sequence[NewMessage],
+        *,
+        request: RequestKey | None,
+        expected_revision: int | None,
+    ) -> Appended:
+        """See `SessionStore`."""
+        return await self._first(
+            lambda: self._durable.append_messages(
+                scope, session_id, messages, request=request, expected_revision=expected_revision
+            ),
+            lambda: self._ephemeral.append_messages(
+                scope, session_id, messages, request=request, expected_revision=expected_revision
+            ),
+        )
+
+    async def list_messages(
+        self,
+        scope: Scope,
+        session_id: str,
+        *,
+        limit: int,
+        after: int | None,
+        before: int | None,
+        since: datetime | None,
+        newest_first: bool,
+    ) -> tuple[Message, ...]:
+        """See `SessionStore`."""
+        query: dict[str, Any] = {"limit": limit, "after": after, "before": before, "since": since}
+        query["newest_first"] = newest_first
+        return await self._first(
+            lambda: self._durable.list_messages(scope, session_id, **query),
+            lambda: self._ephemeral.list_messages(scope, session_id, **query),
+        )
+
+    async def find_messages(
+        self, scope: Scope, keys: Sequence[tuple[str, int]]
+    ) -> tuple[Message, ...]:
+        """See `SessionStore`; only messages of durable sessions can be recalled."""
+        return await self._durable.find_messages(scope, keys)
+
+    async def _first(
+        self, durable: Callable[[], Awaitable[T]], ephemeral: Callable[[], Awaitable[T]]
+    ) -> T:
+        try:
+            return await durable()
+        except NotFound as error:
+            if error.reason is not Reason.SESSION_NOT_FOUND:
+                raise
+            return await ephemeral()
+
+    async def _exists(self, found: Awaitable[Session]) -> bool:
+        try:
+            await found
+        except NotFound:
+            return False
+        return True

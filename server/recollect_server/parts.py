@@ -1,0 +1,114 @@
+"""Opens what the settings name: the database, Valkey, the embedder and the chat provider."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+
+from recollect_server.chat.ports import ChatModel
+from recollect_server.chat.summarizer import ModelSummarizer
+from recollect_server.config import Durability, Settings
+from recollect_server.memory.due import DuePolicy
+from recollect_server.memory.ports import Summarizer
+from recollect_server.models.anthropic import DEFAULT_MODEL, SMALL_MODEL, AnthropicModel
+from recollect_server.models.minilm import MiniLmEmbedder
+from recollect_server.models.offline import ExtractiveSummarizer, OfflineModel
+from recollect_server.stores.sql.database import Database
+from recollect_server.stores.sql.migrate import SchemaError, migrate, needs_migration
+from recollect_server.stores.sql.sqlite import SqliteDatabase
+from recollect_server.stores.valkey.embedded import EmbeddedStartError, EmbeddedValkey
+
+SYNCHRONOUS = {Durability.FULL: "FULL", Durability.RELAXED: "NORMAL"}
+SYNCHRONOUS_COMMIT = {Durability.FULL: "on", Durability.RELAXED: "off"}
+
+OFFLINE_NOTICE = (
+    "No ANTHROPIC_API_KEY is set: chat is offline and answers by quoting what it recalls."
+)
+
+
+class StartError(Exception):
+    """The server cannot start; the message says why and what to do."""
+
+
+def utc_now() -> datetime:
+    """Return the present as an aware UTC datetime."""
+    return datetime.now(UTC)
+
+
+def due_policy(settings: Settings) -> DuePolicy:
+    """Return when sessions have background work."""
+    return DuePolicy(
+        summary_recent=settings.summary_recent,
+        summary_tokens=settings.summary_tokens,
+        episode_idle=timedelta(seconds=settings.episode_idle_seconds),
+    )
+
+
+async def open_database(stack: AsyncExitStack, settings: Settings) -> Database:
+    """Open the database; a SQLite file is made or migrated, PostgreSQL must be up to date."""
+    location = settings.database_location
+    try:
+        if settings.uses_postgres:
+            if await asyncio.to_thread(needs_migration, location):
+                raise StartError(
+                    "the database has no schema of this version: run `recollect migrate` first"
+                )
+        else:
+            await asyncio.to_thread(migrate, location)
+    except (SchemaError, OSError) as error:
+        raise StartError(str(error)) from error
+    database: Database
+    if settings.uses_postgres:
+        # Importing the driver takes 0.1 s, and it is an extra.
+        from recollect_server.stores.sql.postgres import PostgresDatabase
+
+        database = PostgresDatabase(str(location), SYNCHRONOUS_COMMIT[settings.durability])
+    else:
+        database = SqliteDatabase(settings.sqlite_path, SYNCHRONOUS[settings.durability])
+    stack.push_async_callback(database.close)
+    return database
+
+
+async def open_valkey(stack: AsyncExitStack, settings: Settings) -> tuple[str, str]:
+    """Return the URLs for state and for answers, of a server of our own if none is named."""
+    state_url = settings.state_url.get_secret_value()
+    cache_url = settings.cache_url.get_secret_value() or state_url
+    if not state_url or not cache_url:
+        embedded = EmbeddedValkey(settings.data_dir, max_memory=settings.valkey_bytes)
+        try:
+            await embedded.start()
+        except (EmbeddedStartError, OSError) as error:
+            raise StartError(str(error)) from error
+        stack.push_async_callback(embedded.stop)
+        state_url, cache_url = state_url or embedded.url, cache_url or embedded.url
+    return state_url, cache_url
+
+
+async def open_embedder(stack: AsyncExitStack, settings: Settings) -> MiniLmEmbedder:
+    """Open the embedder."""
+    embedder = await asyncio.to_thread(MiniLmEmbedder, threads=settings.embedding_threads)
+    stack.push_async_callback(embedder.close)
+    return embedder
+
+
+def open_chat_model(stack: AsyncExitStack, settings: Settings) -> tuple[ChatModel, str]:
+    """Return the provider and a sentence about it."""
+    key = settings.anthropic_key()
+    model: ChatModel
+    if not key:
+        model, notice = OfflineModel(), OFFLINE_NOTICE
+    else:
+        model = AnthropicModel(
+            key,
+            base_url=settings.anthropic_base_url or None,
+            default_model=settings.chat_model or DEFAULT_MODEL,
+        )
+        notice = f"Chat by Anthropic, {model.default_model}."
+    stack.push_async_callback(model.close)
+    return model, notice
+
+
+def summarizer_of(model: ChatModel, settings: Settings) -> Summarizer:
+    """Return who summarises: the provider's small model, or without a provider quoting."""
+    if isinstance(model, OfflineModel):
+        return ExtractiveSummarizer()
+    return ModelSummarizer(model, settings.small_model or SMALL_MODEL)

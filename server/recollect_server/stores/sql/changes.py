@@ -1,0 +1,231 @@
+"""Changes that can be watched, numbered by the user's revision.
+
+A new message is its own record: its row has the revision that made it. Every other change has a row
+here, written in the change's transaction. What a deleted thing was is not kept.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from recollect_server.errors import OutOfRange, Reason
+from recollect_server.memory.watch import (
+    KEPT_DAYS,
+    Change,
+    ChangeType,
+    Deleted,
+    Position,
+    SubjectKind,
+)
+from recollect_server.scope import Scope
+from recollect_server.stores.codec import from_microseconds, pack, unpack
+from recollect_server.stores.sql.database import Database, Row, Transaction
+from recollect_server.stores.sql.rows import (
+    EPISODE_COLUMNS,
+    FACT_COLUMNS,
+    MESSAGE_COLUMNS,
+    to_episode,
+    to_fact,
+    to_message,
+    to_session,
+)
+from recollect_server.stores.sql.users import find_user
+
+KEPT_MICROSECONDS = timedelta(days=KEPT_DAYS) // timedelta(microseconds=1)
+
+
+class ChangeLog:
+    """Records the changes of one transaction, in their order.
+
+    Args:
+        revision: the user's, made by the transaction.
+        now: microseconds since 1970.
+    """
+
+    def __init__(self, tx: Transaction, user_key: int, revision: int, now: int) -> None:
+        self.user_key = user_key
+        self.revision = revision
+        self._tx = tx
+        self._now = now
+        self._number = 0
+
+    def session(self, type: ChangeType, row: Row) -> None:
+        """Record that a session was created or changed; `row` is of SESSION_COLUMNS."""
+        self._add(type, SubjectKind.SESSION, row[0], snapshot=pack(list(row)))
+
+    def session_deleted(self, session_id: str) -> None:
+        """Record that a session is gone, and forget what it was."""
+        self._tx.execute(
+            "UPDATE changes SET snapshot = NULL WHERE user_key = :user_key "
+            "AND session_id = :session_id AND snapshot IS NOT NULL",
+            {"user_key": self.user_key, "session_id": session_id},
+        )
+        self._add(ChangeType.DELETED, SubjectKind.SESSION, session_id)
+
+    def fact(self, type: ChangeType, fact_id: str, version: int = 0) -> None:
+        """Record what happened to a fact, and which version came of it."""
+        self._add(type, SubjectKind.FACT, item_id=fact_id, version=version)
+
+    def episode(self, type: ChangeType, session_id: str, episode_id: str) -> None:
+        """Record what happened to an episode."""
+        self._add(type, SubjectKind.EPISODE, session_id, item_id=episode_id)
+
+    def _add(
+        self,
+        type: ChangeType,
+        subject: SubjectKind,
+        session_id: str = "",
+        *,
+        item_id: str = "",
+        version: int = 0,
+        snapshot: bytes | None = None,
+    ) -> None:
+        self._number += 1
+        row = {
+            "user_key": self.user_key,
+            "revision": self.revision,
+            "now": self._now,
+            "number": self._number,
+            "type": int(type),
+            "subject": int(subject),
+            "session_id": session_id,
+            "item_id": item_id,
+            "version": version,
+            "snapshot": snapshot,
+        }
+        self._tx.execute_many(
+            "INSERT INTO changes (user_key, user_revision, number, type, subject, session_id, "
+            "item_id, version, snapshot, time) VALUES (:user_key, :revision, :number, :type, "
+            ":subject, :session_id, :item_id, :version, :snapshot, :now)",
+            [row],
+        )
+
+
+class SqlChangeStore:
+    """Implements `memory.watch.ChangeStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def latest_position(self, scope: Scope) -> Position:
+        """See `ChangeStore`."""
+        user = await self._database.read(lambda tx: find_user(tx, scope))
+        return _end_of(user[1]) if user is not None else Position(0, 0)
+
+    async def changes_after(
+        self, scope: Scope, position: Position, *, session_id: str, limit: int
+    ) -> tuple[tuple[Change, ...], Position]:
+        """See `ChangeStore`."""
+
+        def work(tx: Transaction) -> tuple[tuple[Change, ...], Position]:
+            rows = tx.execute(
+                "SELECT user_key, revision, pruned_revision FROM users "
+                "WHERE tenant = :tenant AND user_id = :user_id",
+                {"tenant": scope.tenant, "user_id": scope.user_id},
+            )
+            if not rows:
+                return (), position
+            user_key, revision, pruned = rows[0]
+            if pruned and position.revision <= pruned:
+                raise OutOfRange(
+                    Reason.RESUME_TOKEN_EXPIRED,
+                    f"resume_token: it is older than the {KEPT_DAYS} days that changes are kept",
+                )
+            return _after(tx, user_key, position, revision, session_id, limit)
+
+        return await self._database.read(work)
+
+
+def _end_of(revision: int) -> Position:
+    """Return the position after every change of a revision."""
+    return Position(revision + 1, 0)
+
+
+def _after(
+    tx: Transaction,
+    user_key: int,
+    position: Position,
+    revision: int,
+    session_id: str,
+    limit: int,
+) -> tuple[tuple[Change, ...], Position]:
+    """Read whole revisions, so that what is read of the two tables ends at the same one."""
+    params: dict[str, Any] = {
+        "user_key": user_key,
+        "since": position.revision,
+        "limit": limit,
+        "session_id": session_id,
+    }
+    session = "AND s.session_id = :session_id " if session_id else ""
+    last = tx.execute(
+        "SELECT MAX(user_revision) FROM (SELECT user_revision FROM ("
+        "SELECT user_revision FROM changes WHERE user_key = :user_key "
+        "AND user_revision >= :since UNION ALL "
+        "SELECT user_revision FROM messages WHERE user_key = :user_key "
+        "AND user_revision >= :since) AS both_tables ORDER BY user_revision LIMIT :limit) AS page",
+        params,
+    )[0][0]
+    if last is None:
+        return (), max(position, _end_of(revision))
+    full = len(
+        tx.execute(
+            "SELECT 1 FROM changes WHERE user_key = :user_key AND user_revision > :last "
+            "UNION ALL SELECT 1 FROM messages WHERE user_key = :user_key "
+            "AND user_revision > :last LIMIT 1",
+            {"user_key": user_key, "last": last},
+        )
+    )
+    params["last"] = last
+    messages = tx.execute(
+        f"SELECT {MESSAGE_COLUMNS}, s.session_id, m.user_revision FROM messages m "
+        "JOIN sessions s ON s.session_key = m.session_key WHERE m.user_key = :user_key "
+        f"AND m.user_revision BETWEEN :since AND :last {session}"
+        "ORDER BY m.user_revision, m.sequence",
+        params,
+    )
+    others = tx.execute(
+        "SELECT s.user_revision, s.number, s.type, s.subject, s.session_id, s.item_id, s.version, "
+        "s.snapshot, s.time FROM changes s WHERE s.user_key = :user_key "
+        f"AND s.user_revision BETWEEN :since AND :last {session}"
+        "ORDER BY s.user_revision, s.number",
+        params,
+    )
+    found = [*_messages(messages), *(_other(tx, user_key, row) for row in others)]
+    found.sort(key=lambda change: change.position)
+    end = _end_of(last if full else revision)
+    return tuple(c for c in found if c.position > position), max(position, end)
+
+
+def _messages(rows: list[Row]) -> list[Change]:
+    found: list[Change] = []
+    for row in rows:
+        message = to_message(row[-2], row[:-2])
+        same = found and found[-1].position.revision == row[-1]
+        number = found[-1].position.number + 1 if same else 1
+        position = Position(row[-1], number)
+        found.append(Change(position, ChangeType.CREATED, message.create_time, message))
+    return found
+
+
+def _other(tx: Transaction, user_key: int, row: Row) -> Change:
+    revision, number, what, kind, session_id, item_id, version, snapshot, time = row
+    subject: Any = Deleted(SubjectKind(kind), session_id, item_id)
+    if what != ChangeType.DELETED:
+        if kind == SubjectKind.SESSION and snapshot is not None:
+            subject = to_session(unpack(bytes(snapshot)))
+        elif kind == SubjectKind.FACT:
+            rows = tx.execute(
+                f"SELECT {FACT_COLUMNS} FROM facts WHERE user_key = :user_key "
+                "AND fact_id = :fact_id AND version = :version",
+                {"user_key": user_key, "fact_id": item_id, "version": version},
+            )
+            subject = to_fact(rows[0]) if rows else subject
+        elif kind == SubjectKind.EPISODE:
+            rows = tx.execute(
+                f"SELECT {EPISODE_COLUMNS} FROM episodes e "
+                "JOIN sessions s ON s.session_key = e.session_key "
+                "WHERE e.user_key = :user_key AND e.episode_id = :episode_id",
+                {"user_key": user_key, "episode_id": item_id},
+            )
+            subject = to_episode(rows[0]) if rows else subject
+    time_ = from_microseconds(time)
+    return Change(Position(revision, number), ChangeType(what), time_, subject)

@@ -1,0 +1,54 @@
+"""Deleting a session: it, and what was drawn from it alone."""
+
+from recollect_server.memory.model import MemoryKind
+from recollect_server.memory.watch import ChangeType
+from recollect_server.stores.codec import unpack
+from recollect_server.stores.sql.changes import ChangeLog
+from recollect_server.stores.sql.database import Transaction
+from recollect_server.stores.sql.pending import bury, forget_pending
+
+_TABLES = (
+    "messages",
+    "message_vectors",
+    "pending_vectors",
+    "turns",
+    "episodes",
+    "jobs",
+    "sessions",
+)
+
+
+def delete_session(tx: Transaction, changes: ChangeLog, session_key: int, session_id: str) -> None:
+    """Delete a session with its messages, vectors, episodes, turns and jobs, and its only facts.
+
+    Args:
+        changes: of the user and the revision that the deletion makes.
+    """
+    user_key, revision = changes.user_key, changes.revision
+    here = {"session_key": session_key}
+    turns = tx.execute("SELECT message_id FROM messages WHERE session_key = :session_key", here)
+    bury(tx, user_key, revision, MemoryKind.TURN, [row[0] for row in turns])
+    episodes = tx.execute("SELECT episode_id FROM episodes WHERE session_key = :session_key", here)
+    bury(tx, user_key, revision, MemoryKind.EPISODE, [row[0] for row in episodes])
+    for table in _TABLES:
+        tx.execute(f"DELETE FROM {table} WHERE session_key = :session_key", here)
+    facts = tx.execute(
+        "SELECT fact_id, sources FROM facts WHERE user_key = :user_key AND is_current = 1",
+        {"user_key": user_key},
+    )
+    orphans = [
+        fact_id
+        for fact_id, data in facts
+        if (sources := unpack(data)) and all(source[0] == session_id for source in sources)
+    ]
+    bury(tx, user_key, revision, MemoryKind.FACT, orphans)
+    for fact_id in orphans:
+        forget_pending(tx, user_key, MemoryKind.FACT, fact_id)
+        tx.execute(
+            "DELETE FROM facts WHERE user_key = :user_key AND fact_id = :fact_id",
+            {"user_key": user_key, "fact_id": fact_id},
+        )
+        changes.fact(ChangeType.DELETED, fact_id)
+    for (episode_id,) in episodes:
+        changes.episode(ChangeType.DELETED, session_id, episode_id)
+    changes.session_deleted(session_id)

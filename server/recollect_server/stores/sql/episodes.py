@@ -1,0 +1,138 @@
+"""Episodes: stretches of sessions that ended."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from recollect_server.errors import NotFound, Reason
+from recollect_server.ids import uuid7
+from recollect_server.memory.model import Episode, NewEpisode
+from recollect_server.memory.watch import ChangeType
+from recollect_server.scope import Scope
+from recollect_server.stores.codec import to_microseconds
+from recollect_server.stores.sql.changes import ChangeLog
+from recollect_server.stores.sql.database import Database, Transaction
+from recollect_server.stores.sql.messages import find_session
+from recollect_server.stores.sql.pending import queue_episode
+from recollect_server.stores.sql.rows import EPISODE_COLUMNS, to_episode
+from recollect_server.stores.sql.users import find_user, step_revision
+
+_SELECT = (
+    f"SELECT {EPISODE_COLUMNS} FROM episodes e "
+    "JOIN sessions s ON s.session_key = e.session_key WHERE e.user_key = :user_key "
+)
+
+
+class SqlEpisodeStore:
+    """Implements `memory.ports.EpisodeStore`.
+
+    Args:
+        clock: returns the present as an aware UTC datetime.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def save_episode(
+        self, scope: Scope, session_id: str, episode: NewEpisode
+    ) -> Episode | None:
+        """See `EpisodeStore`."""
+        now = to_microseconds(self._clock())
+        return await self._database.write(lambda tx: _save(tx, scope, session_id, episode, now))
+
+    async def get_episode(self, scope: Scope, episode_id: str) -> Episode:
+        """See `EpisodeStore`."""
+        found = await self.get_episodes(scope, (episode_id,))
+        if not found:
+            raise NotFound(Reason.EPISODE_NOT_FOUND, "episode", episode_id)
+        return found[0]
+
+    async def get_episodes(self, scope: Scope, episode_ids: tuple[str, ...]) -> tuple[Episode, ...]:
+        """See `EpisodeStore`."""
+        if not episode_ids:
+            return ()
+
+        def work(tx: Transaction) -> tuple[Episode, ...]:
+            user = find_user(tx, scope)
+            if user is None:
+                return ()
+            return tuple(
+                to_episode(row)
+                for episode_id in episode_ids
+                for row in tx.execute(
+                    f"{_SELECT}AND e.episode_id = :episode_id",
+                    {"user_key": user[0], "episode_id": episode_id},
+                )
+            )
+
+        return await self._database.read(work)
+
+    async def list_episodes(
+        self, scope: Scope, *, limit: int, after: tuple[datetime, str] | None
+    ) -> tuple[Episode, ...]:
+        """See `EpisodeStore`."""
+        params: dict[str, Any] = {"limit": limit}
+        clause = ""
+        if after is not None:
+            clause = "AND (e.end_time, e.episode_id) < (:time, :name) "
+            params |= {"time": to_microseconds(after[0]), "name": after[1]}
+
+        def work(tx: Transaction) -> tuple[Episode, ...]:
+            user = find_user(tx, scope)
+            if user is None:
+                return ()
+            rows = tx.execute(
+                f"{_SELECT}{clause}ORDER BY e.end_time DESC, e.episode_id DESC LIMIT :limit",
+                params | {"user_key": user[0]},
+            )
+            return tuple(to_episode(row) for row in rows)
+
+        return await self._database.read(work)
+
+
+def _save(
+    tx: Transaction, scope: Scope, session_id: str, episode: NewEpisode, now: int
+) -> Episode | None:
+    user_key, revision = step_revision(tx, scope)
+    session_key, session = find_session(tx, scope, session_id, now)
+    if session.episode_through != episode.first_sequence - 1:
+        return None
+    episode_id = uuid7()
+    tx.execute(
+        "INSERT INTO episodes (user_key, episode_id, session_key, user_revision, title, summary, "
+        "model, first_sequence, last_sequence, start_time, end_time, create_time) VALUES "
+        "(:user_key, :episode_id, :session_key, :revision, :title, :summary, :model, :first, "
+        ":last, :start_time, :end_time, :now)",
+        {
+            "user_key": user_key,
+            "episode_id": episode_id,
+            "session_key": session_key,
+            "revision": revision,
+            "title": episode.title,
+            "summary": episode.summary,
+            "model": episode.model,
+            "first": episode.first_sequence,
+            "last": episode.last_sequence,
+            "start_time": to_microseconds(episode.start_time),
+            "end_time": to_microseconds(episode.end_time),
+            "now": now,
+        },
+    )
+    tx.execute(
+        "UPDATE sessions SET episode_through = :last WHERE session_key = :session_key",
+        {"last": episode.last_sequence, "session_key": session_key},
+    )
+    queue_episode(tx, user_key, revision, session_key, episode_id, now)
+    ChangeLog(tx, user_key, revision, now).episode(ChangeType.CREATED, session_id, episode_id)
+    return Episode(
+        episode_id=episode_id,
+        session_id=session_id,
+        title=episode.title,
+        summary=episode.summary,
+        model=episode.model,
+        first_sequence=episode.first_sequence,
+        last_sequence=episode.last_sequence,
+        start_time=episode.start_time,
+        end_time=episode.end_time,
+    )

@@ -1,0 +1,254 @@
+"""The outbox of background work: rows written with what causes them.
+
+A job is one of a kind for a user, or for one of the user's sessions. It is leased, tried again with
+growing pauses when the work fails, and a dead letter after `MAX_ATTEMPTS`. While what it needs is
+down it waits, as long as that takes.
+"""
+
+import random
+from collections.abc import Callable, Collection
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from recollect_server.admin.model import JobRecord, JobState
+from recollect_server.errors import NotFound, Reason
+from recollect_server.ids import uuid7
+from recollect_server.memory.due import JobKind
+from recollect_server.memory.jobs import Job
+from recollect_server.scope import Scope
+from recollect_server.stores.codec import from_microseconds, to_microseconds
+from recollect_server.stores.sql.database import Database, Row, Transaction
+
+LEASE_SECONDS = 60
+MAX_ATTEMPTS = 10
+FIRST_RETRY_SECONDS = 1.0
+LONGEST_RETRY_SECONDS = 300.0
+AGE_SHARE = 0.25
+"""While what it needs is down, a job pauses for this share of its age: an outage of a minute costs
+some seconds more, one of a day some tries a minute."""
+LONGEST_WAIT_SECONDS = 60.0
+JITTER = 0.25
+_SECOND = 1_000_000
+
+
+def queue_job(tx: Transaction, kind: JobKind, user_key: int, session_key: int, now: int) -> None:
+    """Make a job due, if it is not there yet; a dead one gets a new life: it may work now."""
+    tx.execute_many(
+        "INSERT INTO jobs (job_id, kind, user_key, session_key, state, attempts, run_time, lease, "
+        "last_error, create_time) VALUES (:job_id, :kind, :user_key, :session_key, 'due', 0, "
+        ":now, 0, '', :now) ON CONFLICT (kind, user_key, session_key) DO UPDATE SET "
+        "state = 'due', attempts = 0, run_time = excluded.run_time, lease = jobs.lease + 1 "
+        "WHERE jobs.state = 'dead'",
+        [
+            {
+                "job_id": uuid7(),
+                "kind": str(kind),
+                "user_key": user_key,
+                "session_key": session_key,
+                "now": now,
+            }
+        ],
+    )
+
+
+def lease(tx: Transaction, kind: JobKind, now: int) -> tuple[str, int, int, int, int] | None:
+    """Lease the job of a kind that has been due longest.
+
+    Returns:
+        (job_id, lease, attempts, user_key, session_key), or None.
+    """
+    rows = tx.execute(
+        "UPDATE jobs SET state = 'running', lease = lease + 1, run_time = :until "
+        "WHERE job_id = (SELECT job_id FROM jobs WHERE kind = :kind AND state <> 'dead' "
+        f"AND run_time <= :now ORDER BY run_time LIMIT 1{tx.skip_locked}) "
+        "RETURNING job_id, lease, attempts, user_key, session_key",
+        {"kind": str(kind), "now": now, "until": now + LEASE_SECONDS * _SECOND},
+    )
+    return tuple(rows[0]) if rows else None
+
+
+def holds_lease(tx: Transaction, job_id: str, lease: int) -> bool:
+    """Whether a lease is still the job's, and stays so until the transaction ends."""
+    return bool(
+        tx.execute(
+            "SELECT 1 FROM jobs WHERE job_id = :job_id AND lease = :lease "
+            f"AND state = 'running'{tx.for_update}",
+            {"job_id": job_id, "lease": lease},
+        )
+    )
+
+
+def fail(tx: Transaction, job_id: str, lease: int, error: str, now: int, *, waits: bool) -> None:
+    """Give a job back with backoff and jitter.
+
+    Args:
+        waits: what it needs is down, so this was no attempt of its own.
+    """
+    if not holds_lease(tx, job_id, lease):
+        return
+    attempts, create_time = tx.execute(
+        "SELECT attempts, create_time FROM jobs WHERE job_id = :job_id", {"job_id": job_id}
+    )[0]
+    if waits:
+        pause = min((now - create_time) / _SECOND * AGE_SHARE, LONGEST_WAIT_SECONDS)
+    else:
+        attempts += 1
+        pause = min(FIRST_RETRY_SECONDS * 2.0**attempts, LONGEST_RETRY_SECONDS)
+    # Not a secret: spreads retries so that they do not come all at once.
+    pause = max(pause, FIRST_RETRY_SECONDS) * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+    tx.execute(
+        "UPDATE jobs SET state = :state, attempts = :attempts, run_time = :run_time, "
+        "last_error = :error WHERE job_id = :job_id",
+        {
+            "state": "dead" if attempts >= MAX_ATTEMPTS else "due",
+            "attempts": attempts,
+            "run_time": now + int(pause * _SECOND),
+            "error": error,
+            "job_id": job_id,
+        },
+    )
+
+
+class SqlJobQueue:
+    """Implements `memory.jobs.JobQueue` and `admin.ports.JobStore`.
+
+    Args:
+        clock: returns the present as an aware UTC datetime.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def lease_job(self, kinds: Collection[JobKind]) -> Job | None:
+        """See `JobQueue`."""
+        now = to_microseconds(self._clock())
+        for kind in kinds:
+            lease_it = partial(_lease, kind=kind, now=now)
+            waiting = await self._database.read_rows(
+                "SELECT 1 FROM jobs WHERE kind = :kind AND state <> 'dead' "
+                "AND run_time <= :now LIMIT 1",
+                {"kind": str(kind), "now": now},
+            )
+            if waiting:
+                job = await self._database.write(lease_it)
+                if job is not None:
+                    return job
+        return None
+
+    async def renew_job(self, job: Job) -> bool:
+        """See `JobQueue`."""
+        until = to_microseconds(self._clock()) + LEASE_SECONDS * _SECOND
+
+        def work(tx: Transaction) -> bool:
+            if not holds_lease(tx, job.job_id, job.lease):
+                return False
+            tx.execute(
+                "UPDATE jobs SET run_time = :until WHERE job_id = :job_id",
+                {"until": until, "job_id": job.job_id},
+            )
+            return True
+
+        return await self._database.write(work)
+
+    async def finish_job(self, job: Job) -> None:
+        """See `JobQueue`."""
+
+        def work(tx: Transaction) -> None:
+            if holds_lease(tx, job.job_id, job.lease):
+                tx.execute("DELETE FROM jobs WHERE job_id = :job_id", {"job_id": job.job_id})
+
+        await self._database.write(work)
+
+    async def fail_job(self, job: Job, error: str, *, waits: bool) -> None:
+        """See `JobQueue`."""
+        now = to_microseconds(self._clock())
+        await self._database.write(
+            lambda tx: fail(tx, job.job_id, job.lease, error, now, waits=waits)
+        )
+
+    async def list_jobs(
+        self,
+        tenant: str,
+        *,
+        state: JobState | None,
+        limit: int,
+        after: tuple[int, str] | None,
+    ) -> tuple[JobRecord, ...]:
+        """See `JobStore`."""
+        clauses, params = "", dict[str, Any](tenant=tenant, limit=limit)
+        if state is not None:
+            clauses += "AND j.state = :state "
+            params["state"] = state.name.lower()
+        if after is not None:
+            clauses += f"AND ({_RANK}, j.job_id) > (:rank, :name) "
+            params |= {"rank": after[0], "name": after[1]}
+        rows = await self._database.read(
+            lambda tx: tx.execute(
+                f"{_SELECT}WHERE u.tenant = :tenant {clauses}"
+                f"ORDER BY {_RANK}, j.job_id LIMIT :limit",
+                params,
+            )
+        )
+        return tuple(_to_record(row) for row in rows)
+
+    async def retry_job(self, tenant: str, job_id: str) -> JobRecord:
+        """See `JobStore`."""
+        now = to_microseconds(self._clock())
+        params = {"tenant": tenant, "job_id": job_id, "now": now}
+
+        def work(tx: Transaction) -> JobRecord:
+            query = f"{_SELECT}WHERE u.tenant = :tenant AND j.job_id = :job_id"
+            found = tx.execute(query, params)
+            if not found:
+                raise NotFound(Reason.JOB_NOT_FOUND, "job", job_id)
+            tx.execute(
+                "UPDATE jobs SET state = 'due', attempts = 0, run_time = :now, lease = lease + 1 "
+                "WHERE job_id = :job_id AND state <> 'running'",
+                params,
+            )
+            return _to_record(tx.execute(query, params)[0])
+
+        return await self._database.write(work)
+
+
+_RANK = "CASE j.state WHEN 'dead' THEN 0 WHEN 'running' THEN 1 ELSE 2 END"
+"""Dead letters come first in a list."""
+
+_SELECT = (
+    "SELECT j.job_id, j.kind, u.user_id, COALESCE(s.session_id, ''), j.state, j.attempts, "
+    "j.run_time, j.last_error, j.create_time FROM jobs j JOIN users u ON u.user_key = j.user_key "
+    "LEFT JOIN sessions s ON s.session_key = j.session_key "
+)
+
+
+def _to_record(row: Row) -> JobRecord:
+    return JobRecord(
+        job_id=row[0],
+        kind=row[1],
+        user_id=row[2],
+        session_id=row[3],
+        state=JobState[row[4].upper()],
+        attempts=row[5],
+        run_time=from_microseconds(row[6]),
+        last_error=row[7],
+        create_time=from_microseconds(row[8]),
+    )
+
+
+def _lease(tx: Transaction, kind: JobKind, now: int) -> Job | None:
+    leased = lease(tx, kind, now)
+    if leased is None:
+        return None
+    job_id, number, attempts, user_key, session_key = leased
+    rows = tx.execute(
+        "SELECT u.tenant, u.user_id, s.session_id FROM users u JOIN sessions s "
+        "ON s.user_key = u.user_key WHERE u.user_key = :user_key AND s.session_key = :session_key",
+        {"user_key": user_key, "session_key": session_key},
+    )
+    if not rows:
+        tx.execute("DELETE FROM jobs WHERE job_id = :job_id", {"job_id": job_id})
+        return None
+    tenant, user_id, session_id = rows[0]
+    return Job(job_id, kind, number, attempts, Scope(tenant, user_id), session_id)

@@ -1,0 +1,279 @@
+"""PostgreSQL: a few writers that share commits, and a few readers.
+
+Statements of a group go out in a pipeline: one that returns no rows is not waited for. When a group
+fails, for whatever reason, it is rolled back and its units are run one by one, so a unit's error is
+its own, and units that met another process's transaction are run again.
+"""
+
+import asyncio
+import queue
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import psycopg
+import structlog
+from psycopg import errors as pg_errors
+
+from recollect_server.errors import Reason, Unavailable
+from recollect_server.stores.sql.database import Row, RunAgain, Transaction
+from recollect_server.stores.sql.writers import Unit, Writers
+
+T = TypeVar("T")
+
+log = structlog.get_logger("recollect.postgres")
+
+WRITERS = 2
+READERS = 4
+MAX_RUNS = 10
+"""How often a unit is run that meets other processes' transactions."""
+
+_PARAMETER = re.compile(r"(?<!:):(\w+)")
+_AGAIN = (
+    RunAgain,
+    pg_errors.SerializationFailure,
+    pg_errors.DeadlockDetected,
+    # Another process inserted the same key first; the next run sees its row.
+    pg_errors.UniqueViolation,
+)
+_BROKEN = (psycopg.OperationalError, psycopg.InterfaceError)
+
+
+@lru_cache(maxsize=1024)
+def _translate(sql: str) -> Any:
+    """Return a statement with psycopg's parameters for ours."""
+    return _PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))
+
+
+@lru_cache(maxsize=1024)
+def _returns_rows(sql: str) -> bool:
+    return sql.startswith("SELECT") or "RETURNING" in sql
+
+
+class PostgresTransaction:
+    """See `Transaction`."""
+
+    for_update = " FOR UPDATE"
+    skip_locked = " FOR UPDATE SKIP LOCKED"
+
+    def __init__(self, connection: "psycopg.Connection[Any]") -> None:
+        self._cursor = connection.cursor()
+        self._connection = connection
+
+    def execute(self, sql: str, params: Mapping[str, Any] | None = None) -> list[Row]:
+        """See `Transaction`."""
+        cursor = self._cursor.execute(_translate(sql), params or {})
+        # In a pipeline the cursor itself knows only once the answer is there.
+        return cursor.fetchall() if _returns_rows(sql) else []
+
+    def execute_many(self, sql: str, params: Sequence[Mapping[str, Any]]) -> None:
+        """See `Transaction`. Errors show at the next statement that is waited for."""
+        statement = _translate(sql)
+        for each in params:
+            self._connection.execute(statement, each)
+
+
+def _connect(url: str, synchronous_commit: str) -> "psycopg.Connection[Any]":
+    connection = psycopg.connect(url, autocommit=True, application_name="recollect")
+    connection.execute(f"SET synchronous_commit = {synchronous_commit}")
+    return connection
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    log.error(
+        "database error",
+        error=type(error).__name__,
+        sqlstate=getattr(error, "sqlstate", None),
+        detail=str(error).strip(),
+    )
+    return Unavailable(Reason.STORE_UNAVAILABLE, "the database does not answer", retry_after=1.0)
+
+
+class _Connection:
+    """A connection that is made when it is needed, and again after it broke."""
+
+    def __init__(self, url: str, synchronous_commit: str) -> None:
+        self._url = url
+        self._synchronous_commit = synchronous_commit
+        self._open: psycopg.Connection[Any] | None = None
+
+    def get(self) -> "psycopg.Connection[Any]":
+        if self._open is None or self._open.closed:
+            self._open = _connect(self._url, self._synchronous_commit)
+        return self._open
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+
+class PostgresDatabase:
+    """A PostgreSQL database, shared with other processes of any machine.
+
+    Args:
+        url: a libpq URL; the database's schema must be current.
+        synchronous_commit: `on` makes an acknowledged write survive a crash of the database's
+            machine, `off` a crash of ours only.
+    """
+
+    def __init__(self, url: str, synchronous_commit: str = "on") -> None:
+        self._url = url
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="postgres-read")
+        self._idle: queue.SimpleQueue[_Connection] = queue.SimpleQueue()
+        for _ in range(READERS):
+            self._idle.put(_Connection(url, "on"))
+        self._writers = Writers(
+            lambda: _Writer(_Connection(url, synchronous_commit)),
+            threads=WRITERS,
+            name="postgres-write",
+        )
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """See `Database`."""
+        return await self._writers.write(work)
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """See `Database`."""
+        return await self._in_thread(lambda connection: _read(connection, work))
+
+    async def read_rows(self, sql: str, params: Mapping[str, Any]) -> list[Row]:
+        """See `Database`."""
+        statement = _translate(sql)
+        return await self._in_thread(
+            lambda connection: connection.execute(statement, params).fetchall()
+        )
+
+    async def close(self) -> None:
+        """See `Database`."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._writers.close()
+        await asyncio.to_thread(self._readers.shutdown)
+        while not self._idle.empty():
+            self._idle.get().close()
+
+    async def _in_thread(self, use: "Callable[[psycopg.Connection[Any]], T]") -> T:
+        if self._closed:
+            raise Unavailable(Reason.SHUTTING_DOWN, "the server is shutting down")
+        return await self._loop.run_in_executor(self._readers, self._with_reader, use)
+
+    def _with_reader(self, use: "Callable[[psycopg.Connection[Any]], T]") -> T:
+        with self._reader() as held:
+            try:
+                try:
+                    return use(held.get())
+                except _BROKEN:
+                    # An idle connection dies unnoticed with a restart of the database.
+                    held.close()
+                    return use(held.get())
+            except psycopg.Error as error:
+                held.close()
+                raise _unavailable(error) from None
+
+    @contextmanager
+    def _reader(self) -> Iterator[_Connection]:
+        held = self._idle.get()
+        try:
+            yield held
+        finally:
+            self._idle.put(held)
+
+
+def _read(connection: "psycopg.Connection[Any]", work: Callable[[Transaction], T]) -> T:
+    with connection.pipeline():
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            return work(PostgresTransaction(connection))
+        finally:
+            if not connection.broken:
+                connection.execute("ROLLBACK")
+
+
+class _Writer:
+    """See `Committer`."""
+
+    def __init__(self, held: _Connection) -> None:
+        self._held = held
+
+    def commit(self, units: list[Unit]) -> None:
+        if len(units) > 1 and self._commit_together(units):
+            return
+        for unit in units:
+            self._commit_alone(unit)
+
+    def close(self) -> None:
+        self._held.close()
+
+    def _commit_together(self, units: list[Unit]) -> bool:
+        """Run the units in one transaction; False if one failed and nothing was written."""
+        try:
+            results = self._in_transaction(lambda tx: [unit.work(tx) for unit in units])
+        except _CommitLost as lost:
+            raise _unavailable(lost.cause) from None
+        except Exception as error:  # noqa: BLE001 - each unit alone tells what is wrong with it
+            log.debug("group failed, units run alone", error=type(error).__name__)
+            return False
+        for unit, result in zip(units, results, strict=True):
+            unit.result = result
+        return True
+
+    def _commit_alone(self, unit: Unit) -> None:
+        for run in range(1, MAX_RUNS + 1):
+            try:
+                unit.result = self._in_transaction(unit.work)
+            except _CommitLost as lost:
+                unit.error = _unavailable(lost.cause)
+            except _AGAIN as error:
+                if run < MAX_RUNS:
+                    time.sleep(0.001 * run)
+                    continue
+                unit.error = _unavailable(error)
+            except psycopg.OperationalError as error:
+                self._held.close()
+                if run == 1:
+                    continue
+                unit.error = _unavailable(error)
+            except psycopg.Error as error:
+                unit.error = _unavailable(error)
+            except Exception as error:  # noqa: BLE001 - the caller gets it
+                unit.error = error
+            return
+
+    def _in_transaction(self, work: Callable[[Transaction], T]) -> T:
+        connection = self._held.get()
+        committing = False
+        try:
+            with connection.pipeline() as pipeline:
+                connection.execute("BEGIN")
+                result = work(PostgresTransaction(connection))
+                # Errors of statements that were not waited for must show before the commit.
+                pipeline.sync()
+                committing = True
+                connection.execute("COMMIT")
+            return result
+        except BaseException as error:
+            if committing and isinstance(error, _BROKEN):
+                self._held.close()
+                raise _CommitLost(error) from None
+            if not connection.closed:
+                connection.execute("ROLLBACK")
+            raise
+
+
+class _CommitLost(Exception):
+    """The connection broke while it committed: nobody knows whether the transaction counts.
+
+    It must not be run again, or its writes might be there twice.
+    """
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause

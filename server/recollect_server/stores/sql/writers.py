@@ -1,0 +1,122 @@
+"""Group commit: writers wait for the disk once a commit, not once each.
+
+A thread takes everything that is queued, up to `MAX_GROUP` units, has it run in one transaction and
+only then tells those who wait.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from recollect_server.errors import Reason, Unavailable
+from recollect_server.stores.sql.database import Transaction
+
+T = TypeVar("T")
+
+MAX_GROUP = 256
+
+
+@dataclass(slots=True)
+class Unit:
+    """A queued write: what to run, and what came of it."""
+
+    work: Callable[[Transaction], Any]
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Committer(Protocol):
+    """A connection that writes, used by one thread."""
+
+    def commit(self, units: list[Unit]) -> None:
+        """Run the units, each wholly or not at all, and set their result or error.
+
+        What it raises is an outcome of all of them: nothing was written.
+        """
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class Writers:
+    """Threads that share one queue of writes.
+
+    Args:
+        make: makes a thread's connection, in that thread.
+        name: of the threads.
+    """
+
+    def __init__(self, make: Callable[[], Committer], *, threads: int, name: str) -> None:
+        self._make = make
+        self._queue: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` in a transaction; it is durable on return."""
+        if self._closed:
+            raise Unavailable(Reason.SHUTTING_DOWN, "the server is shutting down")
+        unit = Unit(work, self._loop.create_future())
+        self._queue.put(unit)
+        result: T = await unit.future
+        return result
+
+    async def close(self) -> None:
+        """Finish what was accepted and end the threads."""
+        if not self._closed:
+            self._closed = True
+            for _ in self._threads:
+                self._queue.put(None)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+
+    def _run(self) -> None:
+        committer = self._make()
+        while True:
+            units, ended = self._take()
+            if units:
+                try:
+                    committer.commit(units)
+                except Exception as error:  # noqa: BLE001 - those who wait get it
+                    for unit in units:
+                        unit.result, unit.error = None, error
+                self._loop.call_soon_threadsafe(_tell, units)
+            if ended:
+                committer.close()
+                return
+
+    def _take(self) -> tuple[list[Unit], bool]:
+        """Wait for a unit, then take what else is queued; True when there will be no more."""
+        first = self._queue.get()
+        if first is None:
+            return [], True
+        units = [first]
+        while len(units) < MAX_GROUP:
+            try:
+                unit = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if unit is None:
+                return units, True
+            units.append(unit)
+        return units, False
+
+
+def _tell(units: list[Unit]) -> None:
+    for unit in units:
+        if unit.future.done():
+            continue
+        if unit.error is not None:
+            unit.future.set_exception(unit.error)
+        else:
+            unit.future.set_result(unit.result)

@@ -1,0 +1,371 @@
+"""Ephemeral sessions: in Valkey or Redis alone, gone at their end or when the server loses them.
+
+A session is a hash of what changes and a list of its messages, in one slot; every change is one
+script, so it happens whole or not at all, and twice is as good as once.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from recollect_server.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    NotFound,
+    Reason,
+    RevisionMismatch,
+)
+from recollect_server.ids import uuid7
+from recollect_server.memory.model import (
+    Appended,
+    Message,
+    NewMessage,
+    NewSession,
+    Retention,
+    Session,
+)
+from recollect_server.memory.tokens import estimate_message
+from recollect_server.scope import RequestKey, Scope
+from recollect_server.stores.codec import (
+    decode_messages,
+    encode_messages,
+    from_microseconds,
+    pack,
+    to_microseconds,
+    unpack,
+)
+from recollect_server.stores.valkey.connect import Client, Script
+from recollect_server.stores.valkey.keys import session_key
+
+MOST_MESSAGES = 1000
+"""An ephemeral session keeps its newest messages up to this number."""
+
+DEFAULT_IDLE_TTL = timedelta(hours=1)
+_MICROSECOND = timedelta(microseconds=1)
+
+# KEYS: session, messages. Fields of the session: f fixed values, r revision, l last sequence,
+# w window start, u update time, i idle milliseconds, e expiry in milliseconds since 1970 or 0.
+_END = """
+local function finish(now_ms)
+  local ends = now_ms + tonumber(redis.call('HGET', KEYS[1], 'i'))
+  local expiry = tonumber(redis.call('HGET', KEYS[1], 'e'))
+  if expiry > 0 and expiry < ends then ends = expiry end
+  redis.call('PEXPIREAT', KEYS[1], ends)
+  redis.call('PEXPIREAT', KEYS[2], ends)
+  return ends
+end
+"""
+
+CREATE = Script(
+    _END
+    + """
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  return redis.call('HGET', KEYS[1], 'c') == ARGV[5] and 1 or 0
+end
+redis.call('HSET', KEYS[1], 'f', ARGV[1], 'r', 1, 'l', 0, 'w', 1, 'u', ARGV[2] * 1000,
+  'i', ARGV[3], 'e', ARGV[4], 'c', ARGV[5])
+redis.call('DEL', KEYS[2])
+finish(tonumber(ARGV[2]))
+return 1
+"""
+)
+
+# ARGV: now in ms, expected revision or -1, id and digest of the request, most messages, messages.
+# Returns {state, revision, last, fixed values}: state 1 done, 2 done before, -1 other revision,
+# -2 no session, -3 another request of this id.
+APPEND = Script(
+    _END
+    + """
+if redis.call('EXISTS', KEYS[1]) == 0 then return {-2, 0, 0, ''} end
+local done = redis.call('GET', KEYS[3])
+if done then
+  local digest, revision, last = string.match(done, '^(%x+):(%d+):(%d+)$')
+  if digest ~= ARGV[4] then return {-3, 0, 0, ''} end
+  return {2, tonumber(revision), tonumber(last), redis.call('HGET', KEYS[1], 'f')}
+end
+local revision = tonumber(redis.call('HGET', KEYS[1], 'r'))
+local expected = tonumber(ARGV[2])
+if expected >= 0 and expected ~= revision then return {-1, revision, 0, ''} end
+for position = 6, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[position]) end
+redis.call('LTRIM', KEYS[2], -tonumber(ARGV[5]), -1)
+revision = redis.call('HINCRBY', KEYS[1], 'r', 1)
+local last = redis.call('HINCRBY', KEYS[1], 'l', #ARGV - 5)
+redis.call('HSET', KEYS[1], 'u', ARGV[1] * 1000)
+local ends = finish(tonumber(ARGV[1]))
+redis.call('SET', KEYS[3], ARGV[4] .. ':' .. revision .. ':' .. last, 'PXAT', ends)
+return {1, revision, last, redis.call('HGET', KEYS[1], 'f')}
+"""
+)
+
+# ARGV: now in ms, the revision to change, then fields and values. Returns {state, revision}.
+CHANGE = Script(
+    _END
+    + """
+local revision = tonumber(redis.call('HGET', KEYS[1], 'r') or -1)
+if revision < 0 then return {-2, 0} end
+if revision ~= tonumber(ARGV[2]) then return {-1, revision} end
+for position = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[position], ARGV[position + 1]) end
+redis.call('HSET', KEYS[1], 'r', revision + 1, 'u', ARGV[1] * 1000)
+finish(tonumber(ARGV[1]))
+return {1, revision + 1}
+"""
+)
+
+# Returns the session's fields and the messages from the ARGV[1]th to the ARGV[2]th.
+READ = Script("""
+local fields = redis.call('HMGET', KEYS[1], 'f', 'r', 'l', 'w', 'u', 'i', 'e')
+if not fields[1] then return {} end
+return {fields, redis.call('LLEN', KEYS[2]), redis.call('LRANGE', KEYS[2], ARGV[1], ARGV[2])}
+""")
+
+
+def _milliseconds(time: datetime) -> int:
+    return to_microseconds(time) // 1000
+
+
+class ValkeySessions:
+    """Implements `memory.sessions.EphemeralStore`.
+
+    Args:
+        clock: returns the present as an aware UTC datetime.
+    """
+
+    def __init__(self, client: Client, clock: Callable[[], datetime]) -> None:
+        self._client = client
+        self._clock = clock
+
+    async def create_session(
+        self, scope: Scope, session: NewSession, request: RequestKey | None
+    ) -> Session:
+        """See `EphemeralStore`."""
+        now = self._clock().replace(microsecond=0)
+        if not session.idle_ttl:
+            session = replace(session, idle_ttl=DEFAULT_IDLE_TTL)
+        creator = request.request_id if request is not None else uuid7()
+        created = await self._client.run(
+            CREATE,
+            self._keys(scope, session.session_id),
+            [
+                _pack_fixed(session, now),
+                _milliseconds(now),
+                max(1, session.idle_ttl // timedelta(milliseconds=1)),
+                _milliseconds(session.expire_time) if session.expire_time else 0,
+                creator.encode(),
+            ],
+        )
+        if not created:
+            raise AlreadyExists(Reason.SESSION_EXISTS, "session", session.session_id)
+        return await self.get_session(scope, session.session_id)
+
+    async def get_session(self, scope: Scope, session_id: str) -> Session:
+        """See `EphemeralStore`."""
+        session, _, _ = await self._read(scope, session_id, 1, 0)
+        return session
+
+    async def update_session(
+        self,
+        scope: Scope,
+        session_id: str,
+        changes: Mapping[str, object],
+        expected_revision: int | None,
+    ) -> Session:
+        """See `EphemeralStore`."""
+
+        def fields(session: Session) -> list[bytes | int]:
+            named: dict[str, Any] = dict(changes)
+            changed = replace(session, **named)
+            idle_ttl = changed.idle_ttl or DEFAULT_IDLE_TTL
+            expiry = _milliseconds(changed.expire_time) if changed.expire_time else 0
+            fixed = _pack_fixed(replace(changed, idle_ttl=idle_ttl), session.create_time)
+            return [b"f", fixed, b"i", idle_ttl // timedelta(milliseconds=1), b"e", expiry]
+
+        return await self._change(scope, session_id, fields, expected_revision)
+
+    async def clear_session(self, scope: Scope, session_id: str) -> Session:
+        """See `EphemeralStore`."""
+        return await self._change(
+            scope, session_id, lambda session: [b"w", session.last_sequence + 1], None
+        )
+
+    async def delete_session(self, scope: Scope, session_id: str) -> None:
+        """See `EphemeralStore`."""
+        if not await self._client.delete(*self._keys(scope, session_id)):
+            raise _not_found(session_id)
+
+    async def append_messages(
+        self,
+        scope: Scope,
+        session_id: str,
+        messages: Sequence[NewMessage],
+        *,
+        request: RequestKey | None,
+        expected_revision: int | None,
+    ) -> Appended:
+        """See `EphemeralStore`."""
+        now = self._clock()
+        # A command may be sent twice, so a call without an id of its own gets one.
+        request = request or RequestKey("AppendMessages", uuid7(), b"\x00")
+        stored = [_stored(session_id, message, now) for message in messages]
+        state, revision, last, fixed = await self._client.run(
+            APPEND,
+            [
+                *self._keys(scope, session_id),
+                session_key(scope, session_id, f"request:{request.request_id}"),
+            ],
+            [
+                _milliseconds(now),
+                -1 if expected_revision is None else expected_revision,
+                request.request_id.encode(),
+                request.digest.hex().encode(),
+                MOST_MESSAGES,
+                *(encode_messages([message]) for message in stored),
+            ],
+        )
+        if state == -1:
+            raise RevisionMismatch(expected_revision or 0, revision)
+        if state == -2:
+            raise _not_found(session_id)
+        if state == -3:
+            raise FailedPrecondition(
+                Reason.REQUEST_ID_REUSED, "request_id: it belongs to another request"
+            )
+        created = from_microseconds(unpack(fixed)[-1])
+        first = last - len(messages) + 1
+        if state == 2:
+            found = await self.list_messages(
+                scope,
+                session_id,
+                limit=len(messages),
+                after=first - 1,
+                before=last + 1,
+                since=None,
+                newest_first=False,
+            )
+            return Appended(found, revision, 0, created)
+        numbered = tuple(
+            replace(message, sequence=first + position) for position, message in enumerate(stored)
+        )
+        return Appended(numbered, revision, 0, created)
+
+    async def list_messages(
+        self,
+        scope: Scope,
+        session_id: str,
+        *,
+        limit: int,
+        after: int | None,
+        before: int | None,
+        since: datetime | None,
+        newest_first: bool,
+    ) -> tuple[Message, ...]:
+        """See `EphemeralStore`."""
+        _, _, messages = await self._read(scope, session_id, 0, -1)
+        found = [
+            message
+            for message in messages
+            if (after is None or message.sequence > after)
+            and (before is None or message.sequence < before)
+            and (since is None or message.time >= since)
+        ]
+        if newest_first:
+            found.reverse()
+        return tuple(found[:limit])
+
+    async def _change(
+        self,
+        scope: Scope,
+        session_id: str,
+        fields: Callable[[Session], list[bytes | int]],
+        expected_revision: int | None,
+    ) -> Session:
+        """Set fields computed from the session, again if another change came first."""
+        while True:
+            session = await self.get_session(scope, session_id)
+            if expected_revision is not None and session.revision != expected_revision:
+                raise RevisionMismatch(expected_revision, session.revision)
+            state, _ = await self._client.run(
+                CHANGE,
+                self._keys(scope, session_id),
+                [_milliseconds(self._clock()), session.revision, *fields(session)],
+            )
+            if state == -2:
+                raise _not_found(session_id)
+            if state == 1:
+                return await self.get_session(scope, session_id)
+
+    async def _read(
+        self, scope: Scope, session_id: str, first: int, last: int
+    ) -> tuple[Session, int, tuple[Message, ...]]:
+        """Return the session, the number of messages kept, and those at two positions."""
+        found = await self._client.run(READ, self._keys(scope, session_id), [first, last])
+        if not found:
+            raise _not_found(session_id)
+        fields, kept, values = found
+        session = _to_session(session_id, fields)
+        base = session.last_sequence - kept + 1
+        messages = (decode_messages(value)[0] for value in values)
+        return (
+            session,
+            kept,
+            tuple(replace(m, sequence=base + first + n) for n, m in enumerate(messages)),
+        )
+
+    def _keys(self, scope: Scope, session_id: str) -> list[str]:
+        return [session_key(scope, session_id, part) for part in ("session", "messages")]
+
+
+def _not_found(session_id: str) -> NotFound:
+    return NotFound(Reason.SESSION_NOT_FOUND, "session", session_id)
+
+
+def _pack_fixed(session: NewSession | Session, create_time: datetime) -> bytes:
+    return pack(
+        [
+            session.title,
+            dict(session.metadata),
+            session.window_size,
+            session.window_ttl // _MICROSECOND,
+            session.idle_ttl // _MICROSECOND,
+            to_microseconds(session.expire_time) if session.expire_time else None,
+            to_microseconds(create_time),
+        ]
+    )
+
+
+def _to_session(session_id: str, fields: Sequence[bytes]) -> Session:
+    title, metadata, window_size, window_ttl, idle_ttl, expire_time, created = unpack(fields[0])
+    revision, last, window_start, updated = (int(float(value)) for value in fields[1:5])
+    return Session(
+        session_id=session_id,
+        title=title,
+        retention=Retention.EPHEMERAL,
+        metadata=metadata,
+        window_size=window_size,
+        window_ttl=timedelta(microseconds=window_ttl),
+        idle_ttl=timedelta(microseconds=idle_ttl),
+        expire_time=from_microseconds(expire_time) if expire_time is not None else None,
+        create_time=from_microseconds(created),
+        update_time=from_microseconds(updated),
+        revision=revision,
+        last_sequence=last,
+        message_count=last,
+        window_start=window_start,
+        summary_through=window_start - 1,
+    )
+
+
+def _stored(session_id: str, message: NewMessage, now: datetime) -> Message:
+    return Message(
+        message_id=uuid7(),
+        session_id=session_id,
+        sequence=0,
+        role=message.role,
+        parts=message.parts,
+        author_name=message.author_name,
+        time=message.time or now,
+        create_time=now,
+        metadata=message.metadata,
+        external_id=message.external_id,
+        token_count=estimate_message(message.parts),
+    )

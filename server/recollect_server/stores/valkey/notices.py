@@ -1,0 +1,113 @@
+"""Notices of changes: wake watchers in this process at once, those of others by PUBLISH.
+
+One channel carries all of a server's notices, a few digests of users at a time, so that a write
+costs no command of its own and a process needs one subscription however many it watches for. A lost
+notice costs a watcher the time until it asks the store by itself.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+
+from recollect_server.scope import Scope
+from recollect_server.stores.valkey.connect import open_messenger
+from recollect_server.stores.valkey.keys import NOTICE_CHANNEL, user_mark
+
+log = structlog.get_logger("recollect.notices")
+
+COLLECT_SECONDS = 0.02
+"""Users that change within this time share a message."""
+
+RETRY_SECONDS = 1.0
+MARK_BYTES = 16
+
+
+class _Ear:
+    """Implements `memory.watch.Subscription`."""
+
+    def __init__(self, close: "Callable[[_Ear], None]") -> None:
+        self.heard = asyncio.Event()
+        self._close = close
+
+    async def wait(self, seconds: float) -> None:
+        """See `Subscription`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.heard.wait()
+        self.heard.clear()
+
+    def close(self) -> None:
+        """See `Subscription`."""
+        self._close(self)
+
+
+class ValkeyNotices:
+    """Implements `memory.watch.Notices`; `run` must be running for other processes to hear.
+
+    Args:
+        url: the server that carries the notices, as in `connect`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._messenger = open_messenger(url)
+        self._ears: dict[bytes, set[_Ear]] = {}
+        self._unsent: set[bytes] = set()
+        self._changed = asyncio.Event()
+
+    def notify(self, scope: Scope) -> None:
+        """See `Notices`."""
+        mark = user_mark(scope)
+        self._wake(mark)
+        self._unsent.add(mark)
+        self._changed.set()
+
+    def subscribe(self, scope: Scope) -> _Ear:
+        """See `Notices`."""
+        mark = user_mark(scope)
+
+        def close(ear: _Ear) -> None:
+            ears = self._ears.get(mark, set())
+            ears.discard(ear)
+            if not ears:
+                self._ears.pop(mark, None)
+
+        ear = _Ear(close)
+        self._ears.setdefault(mark, set()).add(ear)
+        return ear
+
+    async def run(self) -> None:
+        """Send and hear until cancelled; an outage is waited out."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._send())
+                group.create_task(self._hear())
+        finally:
+            await self._messenger.close()
+
+    async def _send(self) -> None:
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(COLLECT_SECONDS)
+            self._changed.clear()
+            unsent, self._unsent = self._unsent, set()
+            try:
+                await self._messenger.publish(NOTICE_CHANNEL, b"".join(unsent))
+            except self._messenger.failures as error:
+                # Watchers ask the store by themselves until it is back.
+                log.debug("notices not sent", error=type(error).__name__)
+
+    async def _hear(self) -> None:
+        while True:
+            try:
+                async for data in self._messenger.listen(NOTICE_CHANNEL):
+                    for start in range(0, len(data), MARK_BYTES):
+                        self._wake(data[start : start + MARK_BYTES])
+            except self._messenger.failures as error:
+                log.debug("notices not heard", error=type(error).__name__)
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def _wake(self, mark: bytes) -> None:
+        for ear in self._ears.get(mark, ()):
+            ear.heard.set()
