@@ -10,7 +10,7 @@ lower estimate than a part of it.
 from recollect_server.memory.model import Part, ToolCallPart
 
 MESSAGE_OVERHEAD = 4
-"""Tokens a provider spends on a message's role and delimiters, as OpenAI's cookbook counts them."""
+"""Tokens a provider spends on a message's role and delimiters."""
 
 UNIT = 100
 """Weights to a token."""
