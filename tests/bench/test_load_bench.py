@@ -110,6 +110,7 @@ def test_scale_compares_two_stores_and_keeps_a_file_that_was_named(tmp_path):
         ("load", "--duration", "0"),
         ("load", "--concurrency", "0"),
         ("load", "--plot", "out.pdf"),
+        ("load", "--target", "192.0.2.1:50051", "--api-key", "key"),
         ("scale", "--messages", "0"),
         ("scale", "--messages", "10", "--users", "6"),
         ("scale", "--database-url", "mysql://localhost/x"),
@@ -193,7 +194,7 @@ def test_the_figures_are_medians_over_slices():
     echoes = [Slice(20, 1, 1), Slice(40, 1, 1), Slice(80, 1, 1)]
     assert load.Measured(slices, echoes).ratio == 0.5
     assert scale.Pair(empty=echoes, full=slices).ratio == 2
-    assert (plan(20).rounds, plan(20).seconds) == (10, 1.0)
+    assert (plan(20).rounds, plan(20).seconds) == (20, 0.5)
     assert (plan(0.6).rounds, round(plan(0.6).seconds, 3)) == (3, 0.1)
 
 

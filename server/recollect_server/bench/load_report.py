@@ -34,7 +34,7 @@ def print_table(run: LoadRun, console: Console) -> None:
         f"{run.deltas_per_reply} deltas a reply"
     )
     for name in run.not_served:
-        console.print(f"{name}: not served by this server, left out")
+        console.print(f"{name}: not served by this server, or never a hit: left out")
 
 
 def plot(run: LoadRun, path: Path) -> None:
@@ -54,10 +54,10 @@ def plot(run: LoadRun, path: Path) -> None:
         bars = left.barh(list(methods), ratios, color="#4878a8")
         left.bar_label(bars, [f"{ratio:.3f}" for ratio in ratios], padding=3, fontsize=8)
         left.set(xlabel="rate / rate of a bare echo of the same messages", xlim=(0, 1.1))
-        for offset, quantile in ((-0.2, "p50_ms"), (0.2, "p99_ms")):
-            places = [place + offset for place in range(len(unary))]
+        for quantile, marker in (("p50_ms", "o"), ("p99_ms", "|")):
             values = [methods[name][quantile] for name in unary]
-            right.barh(places, values, height=0.38, label=quantile.removesuffix("_ms"))
+            label = quantile.removesuffix("_ms")
+            right.plot(values, range(len(unary)), marker, markersize=9, label=label)
         right.set_yticks(range(len(unary)), unary)
         right.set(xlabel="milliseconds a call, at the client", xscale="log")
         right.legend(fontsize=8, frameon=False)

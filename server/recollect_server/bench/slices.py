@@ -11,7 +11,7 @@ from recollect_server.bench.stats import percentile
 Call = Callable[[int], Awaitable[int]]
 """Does one call of the caller of this number; returns how many things came of it."""
 
-LONGEST_SLICE_SECONDS = 1.0
+LONGEST_SLICE_SECONDS = 0.5
 FEWEST_ROUNDS = 3
 
 

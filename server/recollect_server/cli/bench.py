@@ -17,6 +17,7 @@ from rich.progress import Progress, TaskID
 
 from recollect import AsyncRecollect, errors
 from recollect_server.bench import connection, data, embedded, recall, report
+from recollect_server.config import is_local
 
 F = TypeVar("F", bound=Callable[..., Any])
 Show = Callable[[str, int, int], None]
@@ -119,6 +120,8 @@ def load_(
 
     With --target, users named bench-... are left in that server.
     """
+    if target and api_key and not is_local(target):
+        raise click.UsageError(f"the API key would cross the network to {target} in plain text")
     _quiet_grpc()
     import uvloop
 
