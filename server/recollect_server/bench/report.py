@@ -1,6 +1,8 @@
 """A run as a table and as a picture."""
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,24 @@ def plot(run: RecallRun, path: Path, title: str) -> None:
     Raises:
         PlotError: matplotlib is not installed.
     """
+    with picture(path, title) as (left, right):
+        _draw_recall(left, run)
+        _draw_times(right, run)
+
+
+@contextmanager
+def picture(
+    path: Path, title: str, width_ratios: tuple[int, int] = (3, 2)
+) -> Iterator[tuple[Any, Any]]:
+    """Give two axes side by side to draw on, and write them to a file.
+
+    Args:
+        path: ends in .svg or .png.
+        width_ratios: width of the left axes to that of the right ones.
+
+    Raises:
+        PlotError: matplotlib is not installed.
+    """
     try:
         import matplotlib as mpl
     except ImportError as error:
@@ -54,10 +74,9 @@ def plot(run: RecallRun, path: Path, title: str) -> None:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(
-        1, 2, figsize=(11, 4.4), width_ratios=(3, 2), layout="constrained"
+        1, 2, figsize=(11, 4.4), width_ratios=width_ratios, layout="constrained"
     )
-    _draw_recall(left, run)
-    _draw_times(right, run)
+    yield left, right
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     figure.savefig(path, dpi=144)
     pyplot.close(figure)

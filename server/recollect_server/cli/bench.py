@@ -2,17 +2,27 @@
 
 import asyncio
 import json
+import os
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
+import grpc
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from recollect import AsyncRecollect, errors
-from recollect_server.bench import data, embedded, recall, report
+from recollect_server.bench import connection, data, embedded, recall, report
+from recollect_server.config import is_local
+
+F = TypeVar("F", bound=Callable[..., Any])
+Show = Callable[[str, int, int], None]
+
+SQLITE = "sqlite:///"
 
 
 @click.group()
@@ -20,15 +30,40 @@ def bench() -> None:
     """Measure a server through its public API."""
 
 
+def _picture(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and path.suffix not in (".svg", ".png"):
+        raise click.BadParameter("must end in .svg or .png")
+    return path
+
+
+def _output_options(command: F) -> F:
+    path = click.Path(path_type=Path)
+    for option in (
+        click.option("--plot", type=path, callback=_picture, help="Draw them: .svg or .png."),
+        click.option("--json", "json_file", type=path, help="Write the figures."),
+    ):
+        command = option(command)
+    return command
+
+
+def _target_options(command: F) -> F:
+    for option in (
+        click.option("--api-key", envvar="RECOLLECT_API_KEY"),
+        click.option(
+            "--target",
+            metavar="HOST:PORT",
+            help="Default: a server of its own in a temporary folder.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @bench.command(name="recall")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option(
-    "--target", metavar="HOST:PORT", help="Default: a server of its own in a temporary folder."
-)
-@click.option("--api-key", envvar="RECOLLECT_API_KEY")
+@_target_options
 @click.option("--top-k", type=click.IntRange(1, 100), default=10, show_default=True)
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw them: .svg or .png.")
+@_output_options
 def recall_(
     file: Path,
     target: str | None,
@@ -41,43 +76,169 @@ def recall_(
 
     FILE has one JSON object a line, of kind turn, fact or question; docs/recall.md describes it.
     """
-    if plot is not None and plot.suffix not in (".svg", ".png"):
-        raise click.BadParameter("must end in .svg or .png", param_hint="--plot")
     try:
         read = data.read(file)
     except (data.DataError, UnicodeDecodeError) as error:
         click.echo(f"recollect: {error}", err=True)
         sys.exit(2)
-    try:
-        server = nullcontext(target) if target else embedded.embedded_server()
-        with server as address, _progress() as progress:
+    with _one_line_errors():
+        with _server(target) as address, _progress() as progress:
             done = asyncio.run(_run(address, api_key, read, top_k, progress))
         report.print_table(done, Console())
-        if json_file is not None:
-            json_file.write_text(json.dumps(recall.results(done), indent=2) + "\n")
+        _write(json_file, recall.results(done))
         if plot is not None:
             report.plot(done, plot, f"{file.stem}: {len(done.answers)} questions")
-    except errors.RecollectError as error:
-        click.echo(f"recollect: {error.message}", err=True)
-        sys.exit(1)
-    except (embedded.StartError, report.PlotError, OSError) as error:
-        click.echo(f"recollect: {error}", err=True)
-        sys.exit(1)
 
 
 async def _run(
-    address: str,
-    api_key: str | None,
-    read: data.RecallData,
-    top_k: int,
-    progress: recall.Progress,
+    address: str, api_key: str | None, read: data.RecallData, top_k: int, progress: Show
 ) -> recall.RecallRun:
     async with AsyncRecollect(address, api_key=api_key) as client:
         return await recall.run(client, read, top_k=top_k, progress=progress)
 
 
+@bench.command(name="load")
+@_target_options
+@click.option(
+    "--duration",
+    type=click.FloatRange(0, min_open=True),
+    default=20.0,
+    show_default=True,
+    help="Seconds for each method, half of them for its echo.",
+)
+@click.option("--concurrency", type=click.IntRange(1, 1000), default=16, show_default=True)
+@_output_options
+def load_(
+    target: str | None,
+    api_key: str | None,
+    duration: float,
+    concurrency: int,
+    json_file: Path | None,
+    plot: Path | None,
+) -> None:
+    """Call the hot methods, in turns with a bare gRPC server that echoes the same messages.
+
+    With --target, users named bench-... are left in that server.
+    """
+    if target and api_key and not is_local(target):
+        raise click.UsageError(f"the API key would cross the network to {target} in plain text")
+    _quiet_grpc()
+    import uvloop
+
+    from recollect_server.bench import load, load_report
+
+    with _one_line_errors():
+        with (
+            _server(target) as address,
+            embedded.echo_server() as echo,
+            _progress() as progress,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            done = runner.run(
+                load.run(
+                    address,
+                    echo.address,
+                    api_key=api_key,
+                    duration=duration,
+                    callers=concurrency,
+                    progress=progress,
+                )
+            )
+        load_report.print_table(done, Console())
+        _write(json_file, load.results(done))
+        if plot is not None:
+            load_report.plot(done, plot)
+
+
+def _sqlite(ctx: click.Context, parameter: click.Parameter, url: str | None) -> Path | None:
+    if url is None:
+        return None
+    if not url.startswith(SQLITE) or url == SQLITE:
+        raise click.BadParameter(f"must be {SQLITE}PATH in this version")
+    path = Path(url.removeprefix(SQLITE))
+    if path.exists():
+        raise click.BadParameter(f"{path} exists: the benchmark fills a file of its own")
+    return path
+
+
+@bench.command(name="scale")
+@click.option(
+    "--messages", type=click.IntRange(1, 100_000_000), default=1_000_000, show_default=True
+)
+@click.option("--users", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True)
+@click.option(
+    "--database-url",
+    "database",
+    metavar="sqlite:///PATH",
+    callback=_sqlite,
+    help="File for the full store, which is made and kept. Default: a temporary one.",
+)
+@click.option(
+    "--duration",
+    type=click.FloatRange(0, min_open=True),
+    default=20.0,
+    show_default=True,
+    help="Seconds for each method, half of them for each store.",
+)
+@_output_options
+def scale_(
+    messages: int,
+    users: int,
+    database: Path | None,
+    duration: float,
+    json_file: Path | None,
+    plot: Path | None,
+) -> None:
+    """Compare a server with many messages to one with hardly any."""
+    _quiet_grpc()
+    from recollect_server.bench import fill, scale, scale_report
+
+    if messages < users * fill.SESSIONS_A_USER:
+        raise click.UsageError(f"--messages must be at least {fill.SESSIONS_A_USER} a user")
+    with _one_line_errors():
+        with tempfile.TemporaryDirectory(prefix="recollect-bench-") as folder, _progress() as show:
+            wanted = fill.Fill(messages, users)
+            done = scale.run(
+                Path(folder), wanted, database=database, duration=duration, progress=show
+            )
+        scale_report.print_table(done, Console())
+        _write(json_file, scale.results(done))
+        if plot is not None:
+            scale_report.plot(done, plot)
+
+
+def _quiet_grpc() -> None:
+    # gRPC's core logs to standard error in a format of its own, once its first channel is made.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+def _server(target: str | None) -> Any:
+    return nullcontext(target) if target else embedded.embedded_server()
+
+
+def _write(json_file: Path | None, figures: dict[str, object]) -> None:
+    if json_file is not None:
+        json_file.write_text(json.dumps(figures, indent=2) + "\n")
+
+
 @contextmanager
-def _progress() -> Iterator[recall.Progress]:
+def _one_line_errors() -> Iterator[None]:
+    """End the command with one line and exit code 1 if the measurement fails."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as failed:
+        click.echo(f"recollect: {failed.code().name}: {failed.details()}", err=True)
+        sys.exit(1)
+    except errors.RecollectError as refused:
+        click.echo(f"recollect: {refused.message}", err=True)
+        sys.exit(1)
+    except (connection.LoadError, embedded.StartError, report.PlotError, OSError) as error:
+        click.echo(f"recollect: {error}", err=True)
+        sys.exit(1)
+
+
+@contextmanager
+def _progress() -> Iterator[Show]:
     """Show progress on a terminal, and nothing elsewhere."""
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bars:
