@@ -1,7 +1,7 @@
 """Fills a database through the SQL layer, as if its users had talked for long.
 
 What it leaves is what a server leaves once its worker is done: messages with their vectors, and
-nothing to embed. The vectors are random directions: they cost what real ones cost but mean
+nothing to embed or to summarise. The vectors are random directions: they cost what real ones cost but mean
 nothing.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from recollect_server.bench.texts import Texts
+from recollect_server.memory.due import DuePolicy
 from recollect_server.memory.model import NewMessage, NewSession, Role, TextPart
 from recollect_server.models.minilm import MiniLmEmbedder
 from recollect_server.scope import Scope
@@ -76,7 +77,7 @@ async def _fill(path: Path, wanted: Fill, progress: Callable[[int, int], None]) 
     # Nothing here needs to survive a power cut, so nothing waits for the disk.
     database = SqliteDatabase(path, "OFF")
     now = datetime.now(UTC)
-    sessions = SqlSessionStore(database, lambda: now)
+    sessions = SqlSessionStore(database, lambda: now, DuePolicy())
     texts = Texts(2)
     random = np.random.default_rng(2)
     done = 0
@@ -114,7 +115,7 @@ def _talk(
                 size = min(left, MESSAGES_AN_APPEND)
                 # The oldest is the furthest back, a minute a message.
                 time = now - timedelta(minutes=left)
-                append(tx, scope, session_name(number), _messages(texts, size), time)
+                append(tx, scope, session_name(number), _messages(texts, size), time, DuePolicy())
                 left -= size
     _embed(tx, random)
     return done
@@ -159,3 +160,8 @@ def _embed(tx: Transaction, random: np.random.Generator) -> None:
     )
     tx.execute("DELETE FROM pending_vectors")
     tx.execute("DELETE FROM jobs")
+    tx.execute(
+        "UPDATE sessions SET episode_through = last_sequence, open_tokens = 0, "
+        "summary_through = last_sequence - :recent WHERE episode_through < last_sequence",
+        {"recent": DuePolicy().summary_recent},
+    )

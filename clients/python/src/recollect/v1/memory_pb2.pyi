@@ -381,7 +381,9 @@ class Message(_message.Message):
     external_id: _builtins.str
     """The caller's own id for it, not unique."""
     token_count: _builtins.int
-    """Estimated tokens: UTF-8 bytes / 4, and 4 for the message itself."""
+    """Estimated tokens: by kinds of characters, fitted to public tokenizers, and 4 for the message
+    itself; see docs/tokens.md.
+    """
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ContentPart]:
         """What is said."""
