@@ -157,14 +157,14 @@ class History:
         """Return a session's calls."""
         return [call for call in self.calls if call.session == session]
 
-    def appended(self, session: str) -> Iterator[tuple[Append, Appended]]:
-        """Yield a session's acknowledged appends in the order of their first invocations."""
+    def appended(self, session: str) -> Iterator[tuple[int, Append, Appended]]:
+        """Yield client, request and answer of a session's acknowledged appends, each once."""
         seen = set()
         for call in self.of(session):
             request, outcome = call.request, call.outcome
             if isinstance(request, Append) and isinstance(outcome, Appended):
                 if request.request_id not in seen:
-                    yield request, outcome
+                    yield call.client, request, outcome
                 seen.add(request.request_id)
 
     def failed(self) -> list[Call]:

@@ -19,7 +19,7 @@ from tests.harness import RunningServer
 
 ROUNDS = int(os.environ.get("RECOLLECT_FAULT_ROUNDS", "3"))
 SEED = int(os.environ.get("RECOLLECT_FAULT_SEED") or SystemRandom().randrange(10**6))
-KILLS = 2
+KILLS = (1, 1, 2)
 DEPLOYMENTS = [EMBEDDED]
 CASES = [(deployment, victim) for deployment in DEPLOYMENTS for victim in deployment.victims]
 
@@ -51,7 +51,7 @@ async def _kill_and_go_on(
         await _until(lambda: load.history.acknowledged >= goal, running)
 
     try:
-        for _ in range(KILLS):
+        for _ in range(random.choice(KILLS)):
             await appended(random.randint(1, 60))
             # Not only just after an answer, but anywhere between two.
             await asyncio.sleep(random.uniform(0, 0.02))
@@ -60,14 +60,10 @@ async def _kill_and_go_on(
         await appended(random.randint(CLIENTS, 60))
     finally:
         stop.set()
-        if not await _ended(running):
-            running.cancel()
+        await asyncio.wait([running], timeout=2 * PATIENCE_SECONDS)
+        running.cancel()
+        await asyncio.wait([running])
     await running
-
-
-async def _ended(load: asyncio.Task[None]) -> bool:
-    done, _ = await asyncio.wait([load], timeout=2 * PATIENCE_SECONDS)
-    return bool(done)
 
 
 async def _round(server: RunningServer, victim: Victim, seed: int) -> Workload:
@@ -82,9 +78,10 @@ async def _round(server: RunningServer, victim: Victim, seed: int) -> Workload:
     async with connected(server.address) as (client, channel):
         broken = await after(load, Actor(load, client, channel, CLIENTS, random))
     if broken:
-        history = server.data_dir.parent.with_suffix(".history.jsonl")
-        load.history.dump(history)
-        pytest.fail("\n".join([f"seed {seed}, all calls are in {history}:", *broken]))
+        calls = server.data_dir.parent.with_suffix(".calls.jsonl")
+        load.history.dump(calls)
+        calls.with_suffix(".log").write_text(server.log)
+        pytest.fail("\n".join([f"seed {seed}, calls and the server's log: {calls}", *broken]))
     assert len(valkeys(server)) == 1
     return load
 

@@ -24,14 +24,11 @@ def broken_promises(history: History, session: str, listed: tuple[str, ...]) -> 
     counts = Counter(listed)
     found += [f"stored {n} times: {text}" for text, n in counts.items() if n > 1]
     by_client: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for call in history.of(session):
-        if call.returned is None:
-            found.append(f"never ended: {call}")
-    for append, appended in history.appended(session):
+    found += [f"never ended: {call}" for call in history.of(session) if call.returned is None]
+    for client, append, appended in history.appended(session):
         where = slice(appended.first_sequence - 1, appended.last_sequence)
         if listed[where] != append.texts:
             found.append(f"acknowledged as {appended} but not there: {append}")
-        client = next(c.client for c in history.of(session) if c.request == append)
         by_client[client].append((appended.first_sequence, appended.last_sequence))
     for client, places in by_client.items():
         if any(earlier[1] >= later[0] for earlier, later in pairwise(places)):
