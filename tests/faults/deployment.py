@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -87,7 +87,13 @@ class Deployment:
         with self.stores() as found:
             environment = {**self.environment, **found}
             with RunningServer(*self.flags, environment=environment) as server:
-                yield server
+                try:
+                    yield server
+                finally:
+                    # A failed test may leave processes that nobody else would end.
+                    for pid in processes_of(server):
+                        with suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
 
 
 EMBEDDED = Deployment("sqlite", victims=(ServerProcess(), ValkeyProcess()))
