@@ -1,6 +1,7 @@
 """The checker accepts what can be explained and refuses, with a reason, what cannot."""
 
 import time
+from itertools import permutations
 from random import Random
 
 import pytest
@@ -184,6 +185,11 @@ BAD = {
     "refused at a revision that was never": [A, _append(3, 4, "x", Refused(7), 1)],
     "refused at a revision that was passed": [A, B, _append(5, 6, "x", Refused(2), 1)],
     "refused without a condition": [A, _append(3, 4, "x", Refused(2))],
+    "refused for a later revision and stored when it came": [
+        _append(1, 2, "x", Refused(1), 2),
+        A,
+        _messages(5, 6, "a", "x"),
+    ],
     "refused and stored": [A, _append(3, 4, "x", Refused(2), 1), _messages(5, 6, "a", "x")],
     "two appends with one expected revision": [
         _append(1, 9, "a", Appended(1, 1, 2), 1),
@@ -227,6 +233,13 @@ def test_an_explanation_says_where_the_order_ends_and_why():
     assert "2 of 3 operations" in explanation
     assert "revision 3 with 2 messages" in explanation
     assert "it shows revision 2" in explanation
+
+
+@pytest.mark.parametrize("order", list(permutations("abc")), ids="".join)
+def test_it_finds_whichever_order_of_unknown_appends_only_a_context_shows(order):
+    unknown = [_append(1, 2, text, LOST) for text in "abc"]
+    shown = _call(3, 4, Read("context"), Seen(4, tail=order, tail_size=3))
+    assert check([*unknown, shown]) is None
 
 
 @settings(max_examples=300, deadline=None)
