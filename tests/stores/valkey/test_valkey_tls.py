@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from tests.stores.valkey.setups import ON_ONE, named
 from tests.stores.valkey.valkey_server import Server
 
 from recollect_server.errors import Unavailable
@@ -39,7 +40,8 @@ async def tls_port(shared_server: Server) -> AsyncIterator[int]:
         yield int(proxy.sockets[0].getsockname()[1])
 
 
-@pytest.mark.parametrize("scheme", ["rediss", "valkeys"])
+@pytest.mark.parametrize("setup", named(ON_ONE[:1]), indirect=True)
+@pytest.mark.parametrize("tls_scheme", ["rediss", "valkeys"])
 @pytest.mark.parametrize(
     ("host", "options", "trusted"),
     [
@@ -51,9 +53,9 @@ async def tls_port(shared_server: Server) -> AsyncIterator[int]:
     ],
 )
 async def test_a_certificate_must_be_trusted_and_name_the_host(
-    tls_port: int, scheme: str, host: str, options: str, trusted: bool
+    tls_port: int, tls_scheme: str, host: str, options: str, trusted: bool
 ) -> None:
-    client = connect(f"{scheme}://{host}:{tls_port}{options}")
+    client = connect(f"{tls_scheme}://{host}:{tls_port}{options}")
     try:
         if trusted:
             await client.ping()

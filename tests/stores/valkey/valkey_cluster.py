@@ -36,9 +36,7 @@ class Cluster:
 
     def __init__(self, *options: str, replicas: int = 0, program: Program | None = None) -> None:
         self.primaries = [Node(*CLUSTERED, *options, program=program) for _ in range(3)]
-        self.replicas = [
-            Node(*CLUSTERED, *options, program=program) for _ in range(3 * replicas)
-        ]
+        self.replicas = [Node(*CLUSTERED, *options, program=program) for _ in range(3 * replicas)]
         self.nodes = [*self.primaries, *self.replicas]
         self._admin: Any = None
 
