@@ -83,6 +83,22 @@ class Cluster:
             node.start()
         self._wait()
 
+    def begin_move(self, slot: int, source: Node, target: Node) -> None:
+        target.cluster("SETSLOT", slot, "IMPORTING", source.id)
+        source.cluster("SETSLOT", slot, "MIGRATING", target.id)
+
+    def move_keys(self, slot: int, source: Node, target: Node) -> int:
+        """Bring the keys of a slot that is being moved to its target; return how many."""
+        keys = source.cluster("GETKEYSINSLOT", slot, 1000)
+        if keys:
+            to = ("127.0.0.1", target.port, "", 0, 5000)
+            source.admin.execute_command("MIGRATE", *to, "KEYS", *keys)
+        return len(keys)
+
+    def end_move(self, slot: int, target: Node) -> None:
+        for node in sorted(self.primaries, key=lambda node: node is not target):
+            node.cluster("SETSLOT", slot, "NODE", target.id)
+
     def owner(self, key: str) -> Node:
         """Return the primary that was given the slot of a key when the cluster was formed."""
         return self.primaries[key_slot(key) // -(-SLOTS // 3)]

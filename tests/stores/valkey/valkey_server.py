@@ -124,6 +124,11 @@ class Server:
         return f"{scheme}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
+        self.launch()
+        wait_until(self._answers)
+
+    def launch(self) -> None:
+        """Start the server and do not wait until it answers."""
         fixed = f"--port {self.port} --bind 127.0.0.1 --unixsocket {self.socket} --save"
         bound = (sys.executable, _bound.__file__, str(os.getpid()), str(self.program.path))
         self._process = subprocess.Popen(
@@ -131,7 +136,6 @@ class Server:
             stdout=subprocess.DEVNULL,
             env=self.program.environment(),
         )
-        wait_until(self._answers)
 
     def _answers(self) -> bool:
         assert self._process is not None

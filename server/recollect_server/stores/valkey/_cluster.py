@@ -68,11 +68,13 @@ class Cluster:
         self._open_node = open_node
         self._errors = errors
         self._label = label
+        self._name = f"{label(seed)}?cluster=true"
         self._probe_timeout = probe_timeout
         self._pools: dict[Address, Pool] = {}
         self._owners: list[Address | None] = [None] * SLOTS
         self._primaries: frozenset[Address] = frozenset()
         self._members: frozenset[Address] = frozenset()  # primaries and replicas
+        self._covered = False
         self._suspects: set[Address] = set()
         self._refreshing = asyncio.Lock()
         self._refreshed = -REFRESH_SECONDS
@@ -100,13 +102,14 @@ class Cluster:
         raise failure
 
     def place(self, key: str | None) -> str:
-        """Return the address of the key's node, or of the seed while it is not known."""
+        """Return the address of the key's node, or the cluster's if there is none."""
         owner = None if key is None else self._owners[key_slot(key)]
-        return self._label(owner or self._seed)
+        return self._name if owner is None else self._label(owner)
 
     def places(self) -> Collection[str]:
-        """Return the addresses of all primaries, and of the seed while they are not known."""
-        return {self._label(address) for address in self._primaries or {self._seed}}
+        """Return the addresses of all primaries, and the cluster's while slots have none."""
+        places = {self._label(address) for address in self._primaries}
+        return places if self._covered else places | {self._name}
 
     async def close(self) -> None:
         """Close the connections to all nodes."""
@@ -165,6 +168,7 @@ class Cluster:
                 members.update(nodes)
             self._owners = owners
             self._primaries, self._members = frozenset(primaries), frozenset(members)
+            self._covered = None not in owners
             self._suspects.clear()
             self._refreshed = time.monotonic()
             await self._close([a for a in self._pools if a not in members and a != self._seed])
