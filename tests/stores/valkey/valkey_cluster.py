@@ -1,9 +1,10 @@
 """A real cluster for tests: primaries, and replicas if wanted, each a server of its own."""
 
 import signal
+from pathlib import Path
 from typing import Any
 
-from tests.stores.valkey.valkey_server import Program, Server, wait_until
+from tests.stores.valkey.valkey_server import Program, Server, free_port, wait_until
 from valkey.cluster import ClusterNode, ValkeyCluster
 
 from recollect_server.stores.valkey._cluster import SLOTS, key_slot
@@ -11,8 +12,33 @@ from recollect_server.stores.valkey._cluster import SLOTS, key_slot
 CLUSTERED = ("--cluster-enabled", "yes", "--repl-diskless-sync-delay", "0")
 
 
+# Self-signed for the name `localhost` only; made by: openssl req -x509 -newkey ec
+# -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 36500 -subj /CN=localhost
+# -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE
+CERTIFICATE = Path(__file__).parent / "tls" / "localhost.crt"
+KEY = CERTIFICATE.with_suffix(".key")
+
+
 class Node(Server):
-    """A server of a cluster."""
+    """A server of a cluster.
+
+    Args:
+        certificate: speak TLS with it, also to other nodes, on a port of its own.
+    """
+
+    def __init__(
+        self, *options: str, program: Program | None = None, certificate: Path | None = None
+    ) -> None:
+        self.tls_port = free_port()
+        if certificate is not None:
+            tls = f"--tls-port {self.tls_port} --tls-cluster yes --tls-auth-clients no"
+            named = "--cluster-announce-hostname localhost"
+            chosen = "--cluster-preferred-endpoint-type hostname"
+            options += (*tls.split(), *named.split(), *chosen.split())
+            options += ("--tls-cert-file", str(certificate), "--tls-ca-cert-file", str(certificate))
+            options += ("--tls-key-file", str(certificate.with_suffix(".key")))
+        super().__init__(*options, program=program)
+        self.bus = self.port if certificate is None else self.tls_port
 
     @property
     def id(self) -> str:
@@ -32,11 +58,21 @@ class Cluster:
 
     Args:
         replicas: how many every primary has.
+        certificate: speak TLS with it; needs a program that can.
     """
 
-    def __init__(self, *options: str, replicas: int = 0, program: Program | None = None) -> None:
-        self.primaries = [Node(*CLUSTERED, *options, program=program) for _ in range(3)]
-        self.replicas = [Node(*CLUSTERED, *options, program=program) for _ in range(3 * replicas)]
+    def __init__(
+        self,
+        *options: str,
+        replicas: int = 0,
+        program: Program | None = None,
+        certificate: Path | None = None,
+    ) -> None:
+        def node() -> Node:
+            return Node(*CLUSTERED, *options, program=program, certificate=certificate)
+
+        self.primaries = [node() for _ in range(3)]
+        self.replicas = [node() for _ in range(3 * replicas)]
         self.nodes = [*self.primaries, *self.replicas]
         self._admin: Any = None
 
@@ -61,7 +97,7 @@ class Cluster:
             primary.cluster("ADDSLOTSRANGE", first, min(first + third, SLOTS) - 1)
             primary.cluster("SET-CONFIG-EPOCH", number + 1)
         for node in self.nodes[1:]:
-            self.nodes[0].cluster("MEET", "127.0.0.1", node.port)
+            self.nodes[0].cluster("MEET", "127.0.0.1", node.bus)
         self._wait()
         for number, replica in enumerate(self.replicas):
             replica.cluster("REPLICATE", self.primaries[number % 3].id)

@@ -1,8 +1,8 @@
 """The way to the right node of a cluster: https://valkey.io/topics/cluster-spec.
 
 Nodes are reached through either library's ordinary client. The libraries' own cluster clients are
-not used: they send ASKING and the command it is for on two connections, so a command can fail
-while its slot is moved, and one node that dies makes them close the connections to all.
+not used: they send ASKING and the command it is for on connections that need not be the same, so
+commands fail while their slot is moved; and when one node dies, calls on the others fail too.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ Address = tuple[str, int]
 T = TypeVar("T")
 
 SLOTS = 16384
-MAX_ATTEMPTS = 8
-FIRST_PAUSE_SECONDS = 0.01
-MAX_PAUSE_SECONDS = 0.16
+PAUSES_SECONDS = (0.0, 0.0, 0.02, 0.04, 0.08, 0.16, 0.16, 0.16)
+"""Before each attempt at a command."""
+
 REFRESH_SECONDS = 0.1
 """The topology is asked for no more often than this."""
 
@@ -45,9 +45,9 @@ def key_slot(key: str) -> int:
 class Cluster:
     """A `Route` to the nodes of a cluster; every node has a pool of its own.
 
-    A command is repeated, up to `MAX_ATTEMPTS` times in all, when it was refused because its slot
-    is elsewhere or on its way. A node that fails is asked for nothing before the others were asked
-    which node has its slots now; commands for the other nodes do not wait for that.
+    A command that was refused because its slot is elsewhere or on its way is repeated, after the
+    pauses of `PAUSES_SECONDS`. A node that failed is sent nothing before another one was asked who
+    has its slots now; commands for other nodes do not wait for that.
 
     Args:
         seed: host and port of the node that is asked first.
@@ -80,13 +80,21 @@ class Cluster:
         self._refreshed = -REFRESH_SECONDS
 
     async def send(self, key: str | None, *command: str | bytes | int) -> Any:
-        """Return the answer of the node that has the key, or of any node if there is none."""
+        """Return the answer of the node that has the key, or of any node if there is none.
+
+        Raises:
+            Exception: the library's, also when no attempt succeeded; a SlotNotCoveredError, a
+                TimeoutError or another OSError when no node can be asked.
+        """
         if key is None:
             if not self._primaries:
                 await self._refresh()
             return await self._ask_any(lambda _, pool: pool.send(None, *command))
         slot = key_slot(key)
-        for attempt in range(1, MAX_ATTEMPTS + 1):
+        failure: Exception
+        for pause in PAUSES_SECONDS:
+            if pause:
+                await asyncio.sleep(pause)
             address = await self._owner(slot)
             try:
                 return await self._follow(address, key, command)
@@ -97,8 +105,6 @@ class Cluster:
             except self._errors.later as error:
                 await self._refresh()
                 failure = error
-            if attempt > 1:
-                await asyncio.sleep(min(FIRST_PAUSE_SECONDS * 2**attempt, MAX_PAUSE_SECONDS))
         raise failure
 
     def place(self, key: str | None) -> str:
