@@ -164,10 +164,10 @@ class _RoutedClient:
         return bool(await self._call(key, "SET", key, value, *expiry, *(("NX",) if nx else ())))
 
     async def delete(self, *keys: str) -> int:
-        return int(await self._call(keys[0], "DEL", *keys))
+        return int(await self._call(next(iter(keys), None), "DEL", *keys))
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[bytes | int]) -> Any:
-        key = keys[0] if keys else None
+        key = next(iter(keys), None)
         try:
             return await self._call(key, "EVALSHA", script.sha, len(keys), *keys, *args)
         except self._no_script:
