@@ -15,11 +15,11 @@ from tests.stores.valkey.valkey_cluster import Cluster
 from tests.stores.valkey.valkey_server import Server, client_of, eventually, redis_program
 
 from recollect_server.errors import Unavailable
-from recollect_server.stores.valkey._cluster import SLOTS, key_slot
+from recollect_server.stores.valkey._cluster import key_slot
 from recollect_server.stores.valkey.connect import Client, Script
 
 COMMAND_SECONDS = 1.0
-SLACK_SECONDS = 0.4
+SLACK_SECONDS = 0.8  # for a machine that is busy
 ADD = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
 PARTIAL = ("--cluster-require-full-coverage", "no")
 
@@ -215,6 +215,23 @@ async def test_slots_without_a_node_are_unavailable_and_work_when_they_have_one(
         await eventually(lambda: works(client, "k"))
 
 
+async def test_nodes_that_send_a_call_in_a_circle_are_unavailable(
+    make_cluster: Callable[..., Cluster], scheme: str
+) -> None:
+    cluster = make_cluster()
+    owner = cluster.owner("k")
+    other = next(node for node in cluster.primaries if node is not owner)
+    async with client_of(cluster.url(scheme)) as client:
+        await client.get("k")
+        owner.cluster("SETSLOT", key_slot("k"), "NODE", other.id)
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            await client.get("k")
+        assert time.monotonic() - began < COMMAND_SECONDS + SLACK_SECONDS
+        cluster.end_move(key_slot("k"), owner)
+        await eventually(lambda: works(client, "k"))
+
+
 async def test_a_node_s_outage_and_its_end_are_logged_once_each_and_others_not_at_all(
     make_cluster: Callable[..., Cluster], scheme: str
 ) -> None:
@@ -277,8 +294,3 @@ async def test_a_server_that_is_no_cluster_is_unavailable(scheme: str) -> None:
                 await client.ping()
     finally:
         server.close()
-
-
-def test_a_cluster_has_all_slots(shared_server: Cluster) -> None:
-    ranges = shared_server.nodes[0].cluster("SLOTS")
-    assert sum(last - first + 1 for first, last, *_ in ranges) == SLOTS
