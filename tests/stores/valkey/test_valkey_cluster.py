@@ -82,7 +82,7 @@ async def test_every_slot_is_reached_and_any_node_leads_to_all(
     shared_server: Cluster, scheme: str
 ) -> None:
     for node in shared_server.nodes:
-        async with client_of(f"{node.url(scheme)}?cluster=true") as client:
+        async with client_of(f"{node.url(scheme)}?cluster=true", max_connections=8) as client:
             await client.ping()
             keys = [f"{scheme} {number}" for number in range(200)]
             added = await asyncio.gather(*(client.run(ADD, [key], [1]) for key in keys))
