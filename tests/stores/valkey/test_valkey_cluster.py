@@ -165,13 +165,16 @@ async def test_slots_move_under_traffic_and_nothing_fails_or_is_lost(
         for key in random.sample(traffic.keys, 12):
             slot, source = key_slot(key), cluster.owner(key)
             target = random.choice([node for node in cluster.primaries if node is not source])
+            before = target.refusals("MOVED")
             cluster.begin_move(slot, source, target)
             await traffic.operations(60)
             moved += cluster.move_keys(slot, source, target)
             await traffic.operations(60)
             moved += cluster.move_keys(slot, source, target)
+            # It has what it is asked for on the word of its source, so long as it is told so.
+            assert target.refusals("MOVED") == before
             cluster.end_move(slot, target)
-            await traffic.operations(60)
+            await traffic.rounds(1)
     assert traffic.failures == []
     assert moved > 0
     async with client_of(cluster.url(scheme)) as client:

@@ -47,6 +47,11 @@ class Node(Server):
     def cluster(self, *command: object) -> Any:
         return self.admin.execute_command("CLUSTER", *command)
 
+    def refusals(self, code: str) -> int:
+        """How many commands were refused with this code."""
+        stats = self.admin.info("errorstats")
+        return int(stats.get(f"errorstat_{code}", {"count": 0})["count"])
+
     def knows(self, count: int) -> bool:
         """Whether the cluster works as this node sees it, and has so many nodes."""
         info = self.cluster("INFO").split()
