@@ -5,31 +5,42 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import pytest_asyncio
-from tests.stores.valkey.valkey_server import Server
+from tests.stores.valkey.setups import ON_MANY, ON_ONE, AnyServer, Setup, named
 
 from recollect_server.scope import Scope
 from recollect_server.stores.valkey.connect import Client, connect
 
-SCHEMES = ("valkey", "redis", "valkey+unix", "unix")
+
+@pytest.fixture(params=named(ON_ONE + ON_MANY))
+def setup(request: pytest.FixtureRequest) -> Setup:
+    chosen: Setup = request.param
+    return chosen
 
 
 @pytest.fixture(scope="session")
-def shared_server() -> Iterator[Server]:
-    """A server that lives for all tests and that no test may harm."""
-    server = Server()
-    server.start()
-    yield server
-    server.close()
+def shared_servers() -> Iterator[dict[str, AnyServer]]:
+    """Servers that live for all tests, by the names of their setups."""
+    servers: dict[str, AnyServer] = {}
+    yield servers
+    for server in servers.values():
+        server.close()
 
 
 @pytest.fixture
-def make_server() -> Iterator[Callable[..., Server]]:
-    """Start servers that the test may kill, with further options of the program."""
-    servers: list[Server] = []
+def shared_server(setup: Setup, shared_servers: dict[str, AnyServer]) -> AnyServer:
+    """A server or cluster that no test may harm."""
+    if setup.name not in shared_servers:
+        shared_servers[setup.name] = setup.start()
+    return shared_servers[setup.name]
 
-    def make(*options: str) -> Server:
-        servers.append(Server(*options))
-        servers[-1].start()
+
+@pytest.fixture
+def make_server(setup: Setup) -> Iterator[Callable[..., AnyServer]]:
+    """Start servers that the test may kill, with further options of the program."""
+    servers: list[AnyServer] = []
+
+    def make(*options: str) -> AnyServer:
+        servers.append(setup.start(*options))
         return servers[-1]
 
     yield make
@@ -37,14 +48,13 @@ def make_server() -> Iterator[Callable[..., Server]]:
         server.close()
 
 
-@pytest.fixture(params=SCHEMES)
-def scheme(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
+@pytest.fixture
+def scheme(setup: Setup) -> str:
+    return setup.scheme
 
 
 @pytest_asyncio.fixture
-async def client(shared_server: Server, scheme: str) -> AsyncIterator[Client]:
+async def client(shared_server: AnyServer, scheme: str) -> AsyncIterator[Client]:
     """A client of the shared server, by each library and each transport."""
     client = connect(shared_server.url(scheme))
     yield client

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
-from tests.stores.valkey.valkey_server import Server, client_of
+from tests.stores.valkey.setups import ON_ONE, AnyServer, named
+from tests.stores.valkey.valkey_server import client_of
 
 from recollect_server.errors import Reason, Unavailable
 from recollect_server.stores.valkey.connect import Client, Script, connect
@@ -23,12 +24,12 @@ def key() -> str:
 
 
 @pytest.fixture
-def server(make_server: Callable[..., Server]) -> Server:
+def server(make_server: Callable[..., AnyServer]) -> AnyServer:
     return make_server()
 
 
 @pytest_asyncio.fixture
-async def own_client(server: Server, scheme: str) -> AsyncIterator[Client]:
+async def own_client(server: AnyServer, scheme: str) -> AsyncIterator[Client]:
     """A client of a server that the test may kill."""
     client = connect(server.url(scheme))
     yield client
@@ -60,7 +61,7 @@ async def test_nx_sets_only_what_is_absent(client: Client, key: str) -> None:
     assert await client.get(key) == b"1"
 
 
-async def test_px_counts_milliseconds(client: Client, key: str, shared_server: Server) -> None:
+async def test_px_counts_milliseconds(client: Client, key: str, shared_server: AnyServer) -> None:
     await client.set(key, b"1", px=60_000)
     assert 50_000 < shared_server.admin.pttl(key) <= 60_000
     await client.set(key, b"1")
@@ -68,7 +69,7 @@ async def test_px_counts_milliseconds(client: Client, key: str, shared_server: S
 
 
 async def test_a_script_runs_also_after_the_server_forgot_it(
-    client: Client, key: str, shared_server: Server
+    client: Client, key: str, shared_server: AnyServer
 ) -> None:
     assert await client.run(ADD, [key], [2]) == 2
     shared_server.admin.script_flush()
@@ -77,7 +78,7 @@ async def test_a_script_runs_also_after_the_server_forgot_it(
 
 
 async def test_calls_beyond_the_connections_wait_for_their_turn(
-    shared_server: Server, scheme: str, key: str
+    shared_server: AnyServer, scheme: str, key: str
 ) -> None:
     async with client_of(shared_server.url(scheme), max_connections=2) as client:
         results = await asyncio.gather(*(client.run(ADD, [key], [1]) for _ in range(100)))
@@ -85,7 +86,7 @@ async def test_calls_beyond_the_connections_wait_for_their_turn(
 
 
 async def test_a_killed_server_is_unavailable_at_once_and_used_again_when_it_is_back(
-    own_client: Client, server: Server
+    own_client: Client, server: AnyServer
 ) -> None:
     await asyncio.gather(*(own_client.set(f"k{number}", b"1") for number in range(20)))
     server.kill()
@@ -96,7 +97,7 @@ async def test_a_killed_server_is_unavailable_at_once_and_used_again_when_it_is_
 
 
 async def test_a_restart_between_two_calls_goes_unnoticed(
-    own_client: Client, server: Server
+    own_client: Client, server: AnyServer
 ) -> None:
     await asyncio.gather(*(own_client.set(f"k{number}", b"1") for number in range(20)))
     server.kill()
@@ -105,7 +106,7 @@ async def test_a_restart_between_two_calls_goes_unnoticed(
 
 
 async def test_a_frozen_server_is_unavailable_within_the_timeout_and_no_late_answer_is_mixed_up(
-    own_client: Client, server: Server
+    own_client: Client, server: AnyServer
 ) -> None:
     for number in range(5):
         await own_client.set(f"k{number}", b"%d" % number)
@@ -134,10 +135,10 @@ async def test_a_cancelled_call_leaves_no_answer_for_the_next(client: Client, ke
 
 
 @pytest.fixture
-def ailing(make_server: Callable[..., Server]) -> Callable[[str], Server]:
+def ailing(make_server: Callable[..., AnyServer]) -> Callable[[str], AnyServer]:
     """Make a server that refuses commands for a reason of its own."""
 
-    def make(ailment: str) -> Server:
+    def make(ailment: str) -> AnyServer:
         if ailment == "password":
             return make_server("--requirepass", "right")
         server = make_server()
@@ -152,7 +153,7 @@ def ailing(make_server: Callable[..., Server]) -> Callable[[str], Server]:
     return make
 
 
-@pytest.mark.parametrize("scheme", ["valkey", "redis"], indirect=True)
+@pytest.mark.parametrize("setup", named([ON_ONE[0], ON_ONE[1], ON_ONE[4]]), indirect=True)
 @pytest.mark.parametrize(
     ("ailment", "code"),
     [
@@ -163,7 +164,7 @@ def ailing(make_server: Callable[..., Server]) -> Callable[[str], Server]:
     ],
 )
 async def test_a_refusal_is_unavailable_and_its_kind_is_logged(
-    ailing: Callable[[str], Server], scheme: str, ailment: str, code: str
+    ailing: Callable[[str], AnyServer], scheme: str, ailment: str, code: str
 ) -> None:
     server = ailing(ailment)
     async with client_of(server.url(scheme)) as client:
@@ -174,8 +175,9 @@ async def test_a_refusal_is_unavailable_and_its_kind_is_logged(
     assert "WRONGTYPE" not in str(caught.value)
 
 
+@pytest.mark.parametrize("setup", named(ON_ONE), indirect=True)
 async def test_an_outage_and_its_end_are_logged_once_each(
-    own_client: Client, server: Server, scheme: str
+    own_client: Client, server: AnyServer, scheme: str
 ) -> None:
     with capture_logs() as logs:
         server.kill()
@@ -187,8 +189,9 @@ async def test_an_outage_and_its_end_are_logged_once_each(
     assert logs[0]["store"].startswith(f"{scheme}://")
 
 
+@pytest.mark.parametrize("setup", named(ON_ONE), indirect=True)
 async def test_a_password_opens_the_server_and_shows_nowhere(
-    make_server: Callable[..., Server], scheme: str
+    make_server: Callable[..., AnyServer], scheme: str
 ) -> None:
     server = make_server("--requirepass", "S3cr3t/@")
     url = server.url(scheme)

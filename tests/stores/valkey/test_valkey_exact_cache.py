@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
-from tests.stores.valkey.valkey_server import Server, eventually
+from tests.stores.valkey.setups import AnyServer
+from tests.stores.valkey.valkey_server import eventually
 
 from recollect_server.cache.model import CacheEntry, CacheScope
 from recollect_server.cache.ports import ExactCache
@@ -93,7 +94,7 @@ async def test_delete_says_whether_there_was_an_entry(cache: ExactCache, tenant:
 
 
 async def test_the_server_drops_an_entry_at_its_expire_time(
-    cache: ExactCache, tenant: str, shared_server: Server
+    cache: ExactCache, tenant: str, shared_server: AnyServer
 ) -> None:
     await cache.put(tenant, ENTRY)
     half_an_hour = 30 * 60 * 1000
@@ -137,7 +138,7 @@ CORRUPT = {
 
 @pytest.mark.parametrize("value", CORRUPT.values(), ids=CORRUPT)
 async def test_a_corrupt_value_is_logged_removed_and_a_miss(
-    cache: ExactCache, tenant: str, shared_server: Server, value: bytes
+    cache: ExactCache, tenant: str, shared_server: AnyServer, value: bytes
 ) -> None:
     key = entry_key(tenant, ENTRY.entry_id)
     shared_server.admin.set(key, value)

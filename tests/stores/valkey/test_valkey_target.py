@@ -34,6 +34,16 @@ def test_credentials_and_database_are_decoded() -> None:
     assert arguments == {"db": 4, "password": "secret", "path": "/a b"}
 
 
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "valkey", "valkeys"])
+def test_a_cluster_is_asked_for_and_its_nodes_are_logged_like_its_address(scheme: str) -> None:
+    target = parse_target(f"{scheme}://u:secret@[::1]:7/0?cluster=true")
+    assert target.cluster
+    assert "cluster" not in target.arguments
+    assert target.address == target.label(("::1", 7)) == f"{scheme}://[::1]:7/0"
+    assert not parse_target(f"{scheme}://h/3?cluster=false").cluster
+    assert not parse_target(f"{scheme}://h").cluster
+
+
 @pytest.mark.parametrize("scheme", ["rediss", "valkeys"])
 def test_tls_checks_names_unless_certificates_are_not_checked(scheme: str) -> None:
     def arguments(query: str) -> object:
@@ -53,10 +63,14 @@ def test_tls_checks_names_unless_certificates_are_not_checked(scheme: str) -> No
         ("redis://", "host is missing"),
         ("redis://h/nine", "database must be a number"),
         ("redis://h?db=-1", "database must be a number"),
-        ("redis://h?decode_responses=true", "option of a redis:// URL must be db$"),
-        ("redis://h?ssl_cert_reqs=none", "option of a redis:// URL must be db$"),
-        ("rediss://h?x=1", "must be db, ssl_ca_certs, .* or ssl_check_hostname$"),
+        ("redis://h?decode_responses=true", "option of a redis:// URL must be db or cluster$"),
+        ("redis://h?ssl_cert_reqs=none", "option of a redis:// URL must be db or cluster$"),
+        ("rediss://h?x=1", "must be db, cluster, ssl_ca_certs, .* or ssl_check_hostname$"),
         ("rediss://h?ssl_cert_reqs=maybe", "ssl_cert_reqs must be required or none"),
+        ("redis://h?cluster=yes", "cluster must be true or false"),
+        ("redis://h/1?cluster=true", "a cluster has no database but 0"),
+        ("valkeys://h?cluster=true&db=3", "a cluster has no database but 0"),
+        ("unix:///s?cluster=true", "option of a unix:// URL must be db$"),
         ("unix://run/r.sock", "path must be absolute"),
         ("valkey+unix://", "path must be absolute"),
         ("valkey://h:port", "cannot be read"),

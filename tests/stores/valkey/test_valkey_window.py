@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
-from tests.stores.valkey.valkey_server import Server, eventually
+from tests.stores.valkey.setups import AnyServer
+from tests.stores.valkey.valkey_server import eventually
 
 from recollect_server.memory.model import (
     Message,
@@ -124,7 +125,7 @@ async def test_the_newest_of_64_concurrent_puts_stays(cache: WindowCache, scope:
 
 
 async def test_the_same_revision_again_renews_its_life(
-    cache: WindowCache, scope: Scope, shared_server: Server
+    cache: WindowCache, scope: Scope, shared_server: AnyServer
 ) -> None:
     await cache.put(scope, SESSION, make_window(2), 10.0)
     await cache.put(scope, SESSION, make_window(1), 1000.0)
@@ -156,7 +157,7 @@ CORRUPT = {
 
 @pytest.mark.parametrize("value", CORRUPT.values(), ids=CORRUPT)
 async def test_a_corrupt_value_is_logged_removed_and_absent(
-    cache: WindowCache, scope: Scope, shared_server: Server, value: bytes
+    cache: WindowCache, scope: Scope, shared_server: AnyServer, value: bytes
 ) -> None:
     key = window_key(scope, SESSION)
     shared_server.admin.set(key, value)
@@ -167,7 +168,7 @@ async def test_a_corrupt_value_is_logged_removed_and_absent(
 
 
 async def test_a_value_of_another_version_is_replaced(
-    cache: WindowCache, scope: Scope, shared_server: Server
+    cache: WindowCache, scope: Scope, shared_server: AnyServer
 ) -> None:
     for value in (b"\x03" + b"\xff" * 20, b"\x02\xff", b""):
         shared_server.admin.set(window_key(scope, SESSION), value)

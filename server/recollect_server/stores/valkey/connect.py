@@ -11,7 +11,9 @@ from typing import Any, Protocol
 import structlog
 
 from recollect_server.errors import Reason, Unavailable
-from recollect_server.stores.valkey._library import OpenServer
+from recollect_server.stores.valkey._cluster import Address, Cluster
+from recollect_server.stores.valkey._library import Driver, Errors
+from recollect_server.stores.valkey._pool import Pool, Route
 from recollect_server.stores.valkey._target import Library, Target, Transport, parse_target
 from recollect_server.stores.valkey.messenger import Messenger
 
@@ -71,7 +73,7 @@ def connect(
     connect_timeout: float = 0.5,
     max_connections: int = 64,
 ) -> Client:
-    """Return a client for the server at `url`; connections are opened when first needed.
+    """Return a client for the server or cluster at `url`; connections are opened when needed.
 
     `redis://`, `rediss://` (TLS) and `unix://` are served by redis-py; `valkey://`, `valkeys://`
     (TLS) and `valkey+unix://` by valkey-py. Forms: `SCHEME://[USER[:PASSWORD]@]HOST[:PORT][/DB]`
@@ -79,25 +81,43 @@ def connect(
     `ssl_certfile`, `ssl_keyfile` (paths), `ssl_cert_reqs` (`required` or `none`) and
     `ssl_check_hostname` (`true` or `false`).
 
+    With `?cluster=true` the host is any node of a cluster, by TCP or TLS; the others are found
+    through it, take the same credentials, and serve as well when it is down. A cluster has no
+    database but 0.
+
     Args:
         command_timeout: seconds a call may take, waiting and connecting included.
-        connect_timeout: seconds in which a connection must be made.
-        max_connections: calls beyond it wait for their turn.
+        connect_timeout: seconds in which a connection must be made, and in which a node of a
+            cluster must tell where the slots are before another one is asked.
+        max_connections: to each server; calls beyond it wait for their turn.
 
     Raises:
         ValueError: the URL is not one of these forms.
     """
     target = parse_target(url)
-    opened = _open(target, connect_timeout, max_connections)
-    return _PooledClient(target, opened, command_timeout, max_connections)
+    by = _driver(target)
+    options = _options(target, connect_timeout, max_connections)
+    route = _route(target, by, options, max_connections)
+    return _RoutedClient(target, route, by.errors, command_timeout)
 
 
 def open_messenger(url: str) -> Messenger:
-    """Return a messenger for the server at `url`; see `connect` for its forms."""
-    return Messenger(_open(parse_target(url), connect_timeout=0.5, max_connections=4))
+    """Return a messenger for the server or cluster at `url`; see `connect` for its forms."""
+    target = parse_target(url)
+    by = _driver(target)
+    return Messenger(by.open(_options(target, 0.5, 4)), by.errors)
 
 
-def _open(target: Target, connect_timeout: float, max_connections: int) -> OpenServer:
+def _driver(target: Target) -> Driver:
+    # Importing a library takes 0.2 s, so only the one that is needed is.
+    if target.library is Library.REDIS:
+        from recollect_server.stores.valkey._redis_py import driver
+    else:
+        from recollect_server.stores.valkey._valkey_py import driver
+    return driver(target.transport)
+
+
+def _options(target: Target, connect_timeout: float, max_connections: int) -> dict[str, Any]:
     options: dict[str, Any] = {
         **target.arguments,
         # `command_timeout` bounds the whole call; a cancelled read drops its connection.
@@ -108,12 +128,21 @@ def _open(target: Target, connect_timeout: float, max_connections: int) -> OpenS
     }
     if target.transport is not Transport.UNIX:
         options |= {"socket_keepalive": True, "socket_keepalive_options": _keepalive()}
-    # Importing a library takes 0.2 s, so only the one that is needed is.
-    if target.library is Library.REDIS:
-        from recollect_server.stores.valkey._redis_py import open_server
-    else:
-        from recollect_server.stores.valkey._valkey_py import open_server
-    return open_server(target, options)
+    return options
+
+
+def _route(target: Target, by: Driver, options: dict[str, Any], max_connections: int) -> Route:
+    if not target.cluster:
+        return Pool(by.open(options), target.address, max_connections)
+
+    def open_node(address: Address) -> Pool:
+        host, port = address
+        server = by.open({**options, "host": host, "port": port})
+        return Pool(server, target.label(address), max_connections)
+
+    seed = (options["host"], options["port"])
+    timeout = options["socket_connect_timeout"]
+    return Cluster(seed, open_node, by.errors, target.label, timeout)
 
 
 def _keepalive() -> dict[int, int]:
@@ -128,69 +157,75 @@ def _kind(error: Exception) -> str:
     return f"{type(error).__name__} {code[0]}" if code else type(error).__name__
 
 
-class _PooledClient:
-    """`Client` on either library's connection pool."""
+class _RoutedClient:
+    """`Client` by either library, on one server or a cluster."""
 
-    def __init__(
-        self, target: Target, opened: OpenServer, command_timeout: float, max_connections: int
-    ) -> None:
+    def __init__(self, target: Target, route: Route, errors: Errors, timeout: float) -> None:
         self._address = target.address
-        self._server = opened.server
-        self._broken = opened.broken
-        self._no_script = opened.no_script
-        self._failures = (opened.failure, OSError, TimeoutError)
-        self._timeout = command_timeout
-        # The pools refuse a call too many; this makes it wait instead.
-        self._slots = asyncio.Semaphore(max_connections)
-        self._failing = False
+        self._route = route
+        self._broken = errors.broken
+        self._no_script = errors.no_script
+        self._failures = (errors.failure, OSError, TimeoutError)
+        self._timeout = timeout
+        self._failing: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Client of {self._address}>"
 
     async def get(self, key: str) -> bytes | None:
-        value: bytes | None = await self._call("GET", key)
+        value: bytes | None = await self._call(key, "GET", key)
         return value
 
     async def set(self, key: str, value: bytes, *, px: int | None = None, nx: bool = False) -> bool:
         expiry = () if px is None else ("PX", px)
-        return bool(await self._call("SET", key, value, *expiry, *(("NX",) if nx else ())))
+        return bool(await self._call(key, "SET", key, value, *expiry, *(("NX",) if nx else ())))
 
     async def delete(self, *keys: str) -> int:
-        return int(await self._call("DEL", *keys))
+        return int(await self._call(next(iter(keys), None), "DEL", *keys))
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[bytes | int]) -> Any:
+        key = next(iter(keys), None)
         try:
-            return await self._call("EVALSHA", script.sha, len(keys), *keys, *args)
+            return await self._call(key, "EVALSHA", script.sha, len(keys), *keys, *args)
         except self._no_script:
-            return await self._call("EVAL", script.source, len(keys), *keys, *args)
+            return await self._call(key, "EVAL", script.source, len(keys), *keys, *args)
 
     async def ping(self) -> None:
-        await self._call("PING")
+        await self._call(None, "PING")
 
     async def close(self) -> None:
-        await self._server.aclose()
+        await self._route.close()
 
-    async def _call(self, *command: str | bytes | int) -> Any:
+    async def _call(self, key: str | None, *command: str | bytes | int) -> Any:
         """Send a command and return its answer; the one place where failures are mapped."""
         try:
-            async with asyncio.timeout(self._timeout), self._slots:
+            async with asyncio.timeout(self._timeout):
                 try:
-                    answer = await self._server.execute_command(*command)
+                    answer = await self._route.send(key, *command)
                 except self._broken:
                     # A pooled connection may have died unnoticed, with a restart of the server.
-                    answer = await self._server.execute_command(*command)
+                    answer = await self._route.send(key, *command)
         except self._no_script:
             raise
         except self._failures as error:
-            if not self._failing:
-                log.warning("store unavailable", store=self._address, error=_kind(error))
-            self._failing = True
+            self._log_failure(self._route.place(key), error)
             raise Unavailable(
                 Reason.STORE_UNAVAILABLE,
                 "the Valkey or Redis server did not carry out the command",
                 RETRY_AFTER_SECONDS,
             ) from None
         if self._failing:
-            log.info("store available again", store=self._address)
-            self._failing = False
+            self._log_recovery(self._route.place(key))
         return answer
+
+    def _log_failure(self, place: str, error: Exception) -> None:
+        if place not in self._failing:
+            log.warning("store unavailable", store=place, error=_kind(error))
+        self._failing.add(place)
+
+    def _log_recovery(self, place: str) -> None:
+        """Log the end of an outage: the server did what it was asked, or others took over."""
+        left = self._failing.intersection(self._route.places()) - {place}
+        for recovered in self._failing - left:
+            log.info("store available again", store=recovered)
+        self._failing = left

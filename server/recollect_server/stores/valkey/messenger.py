@@ -6,7 +6,7 @@ In a cluster any node will do: a message published on one reaches the subscriber
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from recollect_server.stores.valkey._library import OpenServer
+from recollect_server.stores.valkey._library import Errors, Server
 
 IDLE_SECONDS = 30.0
 """How long a subscription is silent before the connection is tried."""
@@ -19,9 +19,9 @@ class Messenger:
         failures: what the methods raise when the server cannot be reached.
     """
 
-    def __init__(self, opened: OpenServer) -> None:
-        self._server: Any = opened.server
-        self.failures: tuple[type[Exception], ...] = (opened.failure, OSError, TimeoutError)
+    def __init__(self, server: Server, errors: Errors) -> None:
+        self._server: Any = server
+        self.failures: tuple[type[Exception], ...] = (errors.failure, OSError, TimeoutError)
 
     async def publish(self, channel: str, data: bytes) -> None:
         """Send a message to whoever listens."""
