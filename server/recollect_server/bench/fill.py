@@ -1,8 +1,8 @@
 """Fills a database through the SQL layer, as if its users had talked for long.
 
 What it leaves is what a server leaves once its worker is done: messages with their vectors, and
-nothing to embed or to summarise. The vectors are random directions: they cost what real ones cost but mean
-nothing.
+nothing to embed or to summarise. The vectors are random directions: they cost what real ones cost
+but mean nothing.
 """
 
 import asyncio

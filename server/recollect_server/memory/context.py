@@ -24,6 +24,8 @@ DEFAULT_TURNS = 5
 DEFAULT_EPISODES = 2
 RECALL_SHARE = 0.5
 """Most of the budget that recalled memory may take while the window has messages to fill it."""
+SUMMARY_SHARE = 0.5
+_SENTENCE_ENDS = ".!?。！？"
 
 
 class ContextPart(IntEnum):
@@ -145,7 +147,8 @@ class ContextBuilder:
         pieces = _memory_pieces(window.session, recalled, options)
         kept_messages, kept_pieces, system = _fit(shown, pieces, options)
         left_out = shown[: len(shown) - len(kept_messages)]
-        left_out_pieces = tuple(p for p in pieces if p not in kept_pieces)
+        taken = {(p.item.part, p.item.item_id) for p in kept_pieces}
+        left_out_pieces = tuple(p for p in pieces if (p.item.part, p.item.item_id) not in taken)
         return Context(
             system=system,
             messages=tuple(PromptMessage(m.role, m.parts) for m in kept_messages),
@@ -303,9 +306,15 @@ def _fit(
 
 
 def _take(pieces: tuple[_Piece, ...], budget: int) -> tuple[tuple[_Piece, ...], str]:
-    """Return the pieces that fit, best first, and their text: `budget` bounds the whole text."""
+    """Return the pieces that fit, best first, and their text: `budget` bounds the whole text.
+
+    A summary is cut to `SUMMARY_SHARE` of it where there is anything else to say.
+    """
     taken: list[_Piece] = []
     left = budget - FRAME_TOKENS
+    if pieces and pieces[0].item.part is ContextPart.SUMMARY:
+        most = int(left * SUMMARY_SHARE) if len(pieces) > 1 else left
+        pieces = (_shortened(pieces[0], most), *pieces[1:])
     for piece in pieces:
         if piece.item.token_count <= left:
             taken.append(piece)
@@ -313,6 +322,18 @@ def _take(pieces: tuple[_Piece, ...], budget: int) -> tuple[tuple[_Piece, ...], 
     while taken and estimate_text(system := render(taken)) > budget:
         taken.pop()
     return tuple(taken), system if taken else ""
+
+
+def _shortened(piece: _Piece, tokens: int) -> _Piece:
+    """Return a piece without the last of its sentences that are too many, if any fits."""
+    line = piece.line
+    while estimate_text(line) > tokens:
+        cut = line.rstrip(_SENTENCE_ENDS)
+        end = max(cut.rfind(mark) for mark in _SENTENCE_ENDS)
+        if end <= 0:
+            return piece
+        line = line[: end + 1]
+    return replace(piece, line=line, item=replace(piece.item, token_count=estimate_text(line)))
 
 
 PREAMBLE = (
@@ -326,7 +347,10 @@ _SECTIONS = (
     (ContextPart.EPISODE, "earlier_conversations"),
     (ContextPart.TURN, "earlier_messages"),
 )
-FRAME_TOKENS = estimate_text(PREAMBLE)
+FRAME_TOKENS = estimate_text(
+    "\n".join([PREAMBLE, "<memory></memory>", *(f"<{name}></{name}>" for _, name in _SECTIONS)])
+)
+"""Tokens of the block around what is recalled, all sections taken together."""
 
 
 def render(pieces: Iterable[_Piece]) -> str:
