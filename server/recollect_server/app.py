@@ -27,6 +27,7 @@ from recollect_server.memory.windows import Windows
 from recollect_server.parts import (
     StartError,
     due_policy,
+    open_background_embedder,
     open_chat_model,
     open_database,
     open_embedder,
@@ -100,9 +101,8 @@ async def work(settings: Settings, on_ready: Callable[[], None]) -> None:
     """
     ended = _until_signal()
     async with AsyncExitStack() as stack:
-        embedder, database = await asyncio.gather(
-            open_embedder(stack, settings), open_database(stack, settings)
-        )
+        database = await open_database(stack, settings)
+        embedder = open_background_embedder(stack, settings)
         model, _ = open_chat_model(stack, settings)
         policy = due_policy(settings)
         sessions = SqlSessionStore(database, utc_now, policy)
@@ -174,7 +174,8 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     )
     loops: Loops = {"windows": windows.run, "notices": notices.run}
     if settings.worker:
-        loops |= worker_loops(database, durable, embedder, summarizer, policy, work_added)
+        background = open_background_embedder(stack, settings)
+        loops |= worker_loops(database, durable, background, summarizer, policy, work_added)
     await stack.enter_async_context(running(loops))
     server = _listen(
         settings,

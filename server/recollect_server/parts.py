@@ -84,8 +84,15 @@ async def open_valkey(stack: AsyncExitStack, settings: Settings) -> tuple[str, s
 
 
 async def open_embedder(stack: AsyncExitStack, settings: Settings) -> MiniLmEmbedder:
-    """Open the embedder."""
+    """Open the embedder of queries."""
     embedder = await asyncio.to_thread(MiniLmEmbedder, threads=settings.embedding_threads)
+    stack.push_async_callback(embedder.close)
+    return embedder
+
+
+def open_background_embedder(stack: AsyncExitStack, settings: Settings) -> MiniLmEmbedder:
+    """Open the embedder of what is stored, which never keeps a query waiting."""
+    embedder = MiniLmEmbedder(threads=settings.embedding_threads, cached_texts=0, background=True)
     stack.push_async_callback(embedder.close)
     return embedder
 

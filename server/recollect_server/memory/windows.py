@@ -16,7 +16,7 @@ from recollect_server.scope import Scope
 
 log = structlog.get_logger("recollect.windows")
 
-WRITE_BEHIND_SECONDS = 0.1
+WRITE_BEHIND_SECONDS = 0.25
 """Windows that change again within this time are written to Valkey once."""
 
 MESSAGE_BYTES = 600

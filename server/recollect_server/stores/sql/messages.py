@@ -22,6 +22,9 @@ from recollect_server.stores.sql.rows import (
 )
 from recollect_server.stores.sql.users import step_revision
 
+SUMMARY_DELAY = 1_000_000
+"""Microseconds from when a summary is due until it is made: a burst of messages gets one."""
+
 ENDS_AFTER_CHANGE = (
     "CASE WHEN idle_ttl = 0 THEN expire_time "
     "WHEN expire_time < :now + idle_ttl THEN expire_time ELSE :now + idle_ttl END"
@@ -110,7 +113,7 @@ def append(
     queue_messages(tx, user_key, user_revision, session_key, stored, now_us)
     before = policy.summary_is_due(first - 1 - summary_through, open_tokens - sum(tokens))
     if not before and policy.summary_is_due(last - summary_through, open_tokens):
-        queue_job(tx, JobKind.SUMMARIZE, user_key, session_key, now_us)
+        queue_job(tx, JobKind.SUMMARIZE, user_key, session_key, now_us, SUMMARY_DELAY)
     session_time = from_microseconds(create_time)
     return user_key, session_key, Appended(stored, revision, user_revision, session_time)
 
