@@ -41,7 +41,6 @@ def worker_loops(
     runner = JobRunner(
         SqlJobQueue(database, utc_now),
         {JobKind.SUMMARIZE: compactor.run, JobKind.EPISODE: maker.run},
-        work_added,
     )
     embedding = EmbeddingWorker(SqlEmbeddingQueue(database, utc_now), embedder, work_added)
     upkeep = UpkeepWorker(SqlUpkeep(database, utc_now, policy), work_added)
