@@ -44,6 +44,7 @@ from recollect_server.rpc.services.cache import CacheServicer
 from recollect_server.rpc.services.chat import ChatServicer
 from recollect_server.rpc.services.memory import MemoryServicer
 from recollect_server.stores.exact import ExactIndex
+from recollect_server.stores.sql.audit import SqlAuditLog
 from recollect_server.stores.sql.changes import SqlChangeStore
 from recollect_server.stores.sql.database import Database
 from recollect_server.stores.sql.episodes import SqlEpisodeStore
@@ -159,7 +160,8 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         work_added=work_added,
         clock=utc_now,
     )
-    contexts = ContextBuilder(memory)
+    audit = SqlAuditLog(database, utc_now)
+    contexts = ContextBuilder(memory, audit)
     answers = AnswerCache(
         exact=ValkeyExactCache(cache, clock=utc_now),
         facts=facts,
@@ -167,7 +169,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         clock=utc_now,
     )
     turns = SqlTurnStore(database, utc_now, policy)
-    chat = Chat(memory, Collaborators(contexts, answers, turns, model, memory.changed))
+    chat = Chat(memory, Collaborators(contexts, answers, turns, model, memory.changed, audit))
     keys = ApiKeys(SqlApiKeyStore(database, utc_now), utc_now)
     server_facts = ServerFacts(
         version=version("recollect-server"),
@@ -200,7 +202,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
             ),
             CacheServicer(answers, utc_now),
             ChatServicer(chat),
-            AdminServicer(keys, SqlJobQueue(database, utc_now), server_facts),
+            AdminServicer(keys, SqlJobQueue(database, utc_now), audit, server_facts),
         ),
         ApiKeyAuthenticator(keys) if settings.auth is Authentication.API_KEY else None,
     )

@@ -65,6 +65,21 @@ STATEMENTS = (
     "CREATE INDEX episodes_by_time ON episodes (user_key, end_time, episode_id)",
     "CREATE INDEX episodes_by_session ON episodes (session_key, first_sequence)",
     "CREATE INDEX episodes_by_revision ON episodes (user_key, user_revision)",
+    """
+    CREATE TABLE audit_events (
+        tenant TEXT NOT NULL,
+        event_id TEXT NOT NULL,
+        time BIGINT NOT NULL,
+        user_id TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        method TEXT NOT NULL,
+        resource TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        call_id TEXT NOT NULL,
+        PRIMARY KEY (tenant, event_id)
+    )
+    """,
+    "CREATE INDEX audit_events_by_time ON audit_events (tenant, time, event_id)",
     "ALTER TABLE pending_vectors RENAME COLUMN fact_id TO item_id",
     "DROP INDEX jobs_due",
     "ALTER TABLE jobs RENAME TO jobs_before",
