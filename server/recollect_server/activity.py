@@ -1,21 +1,20 @@
 """How busy the process is with calls, so that background work can stand back."""
 
-BUSY_CALLS = 4
+BUSY_CALLS_PER_SECOND = 100.0
 
 
 class Activity:
-    """Counts the calls that run; streams do not count, they mostly wait.
+    """Counts the calls that were answered; streams do not count, they mostly wait.
 
     Attributes:
-        calls: how many run now.
+        answered: how many so far.
     """
 
-    __slots__ = ("calls",)
+    __slots__ = ("answered",)
 
     def __init__(self) -> None:
-        self.calls = 0
+        self.answered = 0
 
-    @property
-    def busy(self) -> bool:
-        """Whether so many calls run at once that they need the processor for themselves."""
-        return self.calls >= BUSY_CALLS
+    def was_busy(self, answered_before: int, seconds: float) -> bool:
+        """Whether, since a count that many seconds ago, calls needed the processor themselves."""
+        return self.answered - answered_before > BUSY_CALLS_PER_SECOND * seconds

@@ -64,11 +64,11 @@ class EmbeddingWorker:
         task = await self._queue.lease_embedding(self._embedder.model, BATCH)
         if task is None:
             return False
-        started = time.perf_counter()
+        started, answered = time.perf_counter(), self._activity.answered
         await self._embed(task)
-        if self._activity.busy:
-            pause = PAUSE_SHARE * (time.perf_counter() - started)
-            await asyncio.sleep(min(pause, LONGEST_PAUSE_SECONDS))
+        seconds = time.perf_counter() - started
+        if self._activity.was_busy(answered, seconds):
+            await asyncio.sleep(min(PAUSE_SHARE * seconds, LONGEST_PAUSE_SECONDS))
         return True
 
     async def _embed(self, task: EmbeddingTask) -> None:

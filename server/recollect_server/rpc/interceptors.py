@@ -70,7 +70,7 @@ class Check:
 
 
 class Counting:
-    """Counts the unary calls that run."""
+    """Counts the unary calls that were answered."""
 
     def __init__(self, activity: Activity) -> None:
         self._activity = activity
@@ -80,11 +80,10 @@ class Counting:
         activity = self._activity
 
         async def handler(call: Call, request: Any) -> Any:
-            activity.calls += 1
             try:
                 return await inner(call, request)
             finally:
-                activity.calls -= 1
+                activity.answered += 1
 
         return handler
 
@@ -340,7 +339,7 @@ def interceptors(
     """Return the interceptors, outermost first.
 
     Args:
-        activity: counts the calls that run.
+        activity: counts the calls that were answered.
         authenticator: None switches authentication off.
         roles: the role each method needs, by full name.
         default_deadline: seconds a unary call may take without a deadline of its own.

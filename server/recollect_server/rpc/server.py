@@ -39,7 +39,7 @@ class RpcServer:
     Args:
         listen: HOST:PORT, or unix:PATH; port 0 picks a free one.
         authenticator: None switches authentication off.
-        activity: counts the calls that run.
+        activity: counts the calls that were answered.
     """
 
     def __init__(
