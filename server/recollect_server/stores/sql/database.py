@@ -14,8 +14,8 @@ Row = Any
 """A row: values by position."""
 
 
-class RunAgain(Exception):
-    """Another transaction was first: what the function decided no longer holds, run it again."""
+class StatementError(Exception):
+    """The database refuses a statement: a defect of ours. It holds no value of the statement."""
 
 
 class Transaction(Protocol):
