@@ -48,7 +48,7 @@ class SqlEmbeddingQueue:
     ) -> None:
         """See `EmbeddingQueue`."""
         now = to_microseconds(self._clock())
-        await self._database.write(lambda tx: _complete(tx, task, model, vectors, now))
+        await self._database.write(lambda tx: _complete(tx, task, model, vectors, now), task.scope)
 
     async def fail_embedding(self, task: EmbeddingTask, error: str, *, waits: bool) -> None:
         """See `EmbeddingQueue`."""

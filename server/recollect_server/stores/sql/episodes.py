@@ -40,7 +40,9 @@ class SqlEpisodeStore:
     ) -> Episode | None:
         """See `EpisodeStore`."""
         now = to_microseconds(self._clock())
-        return await self._database.write(lambda tx: _save(tx, scope, session_id, episode, now))
+        return await self._database.write(
+            lambda tx: _save(tx, scope, session_id, episode, now), scope
+        )
 
     async def get_episode(self, scope: Scope, episode_id: str) -> Episode:
         """See `EpisodeStore`."""

@@ -4,8 +4,8 @@ Statements of a group go out in a pipeline: one that returns no rows is not wait
 fails, for whatever reason, it is rolled back and its units are run one by one, so a unit's error is
 its own, and units that met another process's transaction are run again.
 
-Two groups may lock the same users in opposite order. A group does not wait for PostgreSQL to find
-that out, but gives up soon; units alone lock a user before what belongs to it, so they do not meet.
+A group locks users in their order, so two groups do not wait for each other. Where they still do,
+over jobs for one, a group does not wait for PostgreSQL to find that out, but gives up soon.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.string import StrDumperUnknown
 
 from recollect_server.errors import Reason, Unavailable
+from recollect_server.scope import Scope
 from recollect_server.stores.sql.database import Row, StatementError, Transaction
 from recollect_server.stores.sql.writers import Unit, Writers
 
@@ -175,9 +176,9 @@ class PostgresDatabase:
             name="postgres-write",
         )
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], scope: Scope | None = None) -> T:
         """See `Database`."""
-        return await self._writers.write(work)
+        return await self._writers.write(work, scope)
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """See `Database`."""
@@ -263,6 +264,7 @@ class _Writer:
 
     def _commit_together(self, units: list[Unit]) -> bool:
         """Run the units in one transaction; False if one failed and nothing was written."""
+        units = sorted(units, key=_locking_order)
 
         def work(tx: Transaction) -> list[Any]:
             tx.execute(f"SET LOCAL lock_timeout = {GROUP_LOCK_MS}")
@@ -328,6 +330,13 @@ class _Writer:
             connection.execute("ROLLBACK")
         except psycopg.Error:
             self._held.close()
+
+
+def _locking_order(unit: Unit) -> tuple[bool, str, str]:
+    """Users in order, and last what locks no user: jobs are locked after their users."""
+    if unit.scope is None:
+        return (True, "", "")
+    return (False, unit.scope.tenant, unit.scope.user_id)
 
 
 class _CommitLost(Exception):

@@ -88,7 +88,7 @@ class SqlSessionStore:
                 ),
             )
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
     async def get_session(self, scope: Scope, session_id: str) -> Session:
         """See `SessionStore`."""
@@ -152,7 +152,7 @@ class SqlSessionStore:
             }
             return _set(tx, step, session_key, columns, now)
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
     async def save_summary(
         self, scope: Scope, session_id: str, summary: Summary, replaces_through: int
@@ -177,7 +177,7 @@ class SqlSessionStore:
             }
             return _set(tx, step, session_key, columns, now, prolongs=False)
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
     async def delete_session(self, scope: Scope, session_id: str) -> None:
         """See `SessionStore`."""
@@ -188,7 +188,7 @@ class SqlSessionStore:
             session_key, _ = find_session(tx, scope, session_id, now)
             delete_session(tx, ChangeLog(tx, user_key, revision, now), session_key, session_id)
 
-        await self._database.write(work)
+        await self._database.write(work, scope)
 
     async def append_messages(
         self,
@@ -226,7 +226,7 @@ class SqlSessionStore:
                 from_plain=again,
             )
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
     async def list_messages(
         self,
@@ -312,7 +312,7 @@ class SqlSessionStore:
                 raise RevisionMismatch(expected_revision, session.revision)
             return _set(tx, step, session_key, columns, now)
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
 
 def _as_created(session: NewSession, now: datetime) -> Session:

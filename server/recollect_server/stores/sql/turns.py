@@ -122,7 +122,7 @@ class SqlTurnStore:
             appended = append(tx, scope, session_id, [message], now, self._policy)
             return _begin(tx, session_id, appended, turn_id, model, request, now, until)
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
     async def finish_turn(
         self, scope: Scope, turn: TurnRecord, reply: NewMessage | None, state: TurnState
@@ -130,7 +130,7 @@ class SqlTurnStore:
         """See `TurnStore`."""
         now = self._clock()
         return await self._database.write(
-            lambda tx: _finish(tx, scope, turn, reply, state, now, self._policy)
+            lambda tx: _finish(tx, scope, turn, reply, state, now, self._policy), scope
         )
 
     async def get_turn(self, scope: Scope, turn_id: str) -> BegunTurn:
