@@ -7,7 +7,15 @@ import pytest
 from tests.stores.sql.support import ADA, Stores
 
 from recollect_server.errors import OutOfRange, Reason
-from recollect_server.memory.model import Episode, Fact, Message, NewEpisode, NewFact, NewSession, Session
+from recollect_server.memory.model import (
+    Episode,
+    Fact,
+    Message,
+    NewEpisode,
+    NewFact,
+    NewSession,
+    Session,
+)
 from recollect_server.memory.watch import KEPT_DAYS, Deleted, Position, SubjectKind
 
 START = Position(0, 0)
@@ -258,12 +266,6 @@ async def test_of_a_forgotten_fact_and_a_deleted_session_only_ids_are_told(store
     assert b"my secret" not in b"".join(
         row[0] for row in await stores.rows("SELECT snapshot FROM changes") if row[0] is not None
     )
-
-
-def message_session(name: str, title: str):
-    from recollect_server.memory.model import NewSession
-
-    return NewSession(name, title=title)
 
 
 async def test_a_position_from_before_what_is_kept_is_refused_and_a_fresh_one_never(stores):
