@@ -30,6 +30,11 @@ from recollect_server.stores.sql.rows import (
 )
 from recollect_server.stores.sql.users import find_user
 
+PAGE_BYTES = 1 << 20
+"""What is read at once ends with the write that goes beyond this, so that one who reads slowly does
+not hold much."""
+
+TOKEN_BYTES = 4
 KEPT_MICROSECONDS = timedelta(days=KEPT_DAYS) // timedelta(microseconds=1)
 
 
@@ -157,11 +162,15 @@ def _after(
     }
     session = "AND s.session_id = :session_id " if session_id else ""
     last = tx.execute(
-        "SELECT MAX(user_revision) FROM (SELECT user_revision FROM ("
-        "SELECT user_revision FROM changes WHERE user_key = :user_key "
-        "AND user_revision >= :since UNION ALL "
-        "SELECT user_revision FROM messages WHERE user_key = :user_key "
-        "AND user_revision >= :since) AS both_tables ORDER BY user_revision LIMIT :limit) AS page",
+        "SELECT MAX(user_revision) FROM (SELECT user_revision, "
+        "SUM(size) OVER (ORDER BY user_revision) - SUM(size) OVER (PARTITION BY user_revision) "
+        "AS before FROM ("
+        "SELECT user_revision, COALESCE(LENGTH(snapshot), 0) AS size FROM changes "
+        "WHERE user_key = :user_key AND user_revision >= :since UNION ALL "
+        f"SELECT user_revision, {TOKEN_BYTES} * token_count AS size FROM messages "
+        "WHERE user_key = :user_key AND user_revision >= :since "
+        "ORDER BY user_revision LIMIT :limit) AS both_tables) AS page "
+        f"WHERE before <= {PAGE_BYTES}",
         params,
     )[0][0]
     if last is None:
