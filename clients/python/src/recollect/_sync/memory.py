@@ -426,7 +426,7 @@ class Memory:
         ends = None if timeout is None else time.monotonic() + timeout
         pauses = reconnect_pauses()
         while True:
-            left = None if ends is None else max(0.0, ends - time.monotonic())
+            left = None if ends is None else ends - time.monotonic()
             changes = self._transport.stream(
                 "MemoryService/Watch", request, pb.WatchResponse, left, started
             )
@@ -437,6 +437,8 @@ class Memory:
                     yield change
                 return
             except Unavailable:
-                if not request.resume_token:
+                pause = next(pauses)
+                late = ends is not None and time.monotonic() + pause >= ends
+                if late or not request.resume_token:
                     raise
-            self._transport.pause(next(pauses))
+            self._transport.pause(pause)
