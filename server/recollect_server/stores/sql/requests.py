@@ -14,6 +14,11 @@ T = TypeVar("T")
 KEPT = timedelta(hours=24)
 KEPT_MICROSECONDS = KEPT // timedelta(microseconds=1)
 
+_WHERE = (
+    "WHERE tenant = :tenant AND user_id = :user_id AND method = :method "
+    "AND request_id = :request_id"
+)
+
 
 def check_digest(stored: bytes, request: RequestKey) -> None:
     """Refuse a request id that belongs to another request.
@@ -52,25 +57,28 @@ def idempotent(
         "method": request.method,
         "request_id": request.request_id,
     }
-    rows = tx.execute(
-        "SELECT digest, result, create_time FROM requests WHERE tenant = :tenant "
-        "AND user_id = :user_id AND method = :method AND request_id = :request_id",
-        key,
-    )
-    if rows:
-        if rows[0][2] >= now - KEPT_MICROSECONDS:
-            check_digest(rows[0][0], request)
-            return from_plain(unpack(rows[0][1]))
-        tx.execute(
-            "DELETE FROM requests WHERE tenant = :tenant AND user_id = :user_id "
-            "AND method = :method AND request_id = :request_id",
-            key,
-        )
-    result = run()
-    tx.execute_many(
+    # The row comes first: a repeat that runs at the same time waits here for this one's end.
+    claimed = tx.execute(
         "INSERT INTO requests "
         "(tenant, user_id, method, request_id, digest, result, create_time) VALUES "
-        "(:tenant, :user_id, :method, :request_id, :digest, :result, :now)",
-        [key | {"digest": request.digest, "result": pack(to_plain(result)), "now": now}],
+        "(:tenant, :user_id, :method, :request_id, :digest, :nothing, :now) "
+        "ON CONFLICT (tenant, user_id, method, request_id) DO UPDATE SET "
+        "digest = excluded.digest, create_time = excluded.create_time "
+        "WHERE requests.create_time < :kept_since RETURNING 1",
+        key
+        | {
+            "digest": request.digest,
+            "nothing": b"",
+            "now": now,
+            "kept_since": now - KEPT_MICROSECONDS,
+        },
+    )
+    if not claimed:
+        digest, kept = tx.execute(f"SELECT digest, result FROM requests {_WHERE}", key)[0]
+        check_digest(digest, request)
+        return from_plain(unpack(kept))
+    result = run()
+    tx.execute(
+        f"UPDATE requests SET result = :result {_WHERE}", key | {"result": pack(to_plain(result))}
     )
     return result

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import structlog
 
 from recollect_server.errors import Reason, Unavailable
+from recollect_server.scope import Scope
 from recollect_server.stores.sql.database import Row, Transaction
 from recollect_server.stores.sql.writers import Unit, Writers
 
@@ -82,9 +83,9 @@ class SqliteDatabase:
         self._loops_own: sqlite3.Connection | None = None
         self._writers = Writers(lambda: _Writer(path, synchronous), threads=1, name="sqlite-write")
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], scope: Scope | None = None) -> T:
         """See `Database`."""
-        return await self._writers.write(work)
+        return await self._writers.write(work, scope)
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """See `Database`."""

@@ -75,6 +75,7 @@ STATEMENTS = (
         user_key BIGINT NOT NULL,
         session_key BIGINT NOT NULL,
         state TEXT NOT NULL,
+        again SMALLINT NOT NULL,
         attempts INTEGER NOT NULL,
         run_time BIGINT NOT NULL,
         lease INTEGER NOT NULL,
@@ -84,7 +85,7 @@ STATEMENTS = (
     )
     """,
     """
-    INSERT INTO jobs SELECT job_id, kind, user_key, 0, state, attempts, run_time, lease,
+    INSERT INTO jobs SELECT job_id, kind, user_key, 0, state, 0, attempts, run_time, lease,
     last_error, create_time FROM jobs_before
     """,
     "DROP TABLE jobs_before",
