@@ -3,6 +3,7 @@
 import random
 import sqlite3
 import threading
+import uuid
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -158,6 +159,19 @@ def test_a_token_older_than_what_is_kept_has_expired():
             assert said(next(iter(changes))) == "b"
 
 
+def _append_surely(client, text: str) -> None:
+    request_id = str(uuid.uuid4())
+
+    def done() -> bool:
+        try:
+            client.memory.append_messages("s", [text], request_id=request_id)
+        except errors.Unavailable:
+            return False
+        return True
+
+    eventually(done, 30)
+
+
 def test_a_watch_goes_on_by_itself_when_the_server_was_killed():
     with RunningServer() as server:
         with server.client("ada") as client:
@@ -168,10 +182,11 @@ def test_a_watch_goes_on_by_itself_when_the_server_was_killed():
                 with server.client("ada") as client:
                     for number in range(5):
                         written.append(f"{round_}.{number}")
-                        client.memory.append_messages("s", [written[-1]])
+                        _append_surely(client, written[-1])
                 server.kill()
                 server.start()
-            eventually(lambda: len([*texts(reader.seen)]) >= len(written), 30)
+            eventually(lambda: len([*texts(reader.seen)]) >= len(written) or reader.failure, 30)
+            assert reader.failure is None
             assert [*texts(reader.seen)] == written
 
 

@@ -6,7 +6,9 @@ from contextlib import aclosing
 from google.protobuf.descriptor import ServiceDescriptor
 
 from recollect.v1 import memory_pb2 as pb
+from recollect_server.errors import NotFound, Reason
 from recollect_server.memory.context import ContextBuilder
+from recollect_server.memory.model import Retention
 from recollect_server.memory.service import Memory
 from recollect_server.memory.summaries import Compactor
 from recollect_server.memory.watch import Watch
@@ -249,7 +251,9 @@ class MemoryServicer:
     async def watch(self, call: Call, request: pb.WatchRequest) -> AsyncIterator[pb.WatchResponse]:
         """Serve Watch."""
         if request.session_id and not request.resume_token:
-            await self._memory.get_session(call.scope, request.session_id)
+            session = await self._memory.get_session(call.scope, request.session_id)
+            if session.retention is Retention.EPHEMERAL:
+                raise NotFound(Reason.SESSION_NOT_FOUND, "durable session", request.session_id)
         position = to_position(request) or await self._watch.now(call.scope)
         token = from_position(position, request)
         await call.context.send_initial_metadata(((RESUME_KEY, token),))
