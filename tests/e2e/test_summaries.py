@@ -175,6 +175,9 @@ def test_what_the_model_answers_wrongly_becomes_a_dead_letter_that_can_be_revive
 ):
     provider.answers(fixtures)
     _talk(ada, "s", 13)
+    with pytest.raises((errors.FailedPrecondition, errors.InvalidArgument)) as caught:
+        ada.memory.compact_session("s")
+    assert caught.value.reason in ("MODEL_REFUSED", "MODEL_REJECTED")
     eventually(lambda: [job for job in _jobs(ada) if job.last_error])
     with closing(sqlite3.connect(served.data_dir / "recollect.db")) as database, database:
         database.execute("UPDATE jobs SET attempts = 9")

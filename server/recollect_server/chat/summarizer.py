@@ -43,15 +43,15 @@ class ModelSummarizer:
     async def summarize(self, earlier: str, messages: Sequence[Message]) -> str:
         """See `Summarizer`."""
         transcript = "\n".join(_line(message) for message in messages)
-        asked = f"<summary>\n{earlier}\n</summary>\n<messages>\n{transcript}\n</messages>"
+        asked = f"<summary>\n{_fenced(earlier)}\n</summary>\n<messages>\n{transcript}\n</messages>"
         return await self._ask(SUMMARIZE, asked, SUMMARY_TOKENS)
 
     async def title(self, summary: str) -> str:
         """See `Summarizer`."""
-        answer = await self._ask(TITLE, f"<summary>\n{summary}\n</summary>", TITLE_TOKENS)
-        title = answer.splitlines()[0].strip().strip('"')
-        if not title or len(title) > LONGEST_TITLE:
-            raise BadModelAnswer("the model's title is empty or too long")
+        answer = await self._ask(TITLE, f"<summary>\n{_fenced(summary)}\n</summary>", TITLE_TOKENS)
+        title = answer.splitlines()[0].strip(' "')[:LONGEST_TITLE]
+        if not title:
+            raise BadModelAnswer("the model's title is empty")
         return title
 
     async def _ask(self, system: str, text: str, most_tokens: int) -> str:
@@ -83,4 +83,9 @@ def _line(message: Message) -> str:
     text = message.text
     if len(text) > LONGEST_MESSAGE:
         text = f"{text[:LONGEST_MESSAGE]} [...]"
-    return f"[{message.time:%Y-%m-%d}] {speaker}: {text}"
+    return _fenced(f"[{message.time:%Y-%m-%d}] {speaker}: {text}")
+
+
+def _fenced(text: str) -> str:
+    """Keep data from ending the tags around it."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
