@@ -130,7 +130,7 @@ async def test_a_unit_whose_connection_ends_while_it_runs_is_run_again_and_count
 
 async def test_writes_over_connections_that_end_all_the_time_count_once_or_never(stores, location):
     await stores.session()
-    ending = threading.Event()
+    ending, acknowledged = threading.Event(), threading.Event()
 
     def disturb() -> None:
         with psycopg.connect(location, autocommit=True) as connection:
@@ -140,7 +140,9 @@ async def test_writes_over_connections_that_end_all_the_time_count_once_or_never
                     "datname = current_database() AND pid <> pg_backend_pid() ORDER BY random() "
                     "LIMIT 1"
                 )
-                time.sleep(0.005)
+                # So that some writes succeed on a slow machine, too.
+                acknowledged.wait(0.5)
+                acknowledged.clear()
 
     thread = threading.Thread(target=disturb)
     thread.start()
@@ -157,6 +159,7 @@ async def test_writes_over_connections_that_end_all_the_time_count_once_or_never
                     unknown.add(text)
                 else:
                     told.append((text, result.messages[0].sequence))
+                    acknowledged.set()
     finally:
         ending.set()
         thread.join()
@@ -164,7 +167,7 @@ async def test_writes_over_connections_that_end_all_the_time_count_once_or_never
     assert len(texts) == len(set(texts))
     assert all(texts[sequence - 1] == text for text, sequence in told)
     assert set(texts) - {text for text, _ in told} <= unknown
-    assert len(told) > 100
+    assert len(told) > 50
 
 
 async def test_a_killed_server_is_unavailable_until_it_is_back(own_server):

@@ -1,12 +1,15 @@
 """The SQLite driver: shared commits, limits, outages."""
 
+import contextlib
+import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from recollect_server.errors import Reason, Unavailable
-from recollect_server.stores.sql.sqlite import SqliteDatabase
+from recollect_server.stores.sql.sqlite import SqliteDatabase, _connect
 
 
 @pytest.fixture
@@ -40,3 +43,29 @@ async def test_a_closed_database_refuses(stores):
 async def test_reads_cannot_write(database):
     with pytest.raises(Unavailable):
         await database.read(lambda tx: tx.execute("DELETE FROM users"))
+
+
+def test_connections_that_open_a_new_file_at_once_wait_for_each_other(tmp_path):
+    errors = []
+
+    def use(path, barrier):
+        barrier.wait()
+        try:
+            connection = _connect(path, "FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+            connection.close()
+        except sqlite3.Error as error:
+            errors.append(error)
+
+    for number in range(300):
+        path = tmp_path / str(number)
+        with contextlib.closing(sqlite3.connect(path)) as first:
+            first.execute("CREATE TABLE t (a)")
+        barrier = threading.Barrier(3)
+        threads = [threading.Thread(target=use, args=(path, barrier)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert errors == []
