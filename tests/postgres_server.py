@@ -12,6 +12,7 @@ import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 import psycopg
 from tests.harness import clean_environment
@@ -88,7 +89,7 @@ class PostgresServer:
 
     def backends(self, database_url: str) -> list[int]:
         """Return the process ids of a database's connections."""
-        name = database_url.rpartition("/")[2].partition("?")[0]
+        name = urlsplit(database_url).path.removeprefix("/")
         with psycopg.connect(self.url("postgres")) as connection:
             rows = connection.execute(
                 "SELECT pid FROM pg_stat_activity WHERE datname = %s", (name,)

@@ -99,20 +99,31 @@ class _Round:
         Raises:
             pytest.fail.Exception: a promise was broken; the message says which.
         """
-        await self.load.begin()
-        await self._kill_and_go_on()
         running = self.campaign.running
-        async with connected(running.server.address) as (client, channel):
-            actor = Actor(self.load, client, channel, CLIENTS, self.random)
-            broken = await after(self.load, actor, watchers)
+        try:
+            await self.load.begin()
+            await self._kill_and_go_on()
+            async with connected(running.server.address) as (client, channel):
+                actor = Actor(self.load, client, channel, CLIENTS, self.random)
+                broken = await after(self.load, actor, watchers)
+            await asyncio.to_thread(
+                eventually, lambda: len(valkeys(running.server)) == 1, RECOVERY_SECONDS
+            )
+        except BaseException:
+            self._keep()
+            raise
         if broken:
-            folder = Path(tempfile.mkdtemp(prefix="recollect-broken-"))
-            self.load.history.dump(folder / "calls.jsonl")
-            (folder / "log").write_text(running.log())
-            what = f"seed {self.load.seed}, killed {self.killed}; calls and logs: {folder}"
-            pytest.fail("\n".join([what, *broken]))
-        eventually(lambda: len(valkeys(running.server)) == 1, RECOVERY_SECONDS)
+            pytest.fail("\n".join([self._keep(), *broken]))
         self.campaign.loads.append(self.load)
+
+    def _keep(self) -> str:
+        """Write down what led to a failure, and return where."""
+        folder = Path(tempfile.mkdtemp(prefix="recollect-broken-"))
+        self.load.history.dump(folder / "calls.jsonl")
+        (folder / "log").write_text(self.campaign.running.log())
+        what = f"seed {self.load.seed}, killed {self.killed}; calls and logs: {folder}"
+        print(what)
+        return what
 
     async def _kill_and_go_on(self) -> None:
         """Run the load; kill in its midst, restore, and see the load go on."""
