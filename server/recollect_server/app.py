@@ -19,6 +19,7 @@ from recollect_server.chat.service import Chat
 from recollect_server.config import Authentication, Settings
 from recollect_server.errors import Unavailable
 from recollect_server.memory.context import ContextBuilder
+from recollect_server.memory.extraction import Extraction
 from recollect_server.memory.service import Memory
 from recollect_server.memory.sessions import Sessions
 from recollect_server.memory.summaries import Compactor
@@ -27,6 +28,8 @@ from recollect_server.memory.windows import Windows
 from recollect_server.parts import (
     StartError,
     due_policy,
+    extractor_of,
+    open_background_embedder,
     open_chat_model,
     open_database,
     open_embedder,
@@ -100,14 +103,19 @@ async def work(settings: Settings, on_ready: Callable[[], None]) -> None:
     """
     ended = _until_signal()
     async with AsyncExitStack() as stack:
-        embedder, database = await asyncio.gather(
-            open_embedder(stack, settings), open_database(stack, settings)
-        )
+        database = await open_database(stack, settings)
+        embedder = open_background_embedder(stack, settings)
         model, _ = open_chat_model(stack, settings)
         policy = due_policy(settings)
         sessions = SqlSessionStore(database, utc_now, policy)
         loops = worker_loops(
-            database, sessions, embedder, summarizer_of(model, settings), policy, asyncio.Event()
+            database,
+            sessions,
+            embedder,
+            summarizer_of(model, settings),
+            extractor_of(model, settings),
+            policy,
+            asyncio.Event(),
         )
         await stack.enter_async_context(running(loops))
         on_ready()
@@ -132,6 +140,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     model, notice = open_chat_model(stack, settings)
     policy = due_policy(settings)
     summarizer = summarizer_of(model, settings)
+    extractor = extractor_of(model, settings)
     work_added = asyncio.Event()
     notices = ValkeyNotices(state_url)
     windows = Windows(ValkeyWindowCache(state), budget=settings.window_bytes)
@@ -174,7 +183,10 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     )
     loops: Loops = {"windows": windows.run, "notices": notices.run}
     if settings.worker:
-        loops |= worker_loops(database, durable, embedder, summarizer, policy, work_added)
+        background = open_background_embedder(stack, settings)
+        loops |= worker_loops(
+            database, durable, background, summarizer, extractor, policy, work_added
+        )
     await stack.enter_async_context(running(loops))
     server = _listen(
         settings,
@@ -183,6 +195,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
                 memory,
                 contexts,
                 Compactor(durable, summarizer, policy, utc_now),
+                Extraction(durable, facts, extractor, policy, utc_now),
                 Watch(SqlChangeStore(database), notices),
             ),
             CacheServicer(answers, utc_now),

@@ -8,14 +8,16 @@ import structlog
 
 from recollect_server.memory.due import DuePolicy, JobKind
 from recollect_server.memory.embedding import EmbeddingWorker
+from recollect_server.memory.extraction import Extraction
 from recollect_server.memory.jobs import JobRunner
-from recollect_server.memory.ports import Embedder, SessionStore, Summarizer
+from recollect_server.memory.ports import Embedder, FactExtractor, SessionStore, Summarizer
 from recollect_server.memory.summaries import Compactor, EpisodeMaker
 from recollect_server.memory.upkeep import UpkeepWorker
 from recollect_server.parts import utc_now
 from recollect_server.stores.sql.database import Database
 from recollect_server.stores.sql.embedding_queue import SqlEmbeddingQueue
 from recollect_server.stores.sql.episodes import SqlEpisodeStore
+from recollect_server.stores.sql.facts import SqlFactStore
 from recollect_server.stores.sql.jobs import SqlJobQueue
 from recollect_server.stores.sql.upkeep import SqlUpkeep
 
@@ -31,6 +33,7 @@ def worker_loops(
     sessions: SessionStore,
     embedder: Embedder,
     summarizer: Summarizer,
+    extractor: FactExtractor,
     policy: DuePolicy,
     work_added: asyncio.Event,
 ) -> Loops:
@@ -38,10 +41,15 @@ def worker_loops(
     compactor = Compactor(sessions, summarizer, policy, utc_now)
     episodes = SqlEpisodeStore(database, utc_now)
     maker = EpisodeMaker(sessions, episodes, summarizer, policy, utc_now)
+    facts = SqlFactStore(database, utc_now)
+    extraction = Extraction(sessions, facts, extractor, policy, utc_now)
     runner = JobRunner(
         SqlJobQueue(database, utc_now),
-        {JobKind.SUMMARIZE: compactor.run, JobKind.EPISODE: maker.run},
-        work_added,
+        {
+            JobKind.SUMMARIZE: compactor.run,
+            JobKind.EXTRACT: extraction.run,
+            JobKind.EPISODE: maker.run,
+        },
     )
     embedding = EmbeddingWorker(SqlEmbeddingQueue(database, utc_now), embedder, work_added)
     upkeep = UpkeepWorker(SqlUpkeep(database, utc_now, policy), work_added)

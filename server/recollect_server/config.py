@@ -55,6 +55,7 @@ class Settings(BaseSettings):
         small_model: the model for summaries; empty means the provider's small one.
         summary_recent: messages that a summary leaves alone; twice as many make the next one due.
         summary_tokens: estimated tokens without a summary that make the next one due.
+        extract_every: messages after which facts are drawn from a session.
         episode_idle_seconds: a session idle for so long becomes an episode.
         valkey_bytes: memory for the embedded Valkey.
         embedding_threads: 0 means one for each core.
@@ -99,6 +100,7 @@ class Settings(BaseSettings):
     small_model: str = ""
     summary_recent: int = Field(6, ge=1, le=1000)
     summary_tokens: int = Field(2000, ge=100)
+    extract_every: int = Field(10, ge=1)
     episode_idle_seconds: float = Field(1800.0, gt=0)
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     log_format: str = Field("console", pattern="^(console|json)$")

@@ -3,7 +3,6 @@
 import secrets
 import threading
 import time
-from uuid import UUID
 
 _RANDOM_BITS = 74
 _lock = threading.Lock()
@@ -25,4 +24,5 @@ def uuid7() -> str:
         milliseconds, random = _last_milliseconds, _last_random
     high, low = random >> 62, random & ((1 << 62) - 1)
     value = milliseconds << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low
-    return str(UUID(int=value))
+    digits = f"{value:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -4,14 +4,15 @@ import asyncio
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
+from recollect_server.chat.extractor import ModelExtractor
 from recollect_server.chat.ports import ChatModel
 from recollect_server.chat.summarizer import ModelSummarizer
 from recollect_server.config import Durability, Settings
 from recollect_server.memory.due import DuePolicy
-from recollect_server.memory.ports import Summarizer
+from recollect_server.memory.ports import FactExtractor, Summarizer
 from recollect_server.models.anthropic import DEFAULT_MODEL, SMALL_MODEL, AnthropicModel
 from recollect_server.models.minilm import MiniLmEmbedder
-from recollect_server.models.offline import ExtractiveSummarizer, OfflineModel
+from recollect_server.models.offline import ExtractiveSummarizer, OfflineModel, VerbatimExtractor
 from recollect_server.stores.sql.database import Database
 from recollect_server.stores.sql.migrate import SchemaError, migrate, needs_migration
 from recollect_server.stores.sql.sqlite import SqliteDatabase
@@ -39,6 +40,7 @@ def due_policy(settings: Settings) -> DuePolicy:
     return DuePolicy(
         summary_recent=settings.summary_recent,
         summary_tokens=settings.summary_tokens,
+        extract_every=settings.extract_every,
         episode_idle=timedelta(seconds=settings.episode_idle_seconds),
     )
 
@@ -84,8 +86,15 @@ async def open_valkey(stack: AsyncExitStack, settings: Settings) -> tuple[str, s
 
 
 async def open_embedder(stack: AsyncExitStack, settings: Settings) -> MiniLmEmbedder:
-    """Open the embedder."""
+    """Open the embedder of queries."""
     embedder = await asyncio.to_thread(MiniLmEmbedder, threads=settings.embedding_threads)
+    stack.push_async_callback(embedder.close)
+    return embedder
+
+
+def open_background_embedder(stack: AsyncExitStack, settings: Settings) -> MiniLmEmbedder:
+    """Open the embedder of what is stored, which never keeps a query waiting."""
+    embedder = MiniLmEmbedder(threads=settings.embedding_threads, cached_texts=0, background=True)
     stack.push_async_callback(embedder.close)
     return embedder
 
@@ -112,3 +121,10 @@ def summarizer_of(model: ChatModel, settings: Settings) -> Summarizer:
     if isinstance(model, OfflineModel):
         return ExtractiveSummarizer()
     return ModelSummarizer(model, settings.small_model or SMALL_MODEL)
+
+
+def extractor_of(model: ChatModel, settings: Settings) -> FactExtractor:
+    """Return who finds facts: the provider's small model, or without a provider quoting."""
+    if isinstance(model, OfflineModel):
+        return VerbatimExtractor()
+    return ModelExtractor(model, settings.small_model or SMALL_MODEL)

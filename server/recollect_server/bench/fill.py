@@ -161,7 +161,8 @@ def _embed(tx: Transaction, random: np.random.Generator) -> None:
     tx.execute("DELETE FROM pending_vectors")
     tx.execute("DELETE FROM jobs")
     tx.execute(
-        "UPDATE sessions SET episode_through = last_sequence, open_tokens = 0, "
+        "UPDATE sessions SET episode_through = last_sequence, "
+        "extracted_through = last_sequence, open_tokens = 0, "
         "summary_through = last_sequence - :recent WHERE episode_through < last_sequence",
         {"recent": DuePolicy().summary_recent},
     )

@@ -1,19 +1,15 @@
 """Summaries by a language model, whichever provider it is of."""
 
 from collections.abc import Sequence
-from contextlib import aclosing
 
-from recollect_server.chat.model import Completion, FinishReason
 from recollect_server.chat.ports import ChatModel
+from recollect_server.chat.small_model import ask, transcript
 from recollect_server.memory.jobs import BadModelAnswer
-from recollect_server.memory.model import Message, PromptMessage, Role, TextPart, plain_text
-from recollect_server.memory.prompt import ModelParameters, Prompt
+from recollect_server.memory.model import Message
 
 SUMMARY_TOKENS = 500
 TITLE_TOKENS = 40
 LONGEST_TITLE = 200
-LONGEST_MESSAGE = 8000
-"""Characters of one message that are shown to the model; the rest is left out, and marked."""
 
 SUMMARIZE = (
     "You keep the running summary of a conversation. You are given the summary so far and the "
@@ -42,45 +38,14 @@ class ModelSummarizer:
 
     async def summarize(self, earlier: str, messages: Sequence[Message]) -> str:
         """See `Summarizer`."""
-        transcript = "\n".join(_line(message) for message in messages)
-        asked = f"<summary>\n{earlier}\n</summary>\n<messages>\n{transcript}\n</messages>"
-        return await self._ask(SUMMARIZE, asked, SUMMARY_TOKENS)
+        asked = f"<summary>\n{earlier}\n</summary>\n<messages>\n{transcript(messages)}\n</messages>"
+        return await ask(self._model, self.summary_model, SUMMARIZE, asked, SUMMARY_TOKENS)
 
     async def title(self, summary: str) -> str:
         """See `Summarizer`."""
-        answer = await self._ask(TITLE, f"<summary>\n{summary}\n</summary>", TITLE_TOKENS)
+        asked = f"<summary>\n{summary}\n</summary>"
+        answer = await ask(self._model, self.summary_model, TITLE, asked, TITLE_TOKENS)
         title = answer.splitlines()[0].strip().strip('"')
         if not title or len(title) > LONGEST_TITLE:
             raise BadModelAnswer("the model's title is empty or too long")
         return title
-
-    async def _ask(self, system: str, text: str, most_tokens: int) -> str:
-        prompt = Prompt(
-            model=self.summary_model,
-            system=system,
-            tools=(),
-            parameters=ModelParameters(max_tokens=most_tokens),
-            messages=(PromptMessage(Role.USER, (TextPart(text),)),),
-        )
-        completion: Completion | None = None
-        async with aclosing(self._model.stream(prompt)) as events:
-            async for event in events:
-                if isinstance(event, Completion):
-                    completion = event
-        if completion is None or completion.finish_reason not in (
-            FinishReason.STOP,
-            FinishReason.MAX_TOKENS,
-        ):
-            raise BadModelAnswer("the model did not finish its answer")
-        answer = plain_text(completion.parts).strip()
-        if not answer:
-            raise BadModelAnswer("the model answered with no text")
-        return answer
-
-
-def _line(message: Message) -> str:
-    speaker = message.author_name or message.role.name.lower()
-    text = message.text
-    if len(text) > LONGEST_MESSAGE:
-        text = f"{text[:LONGEST_MESSAGE]} [...]"
-    return f"[{message.time:%Y-%m-%d}] {speaker}: {text}"

@@ -13,8 +13,8 @@ from recollect_server.scope import Scope
 
 log = structlog.get_logger("recollect.jobs")
 
-IDLE_SECONDS = 1.0
-"""How often the outbox is asked without being told of work: jobs of other processes, retries."""
+POLL_SECONDS = 0.5
+"""How often the outbox is asked. No caller waits for a job, so nobody has to tell of one."""
 
 RENEW_SECONDS = 20.0
 CONCURRENCY = 4
@@ -70,41 +70,45 @@ class JobRunner:
 
     Args:
         handlers: what to do for each kind; a handler may run twice for one job.
-        work_added: set by whoever adds work in this process.
     """
 
-    def __init__(
-        self, queue: JobQueue, handlers: Mapping[JobKind, Handler], work_added: asyncio.Event
-    ) -> None:
+    def __init__(self, queue: JobQueue, handlers: Mapping[JobKind, Handler]) -> None:
         self._queue = queue
         self._handlers = handlers
-        self._work_added = work_added
+        self._free = asyncio.Semaphore(CONCURRENCY)
 
     async def run(self) -> None:
         """Work until cancelled; an outage of the store is waited out."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(CONCURRENCY):
-                group.create_task(self._work())
+            while True:
+                try:
+                    while await self._start_one(group):
+                        pass
+                except Unavailable as error:
+                    log.warning("store unavailable, jobs wait", reason=error.reason)
+                await asyncio.sleep(POLL_SECONDS)
 
-    async def _work(self) -> None:
-        while True:
-            try:
-                job = await self._queue.lease_job(tuple(self._handlers))
-                if job is not None:
-                    await self._run(job)
-                    continue
-            except Unavailable as error:
-                log.warning("store unavailable, jobs wait", reason=error.reason)
-                await asyncio.sleep(IDLE_SECONDS)
-                continue
-            self._work_added.clear()
-            try:
-                async with asyncio.timeout(IDLE_SECONDS):
-                    await self._work_added.wait()
-            except TimeoutError:
-                pass
+    async def _start_one(self, group: asyncio.TaskGroup) -> bool:
+        """Start the next due job, waiting for a free place; False if none is due."""
+        await self._free.acquire()
+        job = None
+        try:
+            job = await self._queue.lease_job(tuple(self._handlers))
+        finally:
+            if job is None:
+                self._free.release()
+        if job is not None:
+            group.create_task(self._run(job)).add_done_callback(lambda _: self._free.release())
+        return job is not None
 
     async def _run(self, job: Job) -> None:
+        try:
+            await self._run_once(job)
+        except Unavailable as error:
+            # The lease ends, and the job is given out again.
+            log.warning("store unavailable, outcome lost", kind=job.kind, reason=error.reason)
+
+    async def _run_once(self, job: Job) -> None:
         renewing = asyncio.create_task(self._renew(job))
         try:
             await self._handlers[job.kind](job)

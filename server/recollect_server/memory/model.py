@@ -271,6 +271,20 @@ class NewFact:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtractedFact:
+    """A statement found in messages, and which of them say so.
+
+    Attributes:
+        confidence: 0 to 1.
+    """
+
+    text: str
+    confidence: float
+    first_sequence: int
+    last_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class FactSource:
     """The messages a fact was drawn from."""
 

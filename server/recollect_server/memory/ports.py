@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from recollect_server.memory.model import (
     Appended,
     Episode,
+    ExtractedFact,
     Fact,
     MemoryKind,
     Message,
@@ -63,6 +64,17 @@ class Summarizer(Protocol):
 
     async def title(self, summary: str) -> str:
         """Return a title of a few words for a summary. Raises as `summarize` does."""
+
+
+class FactExtractor(Protocol):
+    """Finds statements about the user in a conversation."""
+
+    @property
+    def extraction_model(self) -> str:
+        """Name kept with what it finds; `verbatim` if it only quotes."""
+
+    async def extract(self, messages: Sequence[Message]) -> tuple[ExtractedFact, ...]:
+        """Return what the messages, in their order, say about the user. Raises as `Summarizer`."""
 
 
 class SessionStore(Protocol):
@@ -195,6 +207,29 @@ class FactStore(Protocol):
         Raises:
             AlreadyExists: FACT_EXISTS, a chosen id is taken.
             FailedPrecondition: REQUEST_ID_REUSED.
+        """
+
+    async def save_extracted(
+        self,
+        scope: Scope,
+        session_id: str,
+        facts: Sequence[ExtractedFact],
+        *,
+        model: str,
+        through: int,
+        replaces_through: int,
+    ) -> tuple[Fact, ...] | None:
+        """Store facts found in a session's messages and move its watermark, in one step.
+
+        A fact whose text is held true already is not stored again.
+
+        Args:
+            through: the messages up to this sequence have been read.
+            replaces_through: the watermark from which they were read; if the session's is no
+                longer there, nothing changes and the result is None.
+
+        Raises:
+            NotFound: SESSION_NOT_FOUND.
         """
 
     async def get_fact(self, scope: Scope, fact_id: str) -> Fact:

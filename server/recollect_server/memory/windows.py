@@ -16,7 +16,7 @@ from recollect_server.scope import Scope
 
 log = structlog.get_logger("recollect.windows")
 
-WRITE_BEHIND_SECONDS = 0.1
+WRITE_BEHIND_SECONDS = 0.25
 """Windows that change again within this time are written to Valkey once."""
 
 MESSAGE_BYTES = 600
@@ -30,11 +30,11 @@ class _Entry:
 
     __slots__ = ("session_ttl", "size", "window", "window_size")
 
-    def __init__(self, window: Window, window_size: int, session_ttl: float) -> None:
+    def __init__(self, window: Window, window_size: int, session_ttl: float, size: int) -> None:
         self.window = window
         self.window_size = window_size
         self.session_ttl = session_ttl
-        self.size = sum(MESSAGE_BYTES + 4 * m.token_count for m in window.messages)
+        self.size = size
 
 
 class Windows:
@@ -70,15 +70,14 @@ class Windows:
             return None, True
         if window is None or not _is_of(window, session):
             return None, False
-        self._keep(key, _Entry(window, session.window_size, session.window_ttl.total_seconds()))
+        self._keep(key, _entry(window, session))
         return window.messages, False
 
     def put(self, scope: Scope, session: Session, messages: tuple[Message, ...]) -> None:
         """Take in a window that was read from SQL."""
         window = Window(session.create_time, session.revision, messages)
         key = (scope, session.session_id)
-        entry = _Entry(window, session.window_size, session.window_ttl.total_seconds())
-        self._keep(key, entry)
+        self._keep(key, _entry(window, session))
         self._mark(key)
 
     def appended(self, scope: Scope, session_id: str, appended: Appended) -> None:
@@ -89,9 +88,11 @@ class Windows:
             return
         if entry.window.revision != appended.session_revision - 1:
             return
-        messages = (entry.window.messages + appended.messages)[-entry.window_size :]
-        window = Window(entry.window.session_time, appended.session_revision, messages)
-        self._keep(key, _Entry(window, entry.window_size, entry.session_ttl))
+        messages = entry.window.messages + appended.messages
+        excess = max(0, len(messages) - entry.window_size)
+        size = entry.size + _size(appended.messages) - _size(messages[:excess])
+        window = Window(entry.window.session_time, appended.session_revision, messages[excess:])
+        self._keep(key, _Entry(window, entry.window_size, entry.session_ttl, size))
         self._mark(key)
 
     async def drop(self, scope: Scope, session_id: str) -> None:
@@ -142,6 +143,15 @@ class Windows:
         entry = self._here.pop(key, None)
         if entry is not None:
             self._used -= entry.size
+
+
+def _size(messages: tuple[Message, ...]) -> int:
+    return sum(MESSAGE_BYTES + 4 * message.token_count for message in messages)
+
+
+def _entry(window: Window, session: Session) -> _Entry:
+    ttl = session.window_ttl.total_seconds()
+    return _Entry(window, session.window_size, ttl, _size(window.messages))
 
 
 def _is_of(window: Window, session: Session) -> bool:

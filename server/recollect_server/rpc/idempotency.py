@@ -25,7 +25,8 @@ def request_key_or_new(method: str, request: Any) -> RequestKey:
 
 
 def _digest(request: Any) -> bytes:
-    copy = type(request)()
-    copy.CopyFrom(request)
-    copy.ClearField("request_id")
-    return hashlib.sha256(copy.SerializeToString(deterministic=True)).digest()
+    request_id = request.request_id
+    request.ClearField("request_id")
+    data = request.SerializeToString(deterministic=True)
+    request.request_id = request_id
+    return hashlib.sha256(data).digest()

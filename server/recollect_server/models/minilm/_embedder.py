@@ -14,6 +14,8 @@ from recollect_server.models.minilm._worker import Worker
 # A text of up to this many characters is taken for a query, which people repeat.
 _CACHED_CHARACTERS = 512
 
+LOWEST_PRIORITY = 19
+
 # A long call is handed over in parts, so that it never keeps the thread tokenising for long.
 _PART_TEXTS = 128
 
@@ -27,6 +29,8 @@ class MiniLmEmbedder:
     Args:
         threads: how many threads one inference uses; 0 means all usable cores.
         cached_texts: how many recent short texts keep their vectors, 1.5 KB each.
+        background: compute only while nobody else needs the processor, with a model of its own
+            (about 100 MB), which is loaded by the first call.
 
     Raises:
         FileNotFoundError: the bundled files are missing.
@@ -35,8 +39,15 @@ class MiniLmEmbedder:
     model: str = "all-MiniLM-L6-v2"
     dimensions: int = DIMENSIONS
 
-    def __init__(self, threads: int = 0, cached_texts: int = 2048) -> None:
-        self._worker = Worker(Encoder(Path(__file__).parent, threads))
+    def __init__(
+        self, threads: int = 0, cached_texts: int = 2048, *, background: bool = False
+    ) -> None:
+        folder = Path(__file__).parent
+        if background:
+            self._worker = Worker(lambda: Encoder(folder, threads), niceness=LOWEST_PRIORITY)
+        else:
+            encoder = Encoder(folder, threads)
+            self._worker = Worker(lambda: encoder)
         self._cached_texts = cached_texts
         self._cache: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
 

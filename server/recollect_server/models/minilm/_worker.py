@@ -9,8 +9,10 @@ So a short query overtakes the rest of a long job, and no job waits for ever.
 import asyncio
 import contextlib
 import heapq
+import os
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from queue import Empty, SimpleQueue
@@ -83,10 +85,18 @@ class _Waiting:
 
 
 class Worker:
-    """Runs the encoder in a thread of its own."""
+    """Runs an encoder in a thread of its own.
 
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
+    Args:
+        make: makes the encoder, in the thread and when it is first needed.
+        niceness: 0 to 19, how far the thread and those of its encoder stand back behind others;
+            only on Linux, where threads have a priority of their own.
+    """
+
+    def __init__(self, make: Callable[[], Encoder], *, niceness: int = 0) -> None:
+        self._make = make
+        self._niceness = niceness
+        self._made: Encoder | None = None
         self._inbox: SimpleQueue[_Call | None] = SimpleQueue()
         self._waiting: list[_Waiting] = []
         self._numbers = count()
@@ -119,7 +129,15 @@ class Worker:
         """Block until the thread has ended."""
         self._thread.join()
 
+    @property
+    def _encoder(self) -> Encoder:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
     def _run(self) -> None:
+        if self._niceness and sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         while self._waiting or not self._stopping:
             self._receive()
             batch = self._next_batch()

@@ -4,6 +4,7 @@ Sentences are scored by how frequent their content words are in the whole text, 
 words already covered count less: SumBasic (Nenkova and Vanderwende, 2005).
 """
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -28,13 +29,7 @@ class ExtractiveSummarizer:
 
     async def summarize(self, earlier: str, messages: Sequence[Message]) -> str:
         """See `Summarizer`; never fails."""
-        sentences = [line for line in earlier.splitlines() if line]
-        for message in messages:
-            speaker = message.author_name or message.role.name.lower()
-            sentences += [f"{speaker}: {sentence}" for sentence in _sentences(message.text)]
-        sentences = sentences[-MOST_SENTENCES:]
-        chosen = _choose(sentences)
-        return "\n".join(sentences[position] for position in sorted(chosen)) or "(no text)"
+        return await asyncio.to_thread(_summarize, earlier, messages)
 
     async def title(self, summary: str) -> str:
         """See `Summarizer`; the sentence that says most, cut to a few words."""
@@ -43,6 +38,16 @@ class ExtractiveSummarizer:
         best = max(sentences, key=lambda sentence: _score(_words(sentence), frequency))
         words = best.partition(": ")[2].split() or best.split()
         return " ".join(words[:TITLE_WORDS])[:LONGEST_SENTENCE]
+
+
+def _summarize(earlier: str, messages: Sequence[Message]) -> str:
+    sentences = [line for line in earlier.splitlines() if line]
+    for message in messages:
+        speaker = message.author_name or message.role.name.lower()
+        sentences += [f"{speaker}: {sentence}" for sentence in _sentences(message.text)]
+    sentences = sentences[-MOST_SENTENCES:]
+    chosen = _choose(sentences)
+    return "\n".join(sentences[position] for position in sorted(chosen)) or "(no text)"
 
 
 def _sentences(text: str) -> list[str]:

@@ -26,7 +26,7 @@ from recollect_server.rpc.convert.common import (
     to_tools,
 )
 from recollect_server.rpc.convert.memory import (
-    from_context_item,
+    add_context_items,
     from_message,
     to_context_options,
 )
@@ -116,7 +116,7 @@ def from_event(event: ChatEvent, user_id: str) -> pb.ChatEvent:
             message.started.attempt = attempt
             message.started.user_message.CopyFrom(from_message(user_message))
         case Context() as context:
-            message.context.items.extend(from_context_item(i) for i in context.items)
+            add_context_items(message.context.items, context.items)
             message.context.token_count = context.token_count
             message.context.degradations.extend(
                 degradations(cache_down=context.cache_down, words_only=context.words_only)

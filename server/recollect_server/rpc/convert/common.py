@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,6 +19,8 @@ from recollect_server.memory.model import (
 )
 from recollect_server.memory.prompt import ModelParameters, Prompt, Tool, Usage
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def to_time(value: Timestamp) -> datetime:
     """Return an aware UTC datetime, to the microsecond."""
@@ -26,9 +29,8 @@ def to_time(value: Timestamp) -> datetime:
 
 def from_time(value: datetime) -> Timestamp:
     """Return a timestamp."""
-    stamp = Timestamp()
-    stamp.FromDatetime(value)
-    return stamp
+    since = value - _EPOCH
+    return Timestamp(seconds=since.days * 86400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def from_seconds(seconds: float) -> Duration:
@@ -78,11 +80,15 @@ def to_prompt_message(message: pb.PromptMessage) -> PromptMessage:
     return PromptMessage(Role(message.role), to_parts(message.parts))
 
 
-def from_prompt_message(message: PromptMessage) -> pb.PromptMessage:
-    """Return the protobuf message."""
-    return pb.PromptMessage(
-        role=pb.Role.ValueType(message.role), parts=[from_part(p) for p in message.parts]
-    )
+def add_prompt_messages(target: Any, messages: Iterable[PromptMessage]) -> None:
+    """Append to a repeated field of PromptMessage, in place: a context holds many."""
+    for message in messages:
+        parts = target.add(role=message.role).parts
+        for part in message.parts:
+            if isinstance(part, TextPart):
+                parts.add(text=part.text)
+            else:
+                parts.append(from_part(part))
 
 
 def to_parameters(parameters: pb.ModelParameters) -> ModelParameters:

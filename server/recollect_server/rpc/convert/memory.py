@@ -1,6 +1,8 @@
 """Conversions of MemoryService."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from recollect.v1 import common_pb2 as common
 from recollect.v1 import memory_pb2 as pb
@@ -32,9 +34,9 @@ from recollect_server.memory.service import (
     new_session_id,
 )
 from recollect_server.rpc.convert.common import (
+    add_prompt_messages,
     degradations,
     from_part,
-    from_prompt_message,
     from_time,
     to_parts,
     to_time,
@@ -246,27 +248,29 @@ def to_context_options(options: pb.ContextOptions) -> ContextOptions:
     )
 
 
-def from_context_item(item: ContextItem) -> pb.ContextItem:
-    """Return the protobuf message."""
-    return pb.ContextItem(
-        part=pb.ContextPart.ValueType(item.part),
-        item_id=item.item_id,
-        session_id=item.session_id,
-        sequence=item.sequence,
-        token_count=item.token_count,
-        score=item.score,
-        omitted=item.omitted,
-    )
+def add_context_items(target: Any, items: Iterable[ContextItem]) -> None:
+    """Append to a repeated field of ContextItem, in place: a context has many."""
+    for item in items:
+        target.add(
+            part=item.part,
+            item_id=item.item_id,
+            session_id=item.session_id,
+            sequence=item.sequence,
+            token_count=item.token_count,
+            score=item.score,
+            omitted=item.omitted,
+        )
 
 
 def from_context(context: Context) -> pb.GetContextResponse:
     """Return the response of GetContext."""
-    return pb.GetContextResponse(
+    response = pb.GetContextResponse(
         system=context.system,
-        messages=[from_prompt_message(m) for m in context.messages],
-        items=[from_context_item(item) for item in context.items],
         token_count=context.token_count,
         session_revision=context.session.revision,
         indexed_revision=context.indexed_revision,
         degradations=degradations(cache_down=context.cache_down, words_only=context.words_only),
     )
+    add_prompt_messages(response.messages, context.messages)
+    add_context_items(response.items, context.items)
+    return response

@@ -7,6 +7,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from recollect.v1 import memory_pb2 as pb
 from recollect_server.memory.context import ContextBuilder
+from recollect_server.memory.extraction import Extraction
 from recollect_server.memory.service import Memory
 from recollect_server.memory.summaries import Compactor
 from recollect_server.memory.watch import Watch
@@ -26,11 +27,17 @@ class MemoryServicer:
     service: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["MemoryService"]
 
     def __init__(
-        self, memory: Memory, contexts: ContextBuilder, compactor: Compactor, watch: Watch
+        self,
+        memory: Memory,
+        contexts: ContextBuilder,
+        compactor: Compactor,
+        extraction: Extraction,
+        watch: Watch,
     ) -> None:
         self._memory = memory
         self._contexts = contexts
         self._compactor = compactor
+        self._extraction = extraction
         self._watch = watch
 
     async def create_session(
@@ -217,11 +224,25 @@ class MemoryServicer:
             versions=[convert.from_fact(version, request.user_id) for version in versions]
         )
 
+    async def extract_facts(
+        self, call: Call, request: pb.ExtractFactsRequest
+    ) -> pb.ExtractFactsResponse:
+        """Serve ExtractFacts."""
+        facts, through = await self._extraction.extract(
+            call.scope, request.session_id, dry_run=request.dry_run
+        )
+        self._memory.changed(call.scope)
+        return pb.ExtractFactsResponse(
+            facts=[convert.from_fact(fact, request.user_id) for fact in facts],
+            through_sequence=through,
+        )
+
     async def compact_session(
         self, call: Call, request: pb.CompactSessionRequest
     ) -> pb.CompactSessionResponse:
         """Serve CompactSession."""
         session = await self._compactor.compact(call.scope, request.session_id)
+        self._memory.changed(call.scope)
         return pb.CompactSessionResponse(session=convert.from_session(session, request.user_id))
 
     async def get_episode(self, call: Call, request: pb.GetEpisodeRequest) -> pb.GetEpisodeResponse:

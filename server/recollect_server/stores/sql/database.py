@@ -22,10 +22,13 @@ class Transaction(Protocol):
     """A running transaction. Parameters are named, as in `:name`.
 
     Attributes:
+        first_run: nothing of the function has run before. It may then go by what is likely, and
+            raise `RunAgain` where it turns out otherwise.
         for_update: what a SELECT ends in to lock its rows until the transaction ends.
         skip_locked: the same, leaving out rows that others have locked.
     """
 
+    first_run: bool
     for_update: str
     skip_locked: str
 

@@ -7,12 +7,14 @@ from typing import Any
 
 from recollect_server.errors import AlreadyExists, InvalidArgument, NotFound, Reason
 from recollect_server.ids import uuid7
-from recollect_server.memory.model import Fact, MemoryKind, NewFact, Remembered
+from recollect_server.memory.extraction import to_fact as to_new_fact
+from recollect_server.memory.model import ExtractedFact, Fact, MemoryKind, NewFact, Remembered
 from recollect_server.memory.watch import ChangeType
 from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.codec import from_microseconds, to_microseconds
 from recollect_server.stores.sql.changes import ChangeLog
 from recollect_server.stores.sql.database import Database, Row, Transaction
+from recollect_server.stores.sql.messages import find_session
 from recollect_server.stores.sql.pending import bury, forget_pending, queue_facts
 from recollect_server.stores.sql.requests import idempotent
 from recollect_server.stores.sql.rows import FACT_COLUMNS, fact_params, to_fact
@@ -80,6 +82,35 @@ class SqlFactStore:
                 ],
                 from_plain=again,
             )
+
+        return await self._database.write(work)
+
+    async def save_extracted(
+        self,
+        scope: Scope,
+        session_id: str,
+        facts: Sequence[ExtractedFact],
+        *,
+        model: str,
+        through: int,
+        replaces_through: int,
+    ) -> tuple[Fact, ...] | None:
+        """See `FactStore`."""
+        now = self._clock()
+
+        def work(tx: Transaction) -> tuple[Fact, ...] | None:
+            user_key, revision = step_revision(tx, scope)
+            session_key, session = find_session(tx, scope, session_id, to_microseconds(now))
+            if session.extracted_through != replaces_through:
+                return None
+            tx.execute(
+                "UPDATE sessions SET extracted_through = :through WHERE session_key = :session_key",
+                {"through": through, "session_key": session_key},
+            )
+            new = [fact for fact in facts if not _is_held(tx, user_key, fact.text)]
+            stored = tuple(to_new_fact(fact, session_id, uuid7(), model, now) for fact in new)
+            _store(tx, user_key, revision, stored, now)
+            return stored
 
         return await self._database.write(work)
 
@@ -189,13 +220,28 @@ def _as_given(facts: Sequence[NewFact], fact_ids: Sequence[str], now: datetime) 
 def _remember(tx: Transaction, scope: Scope, facts: Sequence[NewFact], now: datetime) -> Remembered:
     user_key, revision = step_revision(tx, scope)
     stored = _as_given(facts, [fact.fact_id or uuid7() for fact in facts], now)
+    _store(tx, user_key, revision, stored, now)
+    return Remembered(stored, revision)
+
+
+def _store(
+    tx: Transaction, user_key: int, revision: int, facts: Sequence[Fact], now: datetime
+) -> None:
     changes = ChangeLog(tx, user_key, revision, to_microseconds(now))
-    for fact in stored:
+    for fact in facts:
         if _current(tx, user_key, fact.fact_id) or not _insert(tx, user_key, revision, fact):
             raise AlreadyExists(Reason.FACT_EXISTS, "fact", fact.fact_id)
         changes.fact(ChangeType.CREATED, fact.fact_id, fact.version)
-    queue_facts(tx, user_key, revision, [f.fact_id for f in stored], to_microseconds(now))
-    return Remembered(stored, revision)
+    queue_facts(tx, user_key, revision, [f.fact_id for f in facts], to_microseconds(now))
+
+
+def _is_held(tx: Transaction, user_key: int, text: str) -> bool:
+    rows = tx.execute(
+        "SELECT 1 FROM facts WHERE user_key = :user_key AND is_current = 1 AND text = :text "
+        "AND valid_to IS NULL LIMIT 1",
+        {"user_key": user_key, "text": text},
+    )
+    return bool(rows)
 
 
 def _update(

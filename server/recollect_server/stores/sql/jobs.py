@@ -32,12 +32,19 @@ JITTER = 0.25
 _SECOND = 1_000_000
 
 
-def queue_job(tx: Transaction, kind: JobKind, user_key: int, session_key: int, now: int) -> None:
-    """Make a job due, if it is not there yet; a dead one gets a new life: it may work now."""
+def queue_job(
+    tx: Transaction, kind: JobKind, user_key: int, session_key: int, now: int, delay: int = 0
+) -> None:
+    """Make a job due, if it is not there yet; a dead one gets a new life: it may work now.
+
+    Args:
+        now: microseconds since 1970.
+        delay: microseconds from now until it is due.
+    """
     tx.execute_many(
         "INSERT INTO jobs (job_id, kind, user_key, session_key, state, attempts, run_time, lease, "
         "last_error, create_time) VALUES (:job_id, :kind, :user_key, :session_key, 'due', 0, "
-        ":now, 0, '', :now) ON CONFLICT (kind, user_key, session_key) DO UPDATE SET "
+        ":due, 0, '', :now) ON CONFLICT (kind, user_key, session_key) DO UPDATE SET "
         "state = 'due', attempts = 0, run_time = excluded.run_time, lease = jobs.lease + 1 "
         "WHERE jobs.state = 'dead'",
         [
@@ -47,6 +54,7 @@ def queue_job(tx: Transaction, kind: JobKind, user_key: int, session_key: int, n
                 "user_key": user_key,
                 "session_key": session_key,
                 "now": now,
+                "due": now + delay,
             }
         ],
     )

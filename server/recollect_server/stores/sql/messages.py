@@ -22,6 +22,9 @@ from recollect_server.stores.sql.rows import (
 )
 from recollect_server.stores.sql.users import step_revision
 
+BURST_DELAY = 1_000_000
+"""Microseconds until a job of a session starts: a burst of messages is worked on once."""
+
 ENDS_AFTER_CHANGE = (
     "CASE WHEN idle_ttl = 0 THEN expire_time "
     "WHEN expire_time < :now + idle_ttl THEN expire_time ELSE :now + idle_ttl END"
@@ -87,7 +90,7 @@ def append(
         "WHERE user_key = :user_key AND session_id = :session_id "
         "AND (ends IS NULL OR ends > :now) "
         "RETURNING session_key, revision, last_sequence, summary_through, open_tokens, "
-        "create_time",
+        "extracted_through, create_time",
         {
             "count": len(messages),
             "tokens": sum(tokens),
@@ -98,7 +101,7 @@ def append(
     )
     if not rows:
         raise session_not_found(session_id)
-    session_key, revision, last, summary_through, open_tokens, create_time = rows[0]
+    session_key, revision, last, summarized, open_tokens, extracted, create_time = rows[0]
     if expected_revision is not None and revision - 1 != expected_revision:
         raise RevisionMismatch(expected_revision, revision - 1)
     first = last - len(messages) + 1
@@ -108,9 +111,12 @@ def append(
     )
     _insert(tx, user_key, user_revision, session_key, stored, now_us)
     queue_messages(tx, user_key, user_revision, session_key, stored, now_us)
-    before = policy.summary_is_due(first - 1 - summary_through, open_tokens - sum(tokens))
-    if not before and policy.summary_is_due(last - summary_through, open_tokens):
-        queue_job(tx, JobKind.SUMMARIZE, user_key, session_key, now_us)
+    if policy.summary_becomes_due(
+        first - 1 - summarized, open_tokens - sum(tokens), last - summarized, open_tokens
+    ):
+        queue_job(tx, JobKind.SUMMARIZE, user_key, session_key, now_us, BURST_DELAY)
+    if policy.extraction_becomes_due(first - 1 - extracted, last - extracted):
+        queue_job(tx, JobKind.EXTRACT, user_key, session_key, now_us, BURST_DELAY)
     session_time = from_microseconds(create_time)
     return user_key, session_key, Appended(stored, revision, user_revision, session_time)
 

@@ -60,9 +60,10 @@ class PostgresTransaction:
     for_update = " FOR UPDATE"
     skip_locked = " FOR UPDATE SKIP LOCKED"
 
-    def __init__(self, connection: "psycopg.Connection[Any]") -> None:
+    def __init__(self, connection: "psycopg.Connection[Any]", *, first_run: bool) -> None:
         self._cursor = connection.cursor()
         self._connection = connection
+        self.first_run = first_run
 
     def execute(self, sql: str, params: Mapping[str, Any] | None = None) -> list[Row]:
         """See `Transaction`."""
@@ -191,7 +192,7 @@ def _read(connection: "psycopg.Connection[Any]", work: Callable[[Transaction], T
     with connection.pipeline():
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
-            return work(PostgresTransaction(connection))
+            return work(PostgresTransaction(connection, first_run=True))
         finally:
             if not connection.broken:
                 connection.execute("ROLLBACK")
@@ -204,7 +205,7 @@ class _Writer:
         self._held = held
 
     def commit(self, units: list[Unit]) -> None:
-        if len(units) > 1 and self._commit_together(units):
+        if self._commit_together(units):
             return
         for unit in units:
             self._commit_alone(unit)
@@ -215,7 +216,9 @@ class _Writer:
     def _commit_together(self, units: list[Unit]) -> bool:
         """Run the units in one transaction; False if one failed and nothing was written."""
         try:
-            results = self._in_transaction(lambda tx: [unit.work(tx) for unit in units])
+            results = self._in_transaction(
+                lambda tx: [unit.work(tx) for unit in units], first_run=True
+            )
         except _CommitLost as lost:
             raise _unavailable(lost.cause) from None
         except Exception as error:  # noqa: BLE001 - each unit alone tells what is wrong with it
@@ -228,7 +231,7 @@ class _Writer:
     def _commit_alone(self, unit: Unit) -> None:
         for run in range(1, MAX_RUNS + 1):
             try:
-                unit.result = self._in_transaction(unit.work)
+                unit.result = self._in_transaction(unit.work, first_run=False)
             except _CommitLost as lost:
                 unit.error = _unavailable(lost.cause)
             except _AGAIN as error:
@@ -247,13 +250,13 @@ class _Writer:
                 unit.error = error
             return
 
-    def _in_transaction(self, work: Callable[[Transaction], T]) -> T:
+    def _in_transaction(self, work: Callable[[Transaction], T], *, first_run: bool) -> T:
         connection = self._held.get()
         committing = False
         try:
             with connection.pipeline() as pipeline:
                 connection.execute("BEGIN")
-                result = work(PostgresTransaction(connection))
+                result = work(PostgresTransaction(connection, first_run=first_run))
                 # Errors of statements that were not waited for must show before the commit.
                 pipeline.sync()
                 committing = True

@@ -1,13 +1,13 @@
 """Idempotent calls: the result of a request is kept with its id, in the request's transaction."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from recollect_server.errors import FailedPrecondition, Reason
 from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.codec import pack, unpack
-from recollect_server.stores.sql.database import Transaction
+from recollect_server.stores.sql.database import RunAgain, Transaction
 
 T = TypeVar("T")
 
@@ -39,6 +39,8 @@ def idempotent(
 ) -> T:
     """Run a write once: a repeat within 24 hours gets the first result.
 
+    Repeats are rare, so the first run does not look for one: it finds out at the end.
+
     Args:
         now: microseconds since 1970.
         to_plain: makes of a result what msgpack can hold.
@@ -52,25 +54,40 @@ def idempotent(
         "method": request.method,
         "request_id": request.request_id,
     }
+    if not tx.first_run:
+        kept = _find(tx, key, request, now)
+        if kept is not None:
+            return from_plain(unpack(kept))
+    result = run()
+    stored = tx.execute(
+        "INSERT INTO requests "
+        "(tenant, user_id, method, request_id, digest, result, create_time) VALUES "
+        "(:tenant, :user_id, :method, :request_id, :digest, :result, :now) "
+        "ON CONFLICT (tenant, user_id, method, request_id) DO NOTHING RETURNING 1",
+        key | {"digest": request.digest, "result": pack(to_plain(result)), "now": now},
+    )
+    if not stored:
+        raise RunAgain
+    return result
+
+
+def _find(tx: Transaction, key: Mapping[str, str], request: RequestKey, now: int) -> bytes | None:
+    """Return the result of a request, None if it is new or was kept for long enough."""
     rows = tx.execute(
         "SELECT digest, result, create_time FROM requests WHERE tenant = :tenant "
         "AND user_id = :user_id AND method = :method AND request_id = :request_id",
         key,
     )
-    if rows:
-        if rows[0][2] >= now - KEPT_MICROSECONDS:
-            check_digest(rows[0][0], request)
-            return from_plain(unpack(rows[0][1]))
-        tx.execute(
-            "DELETE FROM requests WHERE tenant = :tenant AND user_id = :user_id "
-            "AND method = :method AND request_id = :request_id",
-            key,
-        )
-    result = run()
-    tx.execute_many(
-        "INSERT INTO requests "
-        "(tenant, user_id, method, request_id, digest, result, create_time) VALUES "
-        "(:tenant, :user_id, :method, :request_id, :digest, :result, :now)",
-        [key | {"digest": request.digest, "result": pack(to_plain(result)), "now": now}],
+    if not rows:
+        return None
+    digest, result, create_time = rows[0]
+    if create_time >= now - KEPT_MICROSECONDS:
+        check_digest(digest, request)
+        kept: bytes = result
+        return kept
+    tx.execute(
+        "DELETE FROM requests WHERE tenant = :tenant AND user_id = :user_id "
+        "AND method = :method AND request_id = :request_id",
+        key,
     )
-    return result
+    return None

@@ -29,8 +29,9 @@ class SqliteTransaction:
     for_update = ""
     skip_locked = ""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, first_run: bool) -> None:
         self._connection = connection
+        self.first_run = first_run
 
     def execute(self, sql: str, params: Mapping[str, Any] | None = None) -> list[Row]:
         """See `Transaction`."""
@@ -127,7 +128,7 @@ class SqliteDatabase:
                 self._connections.append(connection)
             connection.execute("BEGIN")
             try:
-                return work(SqliteTransaction(connection))
+                return work(SqliteTransaction(connection, first_run=True))
             finally:
                 connection.execute("ROLLBACK")
         except sqlite3.Error as error:
@@ -135,7 +136,7 @@ class SqliteDatabase:
 
 
 class _Writer:
-    """See `Committer`: one transaction for all units, a savepoint for each."""
+    """See `Committer`: one transaction for all units."""
 
     def __init__(self, path: Path, synchronous: str) -> None:
         self._path = path
@@ -159,14 +160,30 @@ def _commit(connection: sqlite3.Connection, units: list[Unit]) -> None:
     """Run the units in one transaction; on an error of the database nothing of them remains."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        transaction = SqliteTransaction(connection)
-        for unit in units:
-            _run(connection, transaction, unit)
+        if not _run_all(connection, units):
+            connection.execute("ROLLBACK")
+            connection.execute("BEGIN IMMEDIATE")
+            transaction = SqliteTransaction(connection, first_run=False)
+            for unit in units:
+                _run(connection, transaction, unit)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _run_all(connection: sqlite3.Connection, units: list[Unit]) -> bool:
+    """Run the units without savepoints, which cost a fifth of it; False if one failed."""
+    transaction = SqliteTransaction(connection, first_run=True)
+    try:
+        for unit in units:
+            unit.result = unit.work(transaction)
+    except sqlite3.OperationalError:
+        raise
+    except Exception:  # noqa: BLE001 - each unit alone tells what is wrong with it
+        return False
+    return True
 
 
 def _run(connection: sqlite3.Connection, transaction: SqliteTransaction, unit: Unit) -> None:
@@ -176,6 +193,6 @@ def _run(connection: sqlite3.Connection, transaction: SqliteTransaction, unit: U
     except Exception as error:
         if isinstance(error, sqlite3.OperationalError):
             raise
-        unit.error = error
+        unit.result, unit.error = None, error
         connection.execute("ROLLBACK TO unit")
     connection.execute("RELEASE unit")

@@ -17,7 +17,7 @@ from recollect_server.stores.valkey.keys import NOTICE_CHANNEL, user_mark
 
 log = structlog.get_logger("recollect.notices")
 
-COLLECT_SECONDS = 0.02
+COLLECT_SECONDS = 0.05
 """Users that change within this time share a message."""
 
 RETRY_SECONDS = 1.0

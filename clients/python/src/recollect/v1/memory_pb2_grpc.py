@@ -262,7 +262,8 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExtractFacts(self, request, context):
-        """Extracts facts from the messages not yet read, now, or shows what would be extracted.
+        """Extracts facts from a session's messages not yet read, now, or shows what would be extracted
+        from the first of them. It is done by itself every 10 messages (a setting).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

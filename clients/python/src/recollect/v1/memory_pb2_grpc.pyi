@@ -76,7 +76,9 @@ class MemoryServiceStub:
     GetFactHistory: _grpc.UnaryUnaryMultiCallable[_memory_pb2.GetFactHistoryRequest, _memory_pb2.GetFactHistoryResponse]
     """Returns every version of a fact, oldest first."""
     ExtractFacts: _grpc.UnaryUnaryMultiCallable[_memory_pb2.ExtractFactsRequest, _memory_pb2.ExtractFactsResponse]
-    """Extracts facts from the messages not yet read, now, or shows what would be extracted."""
+    """Extracts facts from a session's messages not yet read, now, or shows what would be extracted
+    from the first of them. It is done by itself every 10 messages (a setting).
+    """
     CompactSession: _grpc.UnaryUnaryMultiCallable[_memory_pb2.CompactSessionRequest, _memory_pb2.CompactSessionResponse]
     """Summarises all but a session's newest messages into its rolling summary, now."""
     ListEpisodes: _grpc.UnaryUnaryMultiCallable[_memory_pb2.ListEpisodesRequest, _memory_pb2.ListEpisodesResponse]
@@ -133,7 +135,9 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     GetFactHistory: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetFactHistoryRequest, _memory_pb2.GetFactHistoryResponse]  # type: ignore[assignment]
     """Returns every version of a fact, oldest first."""
     ExtractFacts: _aio.UnaryUnaryMultiCallable[_memory_pb2.ExtractFactsRequest, _memory_pb2.ExtractFactsResponse]  # type: ignore[assignment]
-    """Extracts facts from the messages not yet read, now, or shows what would be extracted."""
+    """Extracts facts from a session's messages not yet read, now, or shows what would be extracted
+    from the first of them. It is done by itself every 10 messages (a setting).
+    """
     CompactSession: _aio.UnaryUnaryMultiCallable[_memory_pb2.CompactSessionRequest, _memory_pb2.CompactSessionResponse]  # type: ignore[assignment]
     """Summarises all but a session's newest messages into its rolling summary, now."""
     ListEpisodes: _aio.UnaryUnaryMultiCallable[_memory_pb2.ListEpisodesRequest, _memory_pb2.ListEpisodesResponse]  # type: ignore[assignment]
@@ -289,7 +293,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_pb2.ExtractFactsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_pb2.ExtractFactsResponse, _abc.Awaitable[_memory_pb2.ExtractFactsResponse]]:
-        """Extracts facts from the messages not yet read, now, or shows what would be extracted."""
+        """Extracts facts from a session's messages not yet read, now, or shows what would be extracted
+        from the first of them. It is done by itself every 10 messages (a setting).
+        """
 
     @_abc_1.abstractmethod
     def CompactSession(
