@@ -66,6 +66,7 @@ class Worker:
         assert self.process is not None
         self.process.kill()
         self.process.wait(STOP_SECONDS)
+        self.process = None
 
     def stop(self) -> int:
         """End it by SIGTERM and return its exit code."""
@@ -101,7 +102,11 @@ class Running:
         """End the processes by SIGTERM; return what did not end as it should."""
         found = []
         for name, process in (("worker", self.worker), ("server", self.server)):
-            if process is not None and (code := process.stop()) != 0:
+            if process is None:
+                continue
+            if process.process is None:
+                found.append(f"the {name} does not run")
+            elif (code := process.stop()) != 0:
                 found.append(f"the {name} ended with {code}")
         left = processes_of(self)
         return [*found, f"processes are left: {left}"] if left else found

@@ -38,17 +38,23 @@ class Fleet:
 
     async def end(self) -> list[str]:
         """Wait until the work is done everywhere, stop everything; return what is wrong."""
-        campaigns = list(self._campaigns.values())
-        found = await asyncio.gather(*(ending(campaign) for campaign in campaigns))
-        wrong = [f"{c.name}: {w}" for c, ws in zip(campaigns, found, strict=True) for w in ws]
-        for campaign in campaigns:
-            stopped = await asyncio.to_thread(campaign.running.stop)
-            wrong += [f"{campaign.name}: {what}" for what in stopped]
+        wrong = []
+        for found in await asyncio.gather(*map(_end, self._campaigns.values())):
+            wrong += found
         return wrong
 
     def summaries(self) -> Iterator[str]:
         """Yield what was done to each deployment."""
         return (campaign.summary() for campaign in self._campaigns.values())
+
+
+async def _end(campaign: Campaign) -> list[str]:
+    try:
+        wrong = await ending(campaign)
+    except Exception as error:  # noqa: BLE001 - the others' ends are of interest too
+        wrong = [f"the end failed: {error!r}"]
+    wrong += await asyncio.to_thread(campaign.running.stop)
+    return [f"{campaign.name}: {what}" for what in wrong]
 
 
 @pytest.fixture
