@@ -10,6 +10,7 @@ from importlib.metadata import version
 import grpc
 import structlog
 
+from recollect_server.activity import Activity
 from recollect_server.admin.keys import ApiKeys
 from recollect_server.admin.server import ServerFacts, StoreState
 from recollect_server.background import Loops, running, worker_loops
@@ -44,6 +45,7 @@ from recollect_server.rpc.services.cache import CacheServicer
 from recollect_server.rpc.services.chat import ChatServicer
 from recollect_server.rpc.services.memory import MemoryServicer
 from recollect_server.stores.exact import ExactIndex
+from recollect_server.stores.sql.audit import SqlAuditLog
 from recollect_server.stores.sql.changes import SqlChangeStore
 from recollect_server.stores.sql.database import Database
 from recollect_server.stores.sql.episodes import SqlEpisodeStore
@@ -116,6 +118,7 @@ async def work(settings: Settings, on_ready: Callable[[], None]) -> None:
             extractor_of(model, settings),
             policy,
             asyncio.Event(),
+            Activity(),
         )
         await stack.enter_async_context(running(loops))
         on_ready()
@@ -142,6 +145,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     summarizer = summarizer_of(model, settings)
     extractor = extractor_of(model, settings)
     work_added = asyncio.Event()
+    activity = Activity()
     notices = ValkeyNotices(state_url)
     windows = Windows(ValkeyWindowCache(state), budget=settings.window_bytes)
     durable = SqlSessionStore(database, utc_now, policy)
@@ -159,7 +163,8 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         work_added=work_added,
         clock=utc_now,
     )
-    contexts = ContextBuilder(memory)
+    audit = SqlAuditLog(database, utc_now)
+    contexts = ContextBuilder(memory, audit)
     answers = AnswerCache(
         exact=ValkeyExactCache(cache, clock=utc_now),
         facts=facts,
@@ -167,7 +172,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         clock=utc_now,
     )
     turns = SqlTurnStore(database, utc_now, policy)
-    chat = Chat(memory, Collaborators(contexts, answers, turns, model, memory.changed))
+    chat = Chat(memory, Collaborators(contexts, answers, turns, model, memory.changed, audit))
     keys = ApiKeys(SqlApiKeyStore(database, utc_now), utc_now)
     server_facts = ServerFacts(
         version=version("recollect-server"),
@@ -185,7 +190,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     if settings.worker:
         background = open_background_embedder(stack, settings)
         loops |= worker_loops(
-            database, durable, background, summarizer, extractor, policy, work_added
+            database, durable, background, summarizer, extractor, policy, work_added, activity
         )
     await stack.enter_async_context(running(loops))
     server = _listen(
@@ -200,9 +205,10 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
             ),
             CacheServicer(answers, utc_now),
             ChatServicer(chat),
-            AdminServicer(keys, SqlJobQueue(database, utc_now), server_facts),
+            AdminServicer(keys, SqlJobQueue(database, utc_now), audit, server_facts),
         ),
         ApiKeyAuthenticator(keys) if settings.auth is Authentication.API_KEY else None,
+        activity,
     )
     await server.start()
     stack.push_async_callback(windows.flush)
@@ -226,6 +232,7 @@ def _listen(
     settings: Settings,
     servicers: tuple[MemoryServicer, CacheServicer, ChatServicer, AdminServicer],
     authenticator: ApiKeyAuthenticator | None,
+    activity: Activity,
 ) -> RpcServer:
     credentials = None
     if settings.tls_cert is not None and settings.tls_key is not None:
@@ -241,6 +248,7 @@ def _listen(
                 credentials=credentials,
             ),
             authenticator=authenticator,
+            activity=activity,
         )
     except RuntimeError as error:
         raise StartError(

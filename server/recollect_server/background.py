@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from recollect_server.activity import Activity
 from recollect_server.memory.due import DuePolicy, JobKind
 from recollect_server.memory.embedding import EmbeddingWorker
 from recollect_server.memory.extraction import Extraction
@@ -36,6 +37,7 @@ def worker_loops(
     extractor: FactExtractor,
     policy: DuePolicy,
     work_added: asyncio.Event,
+    activity: Activity,
 ) -> Loops:
     """Return what a worker does, by name; each runs until it is cancelled."""
     compactor = Compactor(sessions, summarizer, policy, utc_now)
@@ -51,7 +53,9 @@ def worker_loops(
             JobKind.EPISODE: maker.run,
         },
     )
-    embedding = EmbeddingWorker(SqlEmbeddingQueue(database, utc_now), embedder, work_added)
+    embedding = EmbeddingWorker(
+        SqlEmbeddingQueue(database, utc_now), embedder, work_added, activity
+    )
     upkeep = UpkeepWorker(SqlUpkeep(database, utc_now, policy), work_added)
     return {"embedding": embedding.run, "jobs": runner.run, "upkeep": upkeep.run}
 

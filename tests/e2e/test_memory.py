@@ -3,11 +3,12 @@
 import threading
 from datetime import UTC, datetime
 
+import grpc
 import pytest
 from tests.harness import unique
 
 from recollect import assistant, errors, user
-from recollect.v1 import common_pb2, memory_pb2
+from recollect.v1 import admin_pb2, admin_pb2_grpc, common_pb2, memory_pb2
 
 
 @pytest.fixture
@@ -195,6 +196,24 @@ def test_a_window_is_never_stale_while_others_write(server, client):
     thread.join()
     context = client.memory.get_context(session, options=buffer)
     assert _texts(context.messages) == ["95", "96", "97", "98", "99"]
+
+
+def test_a_context_of_profile_audit_is_full_and_leaves_an_event(server, client):
+    session = client.memory.create_session().session_id
+    client.memory.append_messages(session, ["I keep bees"])
+    client.memory.remember(["They keep bees"])
+    audit = memory_pb2.ContextOptions(profile=memory_pb2.CONTEXT_PROFILE_AUDIT)
+    shown = client.memory.get_context(session, options=audit)
+    assert "They keep bees" in shown.system
+    client.memory.get_context(session)
+    request = admin_pb2.ListAuditEventsRequest(user_id=client.memory.get_session(session).user_id)
+    with grpc.insecure_channel(server.address) as channel:
+        events = admin_pb2_grpc.AdminServiceStub(channel).ListAuditEvents(request).events
+    assert [e.method for e in events] == ["recollect.v1.MemoryService/GetContext"]
+    assert events[0].outcome == "OK"
+    fact = next(i.item_id for i in shown.items if i.part == memory_pb2.CONTEXT_PART_FACT)
+    assert f"session_id={session}" in events[0].resource
+    assert f"fact={fact}" in events[0].resource
 
 
 def test_a_session_made_again_under_its_id_has_nothing_of_the_one_before(client):

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from tests.stores.sql.support import ADA, Stores
 
+from recollect_server.activity import Activity
 from recollect_server.errors import Reason, Unavailable
 from recollect_server.memory.embedding import EmbeddingWorker
 from recollect_server.memory.model import NewFact
@@ -47,7 +48,7 @@ async def embedder(stores):
     """A running worker's embedder."""
     made = Moody()
     work_added = asyncio.Event()
-    worker = EmbeddingWorker(stores.queue, made, work_added)
+    worker = EmbeddingWorker(stores.queue, made, work_added, Activity())
     task = asyncio.create_task(worker.run())
     made.wake = work_added.set
     yield made

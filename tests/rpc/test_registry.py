@@ -3,6 +3,7 @@
 import pytest
 
 from recollect.v1 import admin_pb2, cache_pb2, chat_pb2, memory_pb2
+from recollect_server.activity import Activity
 from recollect_server.rpc.authorization import ROLE_OF
 from recollect_server.rpc.interceptors import Undecodable, interceptors
 from recollect_server.rpc.registry import decoder, generic_handler, roles, snake_case
@@ -37,9 +38,16 @@ def test_each_service_has_one_servicer_whose_methods_are_all_of_the_contract():
         assert public <= {snake_case(m.name) for m in servicer.service.methods}
 
 
+def _chain():
+    return interceptors(
+        activity=Activity(), authenticator=None, roles=roles(SERVICES), default_deadline=1
+    )
+
+
 def test_interceptors_stand_in_their_order():
-    chain = interceptors(authenticator=None, roles=roles(SERVICES), default_deadline=1)
+    chain = _chain()
     assert [type(interceptor).__name__ for interceptor in chain] == [
+        "Counting",
         "RequestId",
         "Logging",
         "ErrorMapping",
@@ -52,7 +60,7 @@ def test_interceptors_stand_in_their_order():
 
 
 def test_every_method_gets_a_handler_of_its_kind():
-    chain = interceptors(authenticator=None, roles=roles(SERVICES), default_deadline=1)
+    chain = _chain()
     for servicer in SERVICERS:
         handlers = generic_handler(servicer.__new__(servicer), chain)
 

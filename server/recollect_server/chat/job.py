@@ -32,6 +32,7 @@ from recollect_server.chat.turn import (
 )
 from recollect_server.errors import RecollectError, Unavailable
 from recollect_server.ids import uuid7
+from recollect_server.memory.audit import AuditLog, Caller
 from recollect_server.memory.context import Context, ContextBuilder
 from recollect_server.memory.model import Fact, NewMessage, Role
 from recollect_server.memory.prompt import Prompt
@@ -53,6 +54,7 @@ class Collaborators:
     turns: TurnStore
     model: ChatModel
     changed: Callable[[Scope], None]
+    audit: AuditLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class TurnRequest:
     message: NewMessage
     options: ChatOptions
     request: RequestKey
+    caller: Caller
 
 
 class TurnJob:
@@ -105,6 +108,11 @@ class TurnJob:
                 self._emit_piece(event)
             await self._finish(begun, completion, found, found.entry.entry_id)
             return
+        if asked.options.context.audit:
+            resource = (
+                f"session_id={asked.session_id} turn={begun.turn.turn_id} model={prompt.model}"
+            )
+            await self._work.audit.record(asked.scope, asked.caller, resource, "OK")
         completion = await self._ask_model(prompt)
         self.run.emit(completion.usage)
         await self._finish(begun, completion, found, "", key_prompt, context)
@@ -140,6 +148,7 @@ class TurnJob:
             self.asked.session_id,
             begun.user_message.text,
             options,
+            self.asked.caller,
         )
         self._timings.context = time.perf_counter() - started
         self.run.emit(context)

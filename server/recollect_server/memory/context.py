@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+from recollect_server.memory.audit import AuditLog, Caller
 from recollect_server.memory.model import (
     Episode,
     Fact,
@@ -123,17 +124,27 @@ class Context:
 class ContextBuilder:
     """Makes contexts out of a user's memory."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, audit: AuditLog) -> None:
         self._memory = memory
+        self._audit = audit
 
     async def build(
-        self, scope: Scope, session_id: str, query: str, options: ContextOptions
+        self, scope: Scope, session_id: str, query: str, options: ContextOptions, caller: Caller
     ) -> Context:
         """Make the context of a session for a query.
 
         Args:
             query: what to recall for; "" means the newest message of the user in the window.
+            caller: for the audit log, if the options ask for an entry.
         """
+        context = await self._build(scope, session_id, query, options)
+        if options.audit:
+            await self._audit.record(scope, caller, _resource(context), "OK")
+        return context
+
+    async def _build(
+        self, scope: Scope, session_id: str, query: str, options: ContextOptions
+    ) -> Context:
         window = await self._memory.recent_window(scope, session_id)
         query = query or _last_question(window.messages)
         shown = window.messages
@@ -199,6 +210,16 @@ class ContextBuilder:
                 left[hit.kind] -= 1
                 hits.append(hit)
         return replace(recalled, hits=tuple(hits))
+
+
+def _resource(context: Context) -> str:
+    """Return the ids of what a context shows."""
+    shown: dict[ContextPart, list[str]] = {}
+    for item in context.items:
+        if not item.omitted:
+            shown.setdefault(item.part, []).append(item.item_id)
+    parts = (f"{part.name.lower()}={','.join(ids)}" for part, ids in shown.items())
+    return " ".join([f"session_id={context.session.session_id}", *parts])
 
 
 def _last_question(messages: tuple[Message, ...]) -> str:

@@ -1,9 +1,11 @@
 """The worker that gives stored texts their vectors, after their write was acknowledged."""
 
 import asyncio
+import time
 
 import structlog
 
+from recollect_server.activity import Activity
 from recollect_server.errors import Unavailable
 from recollect_server.memory.ports import Embedder, EmbeddingQueue, EmbeddingTask
 from recollect_server.memory.recall import embedding_text
@@ -15,20 +17,31 @@ IDLE_SECONDS = 1.0
 
 BATCH = 64
 
+PAUSE_SHARE = 3.0
+LONGEST_PAUSE_SECONDS = 2.0
+"""While the server is busy with calls, a pause follows each batch, so many times as long as it: the
+calls get most of the processor, and the backlog still shrinks."""
+
 
 class EmbeddingWorker:
     """Drains the queue of texts to embed until it is cancelled.
 
     Args:
         work_added: set by whoever adds work in this process.
+        activity: the calls of this process.
     """
 
     def __init__(
-        self, queue: EmbeddingQueue, embedder: Embedder, work_added: asyncio.Event
+        self,
+        queue: EmbeddingQueue,
+        embedder: Embedder,
+        work_added: asyncio.Event,
+        activity: Activity,
     ) -> None:
         self._queue = queue
         self._embedder = embedder
         self._work_added = work_added
+        self._activity = activity
 
     async def run(self) -> None:
         """Work until cancelled; an outage of the store is waited out."""
@@ -51,7 +64,11 @@ class EmbeddingWorker:
         task = await self._queue.lease_embedding(self._embedder.model, BATCH)
         if task is None:
             return False
+        started, answered = time.perf_counter(), self._activity.answered
         await self._embed(task)
+        seconds = time.perf_counter() - started
+        if self._activity.was_busy(answered, seconds):
+            await asyncio.sleep(min(PAUSE_SHARE * seconds, LONGEST_PAUSE_SECONDS))
         return True
 
     async def _embed(self, task: EmbeddingTask) -> None:

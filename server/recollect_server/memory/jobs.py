@@ -16,7 +16,7 @@ log = structlog.get_logger("recollect.jobs")
 POLL_SECONDS = 0.5
 """How often the outbox is asked. No caller waits for a job, so nobody has to tell of one."""
 
-RENEW_SECONDS = 20.0
+RENEW_SECONDS = 5.0
 CONCURRENCY = 4
 """Jobs that run at once in a process; they mostly wait for a model."""
 
@@ -52,7 +52,10 @@ class JobQueue(Protocol):
         """Prolong a lease; False if it is lost."""
 
     async def finish_job(self, job: Job) -> None:
-        """Remove a job whose result is stored. A lost lease changes nothing."""
+        """Remove a job whose result is stored, unless it was queued again while it ran.
+
+        A lost lease changes nothing.
+        """
 
     async def fail_job(self, job: Job, error: str, *, waits: bool) -> None:
         """Give a job back with backoff; after the last attempt it is a dead letter.

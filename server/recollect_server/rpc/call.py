@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 
 from recollect_server.admin.model import KeyRole
+from recollect_server.memory.audit import Caller
 from recollect_server.scope import Scope
 
 
@@ -53,6 +54,11 @@ class Call:
         self.principal = ANYONE
         self.deadline: float | None = None
         self.scope_: Scope | None = None
+
+    @property
+    def caller(self) -> Caller:
+        """Who calls, for the audit log."""
+        return Caller(self.principal.key_id, self.method.removeprefix("/"), self.request_id)
 
     @property
     def scope(self) -> Scope:

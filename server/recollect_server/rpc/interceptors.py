@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from protovalidate import Validator
 
 from recollect_server import errors
+from recollect_server.activity import Activity
 from recollect_server.errors import Reason, RecollectError
 from recollect_server.ids import uuid7
 from recollect_server.rpc.call import ANYONE, Call, Principal, current_call
@@ -66,6 +67,29 @@ class Check:
             return await inner(call, request)
 
         return handler
+
+
+class Counting:
+    """Counts the unary calls that were answered."""
+
+    def __init__(self, activity: Activity) -> None:
+        self._activity = activity
+
+    def unary(self, inner: Unary) -> Unary:
+        """See `Interceptor`."""
+        activity = self._activity
+
+        async def handler(call: Call, request: Any) -> Any:
+            try:
+                return await inner(call, request)
+            finally:
+                activity.answered += 1
+
+        return handler
+
+    def stream(self, inner: Stream) -> Stream:
+        """See `Interceptor`."""
+        return inner
 
 
 class RequestId(Check):
@@ -306,16 +330,22 @@ class Deadline:
 
 
 def interceptors(
-    *, authenticator: Authenticator | None, roles: dict[str, int], default_deadline: float
+    *,
+    activity: Activity,
+    authenticator: Authenticator | None,
+    roles: dict[str, int],
+    default_deadline: float,
 ) -> tuple[Interceptor, ...]:
     """Return the interceptors, outermost first.
 
     Args:
+        activity: counts the calls that were answered.
         authenticator: None switches authentication off.
         roles: the role each method needs, by full name.
         default_deadline: seconds a unary call may take without a deadline of its own.
     """
     return (
+        Counting(activity),
         RequestId(),
         Logging(),
         ErrorMapping(),

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from recollect_server.activity import Activity
 from recollect_server.rpc.interceptors import Authenticator, interceptors
 from recollect_server.rpc.reflection import Reflection
 from recollect_server.rpc.registry import Servicer, generic_handler, roles
@@ -38,6 +39,7 @@ class RpcServer:
     Args:
         listen: HOST:PORT, or unix:PATH; port 0 picks a free one.
         authenticator: None switches authentication off.
+        activity: counts the calls that were answered.
     """
 
     def __init__(
@@ -47,9 +49,11 @@ class RpcServer:
         listen: str,
         options: ServerOptions,
         authenticator: Authenticator | None,
+        activity: Activity,
     ) -> None:
         servicers = tuple(servicers)
         chain = interceptors(
+            activity=activity,
             authenticator=authenticator,
             roles=roles(servicer.service for servicer in servicers),
             default_deadline=options.default_deadline,

@@ -38,3 +38,11 @@ async def database(location: str | Path) -> AsyncIterator[Database]:
 @pytest.fixture
 def stores(database: Database) -> Stores:
     return Stores(database)
+
+
+@pytest.fixture
+async def other(location: str | Path, stores: Stores) -> AsyncIterator[Stores]:
+    """The same database as another server process has it open."""
+    opened = open_database(location)
+    yield Stores(opened, stores.clock, stores.policy)
+    await opened.close()

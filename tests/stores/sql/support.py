@@ -1,5 +1,7 @@
 """What the store suites share."""
 
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -70,6 +72,10 @@ class Stores:
             expected_revision=None,
         )
 
+    async def rows(self, sql: str) -> list[tuple]:
+        """Return what a query of this test finds."""
+        return await self.database.read(lambda tx: tx.execute(sql))
+
     async def texts(self, session_id: str = "s", scope: Scope = ADA, **bounds) -> list[str]:
         query = {"after": None, "before": None, "since": None, "newest_first": False} | bounds
         found = await self.sessions.list_messages(scope, session_id, limit=10_000, **query)
@@ -91,3 +97,15 @@ def message(text: str) -> NewMessage:
 def request(name: str, method: str = "AppendMessages", digest: bytes = b"digest") -> RequestKey:
     """An idempotent call."""
     return RequestKey(method, name, digest)
+
+
+def start_writer(
+    location: str | Path, name: str, count: int, *more: str, wrapper: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+    """Start a process that appends to the session `s`; see `writer.py`."""
+    script = Path(__file__).parent / "writer.py"
+    return subprocess.Popen(
+        [*wrapper, sys.executable, str(script), str(location), name, str(count), *more],
+        stdout=subprocess.PIPE,
+        text=True,
+    )

@@ -1,10 +1,9 @@
 """Sessions and messages: atomic, dense, idempotent, scoped."""
 
-import asyncio
 from datetime import timedelta
 
 import pytest
-from tests.stores.sql.support import ADA, Stores, message, open_database, request
+from tests.stores.sql.support import ADA, message, request
 
 from recollect_server.errors import (
     AlreadyExists,
@@ -29,17 +28,6 @@ STRANGERS = [Scope("acme", "bob"), Scope("other", "ada"), Scope("acme", "ADA"), 
 ODD_IDS = ["a'; DROP TABLE users;--", "100%_", 'q"uote', "new\nline", "日本語", "a b", "🙂" * 64]
 
 
-async def test_64_writers_of_one_session_lose_nothing_and_repeat_nothing(stores):
-    await stores.session()
-    done = await asyncio.gather(*(stores.append(f"{i}a", f"{i}b") for i in range(64)))
-    texts = await stores.texts()
-    assert sorted(texts) == sorted(f"{i}{half}" for i in range(64) for half in "ab")
-    assert all(texts[n][:-1] == texts[n + 1][:-1] for n in range(0, 128, 2)), "a pair was split"
-    assert sorted(d.session_revision for d in done) == list(range(2, 66))
-    assert sorted(m.sequence for d in done for m in d.messages) == list(range(1, 129))
-    assert sorted(d.user_revision for d in done) == list(range(2, 66))
-
-
 async def test_a_failing_append_writes_none_of_its_messages(stores):
     await stores.session()
     with pytest.raises(RevisionMismatch) as caught:
@@ -50,41 +38,6 @@ async def test_a_failing_append_writes_none_of_its_messages(stores):
     assert await stores.texts() == []
     assert (await stores.sessions.get_session(ADA, "s")).revision == 1
     assert (await stores.source.user_revision(ADA))[0] == 1
-
-
-async def test_only_one_of_many_writers_with_the_same_expected_revision_wins(stores):
-    await stores.session()
-    results = await asyncio.gather(
-        *(
-            stores.sessions.append_messages(
-                ADA, "s", [message(str(i))], request=None, expected_revision=1
-            )
-            for i in range(16)
-        ),
-        return_exceptions=True,
-    )
-    assert sum(not isinstance(r, Exception) for r in results) == 1
-    assert len(await stores.texts()) == 1
-
-
-async def test_a_repeated_request_gets_the_first_answer_also_after_a_restart(stores, location):
-    await stores.session()
-    first = await stores.append("a", "b", request=request("r1"))
-    await stores.append("c")
-    assert await stores.append("a", "b", request=request("r1")) == first
-    await stores.database.close()
-    reopened = open_database(location)
-    again = Stores(reopened, stores.clock)
-    assert await again.append("a", "b", request=request("r1")) == first
-    assert await again.texts() == ["a", "b", "c"]
-    await reopened.close()
-
-
-async def test_concurrent_repeats_of_one_request_write_once(stores):
-    await stores.session()
-    answers = await asyncio.gather(*(stores.append("a", request=request("r")) for _ in range(32)))
-    assert all(answer == answers[0] for answer in answers)
-    assert await stores.texts() == ["a"]
 
 
 async def test_a_request_id_is_for_one_request_for_24_hours(stores):

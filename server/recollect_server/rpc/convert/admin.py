@@ -2,6 +2,7 @@
 
 from recollect.v1 import admin_pb2 as pb
 from recollect_server.admin.model import ApiKey, JobRecord, JobState
+from recollect_server.memory.audit import AuditEvent
 from recollect_server.rpc.convert.common import from_time
 
 
@@ -36,3 +37,17 @@ def from_job(job: JobRecord) -> pb.Job:
 def job_rank(job: JobRecord) -> int:
     """Return where a job's state comes in a list, as `JobStore.list_jobs` takes it."""
     return {JobState.DEAD: 0, JobState.RUNNING: 1, JobState.DUE: 2}[job.state]
+
+
+def from_event(event: AuditEvent) -> pb.AuditEvent:
+    """Return the protobuf message."""
+    return pb.AuditEvent(
+        event_id=event.event_id,
+        time=from_time(event.time),
+        key_id=event.caller.key_id,
+        method=event.caller.method,
+        user_id=event.user_id,
+        resource=event.resource,
+        outcome=event.outcome,
+        call_id=event.caller.call_id,
+    )

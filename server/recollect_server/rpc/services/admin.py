@@ -7,8 +7,9 @@ from recollect_server.admin.keys import ApiKeys
 from recollect_server.admin.model import JobState, KeyRole
 from recollect_server.admin.ports import JobStore
 from recollect_server.admin.server import ServerFacts
+from recollect_server.memory.audit import AuditLog
 from recollect_server.rpc.call import Call
-from recollect_server.rpc.convert.admin import from_api_key, from_job, job_rank
+from recollect_server.rpc.convert.admin import from_api_key, from_event, from_job, job_rank
 from recollect_server.rpc.convert.common import to_time
 from recollect_server.rpc.paging import after_time, decode, encode, page_size, time_cursor
 
@@ -18,9 +19,10 @@ class AdminServicer:
 
     service: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["AdminService"]
 
-    def __init__(self, keys: ApiKeys, jobs: JobStore, facts: ServerFacts) -> None:
+    def __init__(self, keys: ApiKeys, jobs: JobStore, audit: AuditLog, facts: ServerFacts) -> None:
         self._keys = keys
         self._jobs = jobs
+        self._audit = audit
         self._facts = facts
 
     async def create_api_key(
@@ -59,6 +61,31 @@ class AdminServicer:
         """Serve RevokeApiKey."""
         key = await self._keys.revoke(call.principal.tenant, request.key_id)
         return pb.RevokeApiKeyResponse(api_key=from_api_key(key))
+
+    async def list_audit_events(
+        self, call: Call, request: pb.ListAuditEventsRequest
+    ) -> pb.ListAuditEventsResponse:
+        """Serve ListAuditEvents."""
+        times = [request.start_time, request.end_time]
+        binding = (
+            "ListAuditEvents",
+            request.user_id,
+            *(str(time.ToNanoseconds()) for time in times),
+        )
+        limit = page_size(request.page_size)
+        found = await self._audit.list_events(
+            call.principal.tenant,
+            user_id=request.user_id,
+            start=to_time(request.start_time) if request.HasField("start_time") else None,
+            end=to_time(request.end_time) if request.HasField("end_time") else None,
+            limit=limit + 1,
+            after=after_time(decode(binding, request.page_token)),
+        )
+        response = pb.ListAuditEventsResponse(events=[from_event(e) for e in found[:limit]])
+        if len(found) > limit:
+            last = found[limit - 1]
+            response.next_page_token = encode(binding, time_cursor(last.time, last.event_id))
+        return response
 
     async def list_jobs(self, call: Call, request: pb.ListJobsRequest) -> pb.ListJobsResponse:
         """Serve ListJobs."""

@@ -49,4 +49,5 @@ def _asked(call: Call, request: pb.ChatRequest | pb.StreamChatRequest, method: s
         message=to_new_message(request.message),
         options=convert.to_options(request.options),
         request=request_key_or_new(method, request),
+        caller=call.caller,
     )

@@ -152,6 +152,7 @@ class MemoryServicer:
             request.session_id,
             request.query,
             convert.to_context_options(request.options),
+            call.caller,
         )
         return convert.from_context(context)
 

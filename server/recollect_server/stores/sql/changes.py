@@ -62,7 +62,20 @@ class ChangeLog:
         self._add(ChangeType.DELETED, SubjectKind.SESSION, session_id)
 
     def fact(self, type: ChangeType, fact_id: str, version: int = 0) -> None:
-        """Record what happened to a fact, and which version came of it."""
+        """Record what happened to a fact, and which version came of it.
+
+        Of a deleted one earlier changes no longer name a version: its id may be used again.
+        """
+        if type is ChangeType.DELETED:
+            self._tx.execute(
+                "UPDATE changes SET version = 0 WHERE user_key = :user_key "
+                "AND subject = :subject AND item_id = :fact_id",
+                {
+                    "user_key": self.user_key,
+                    "subject": int(SubjectKind.FACT),
+                    "fact_id": fact_id,
+                },
+            )
         self._add(type, SubjectKind.FACT, item_id=fact_id, version=version)
 
     def episode(self, type: ChangeType, session_id: str, episode_id: str) -> None:
@@ -140,59 +153,57 @@ def _end_of(revision: int) -> Position:
     return Position(revision + 1, 0)
 
 
+# Changes are `c`, messages `m`; a filter by session is added to each.
+_CHANGES_OF_SESSION = "AND c.session_id = :session_id "
+_MESSAGES_OF_SESSION = (
+    "AND m.session_key = (SELECT session_key FROM sessions "
+    "WHERE user_key = :user_key AND session_id = :session_id) "
+)
+
+
 def _after(
-    tx: Transaction,
-    user_key: int,
-    position: Position,
-    revision: int,
-    session_id: str,
-    limit: int,
+    tx: Transaction, user_key: int, position: Position, revision: int, session_id: str, limit: int
 ) -> tuple[tuple[Change, ...], Position]:
     """Read whole revisions, so that what is read of the two tables ends at the same one."""
-    params: dict[str, Any] = {
+    params = {
         "user_key": user_key,
         "since": position.revision,
         "limit": limit,
         "session_id": session_id,
     }
-    session = "AND s.session_id = :session_id " if session_id else ""
-    last = tx.execute(
-        "SELECT MAX(user_revision) FROM (SELECT user_revision FROM ("
-        "SELECT user_revision FROM changes WHERE user_key = :user_key "
-        "AND user_revision >= :since UNION ALL "
-        "SELECT user_revision FROM messages WHERE user_key = :user_key "
-        "AND user_revision >= :since) AS both_tables ORDER BY user_revision LIMIT :limit) AS page",
-        params,
-    )[0][0]
-    if last is None:
-        return (), max(position, _end_of(revision))
-    full = len(
-        tx.execute(
-            "SELECT 1 FROM changes WHERE user_key = :user_key AND user_revision > :last "
-            "UNION ALL SELECT 1 FROM messages WHERE user_key = :user_key "
-            "AND user_revision > :last LIMIT 1",
-            {"user_key": user_key, "last": last},
-        )
+    changes_, messages_ = (_CHANGES_OF_SESSION, _MESSAGES_OF_SESSION) if session_id else ("", "")
+    revisions = (
+        "SELECT c.user_revision FROM changes c WHERE c.user_key = :user_key "
+        f"AND c.user_revision >= :since {changes_}"
+        "UNION ALL SELECT m.user_revision FROM messages m WHERE m.user_key = :user_key "
+        f"AND m.user_revision >= :since {messages_}ORDER BY user_revision LIMIT :limit"
     )
+    page = tx.execute(revisions, params)
+    if not page:
+        return (), max(position, _end_of(revision))
+    full = len(page) == limit
+    last = page[-1][0]
     params["last"] = last
     messages = tx.execute(
         f"SELECT {MESSAGE_COLUMNS}, s.session_id, m.user_revision FROM messages m "
         "JOIN sessions s ON s.session_key = m.session_key WHERE m.user_key = :user_key "
-        f"AND m.user_revision BETWEEN :since AND :last {session}"
+        f"AND m.user_revision BETWEEN :since AND :last {messages_}"
         "ORDER BY m.user_revision, m.sequence",
         params,
     )
     others = tx.execute(
-        "SELECT s.user_revision, s.number, s.type, s.subject, s.session_id, s.item_id, s.version, "
-        "s.snapshot, s.time FROM changes s WHERE s.user_key = :user_key "
-        f"AND s.user_revision BETWEEN :since AND :last {session}"
-        "ORDER BY s.user_revision, s.number",
+        "SELECT c.user_revision, c.number, c.type, c.subject, c.session_id, c.item_id, c.version, "
+        "c.snapshot, c.time FROM changes c WHERE c.user_key = :user_key "
+        f"AND c.user_revision BETWEEN :since AND :last {changes_}",
         params,
     )
     found = [*_messages(messages), *(_other(tx, user_key, row) for row in others)]
-    found.sort(key=lambda change: change.position)
-    end = _end_of(last if full else revision)
-    return tuple(c for c in found if c.position > position), max(position, end)
+    new = sorted((c for c in found if c.position > position), key=lambda c: c.position)
+    end = max(position, _end_of(last if full else revision))
+    if full and not new:
+        # The page held only what the reader had seen of its revision.
+        return _after(tx, user_key, end, revision, session_id, limit)
+    return tuple(new), end
 
 
 def _messages(rows: list[Row]) -> list[Change]:

@@ -8,14 +8,20 @@ repeats a function whose transaction met another one.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from recollect_server.scope import Scope
+
 T = TypeVar("T")
 
 Row = Any
 """A row: values by position."""
 
 
+class StatementError(Exception):
+    """The database refuses a statement: a defect of ours. It holds no value of the statement."""
+
+
 class RunAgain(Exception):
-    """Another transaction was first: what the function decided no longer holds, run it again."""
+    """Another transaction was first: what the function went by does not hold, run it again."""
 
 
 class Transaction(Protocol):
@@ -46,8 +52,13 @@ class Database(Protocol):
     whatever the function raises, after undoing what it did.
     """
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run `work` in a transaction; it is durable on return."""
+    async def write(self, work: Callable[[Transaction], T], scope: Scope | None = None) -> T:
+        """Run `work` in a transaction; it is durable on return.
+
+        Args:
+            scope: the user whose row `work` locks. Works that share a transaction lock users in
+                one order, so that two transactions do not wait for each other.
+        """
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` on one consistent state; it must not write."""

@@ -25,13 +25,15 @@ def delete_session(tx: Transaction, changes: ChangeLog, session_key: int, sessio
         changes: of the user and the revision that the deletion makes.
     """
     user_key, revision = changes.user_key, changes.revision
-    here = {"session_key": session_key}
+    here = {"user_key": user_key, "session_key": session_key}
     turns = tx.execute("SELECT message_id FROM messages WHERE session_key = :session_key", here)
     bury(tx, user_key, revision, MemoryKind.TURN, [row[0] for row in turns])
     episodes = tx.execute("SELECT episode_id FROM episodes WHERE session_key = :session_key", here)
     bury(tx, user_key, revision, MemoryKind.EPISODE, [row[0] for row in episodes])
     for table in _TABLES:
-        tx.execute(f"DELETE FROM {table} WHERE session_key = :session_key", here)
+        tx.execute(
+            f"DELETE FROM {table} WHERE user_key = :user_key AND session_key = :session_key", here
+        )
     facts = tx.execute(
         "SELECT fact_id, sources FROM facts WHERE user_key = :user_key AND is_current = 1",
         {"user_key": user_key},

@@ -17,7 +17,7 @@ from recollect_server.stores.sql.indexing import episode_item, fact_item, turn_i
 from recollect_server.stores.sql.jobs import fail, holds_lease, lease
 from recollect_server.stores.sql.pending import forget_pending
 from recollect_server.stores.sql.rows import EPISODE_COLUMNS, pack_vector
-from recollect_server.stores.sql.users import step_revision
+from recollect_server.stores.sql.users import find_user, step_revision
 
 
 class SqlEmbeddingQueue:
@@ -48,7 +48,7 @@ class SqlEmbeddingQueue:
     ) -> None:
         """See `EmbeddingQueue`."""
         now = to_microseconds(self._clock())
-        await self._database.write(lambda tx: _complete(tx, task, model, vectors, now))
+        await self._database.write(lambda tx: _complete(tx, task, model, vectors, now), task.scope)
 
     async def fail_embedding(self, task: EmbeddingTask, error: str, *, waits: bool) -> None:
         """See `EmbeddingQueue`."""
@@ -108,7 +108,8 @@ def _complete(
     vectors: NDArray[np.float32],
     now: int,
 ) -> None:
-    if not holds_lease(tx, task.job_id, task.lease):
+    # The user's row first, as writers of messages do, or the two could wait for each other.
+    if find_user(tx, task.scope, lock=True) is None or not holds_lease(tx, task.job_id, task.lease):
         return
     user_key, revision = step_revision(tx, task.scope)
     for item, vector in zip(task.items, vectors, strict=True):
@@ -132,7 +133,8 @@ def _complete(
     )
     if left:
         tx.execute(
-            "UPDATE jobs SET state = 'due', attempts = 0, run_time = :now WHERE job_id = :job_id",
+            "UPDATE jobs SET state = 'due', again = 0, attempts = 0, run_time = :now "
+            "WHERE job_id = :job_id",
             {"now": now, "job_id": task.job_id},
         )
     else:

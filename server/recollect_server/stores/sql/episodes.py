@@ -14,12 +14,13 @@ from recollect_server.stores.sql.changes import ChangeLog
 from recollect_server.stores.sql.database import Database, Transaction
 from recollect_server.stores.sql.messages import find_session
 from recollect_server.stores.sql.pending import queue_episode
-from recollect_server.stores.sql.rows import EPISODE_COLUMNS, to_episode
+from recollect_server.stores.sql.rows import EPISODE_COLUMNS, GOES_ON, to_episode
 from recollect_server.stores.sql.users import find_user, step_revision
 
 _SELECT = (
     f"SELECT {EPISODE_COLUMNS} FROM episodes e "
-    "JOIN sessions s ON s.session_key = e.session_key WHERE e.user_key = :user_key "
+    "JOIN sessions s ON s.session_key = e.session_key "
+    f"WHERE e.user_key = :user_key AND {GOES_ON} "
 )
 
 
@@ -39,7 +40,9 @@ class SqlEpisodeStore:
     ) -> Episode | None:
         """See `EpisodeStore`."""
         now = to_microseconds(self._clock())
-        return await self._database.write(lambda tx: _save(tx, scope, session_id, episode, now))
+        return await self._database.write(
+            lambda tx: _save(tx, scope, session_id, episode, now), scope
+        )
 
     async def get_episode(self, scope: Scope, episode_id: str) -> Episode:
         """See `EpisodeStore`."""
@@ -52,6 +55,7 @@ class SqlEpisodeStore:
         """See `EpisodeStore`."""
         if not episode_ids:
             return ()
+        now = to_microseconds(self._clock())
 
         def work(tx: Transaction) -> tuple[Episode, ...]:
             user = find_user(tx, scope)
@@ -62,7 +66,7 @@ class SqlEpisodeStore:
                 for episode_id in episode_ids
                 for row in tx.execute(
                     f"{_SELECT}AND e.episode_id = :episode_id",
-                    {"user_key": user[0], "episode_id": episode_id},
+                    {"user_key": user[0], "episode_id": episode_id, "now": now},
                 )
             )
 
@@ -72,7 +76,7 @@ class SqlEpisodeStore:
         self, scope: Scope, *, limit: int, after: tuple[datetime, str] | None
     ) -> tuple[Episode, ...]:
         """See `EpisodeStore`."""
-        params: dict[str, Any] = {"limit": limit}
+        params: dict[str, Any] = {"limit": limit, "now": to_microseconds(self._clock())}
         clause = ""
         if after is not None:
             clause = "AND (e.end_time, e.episode_id) < (:time, :name) "

@@ -83,7 +83,7 @@ class SqlFactStore:
                 from_plain=again,
             )
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
     async def save_extracted(
         self,
@@ -157,7 +157,9 @@ class SqlFactStore:
     async def update_fact(self, scope: Scope, fact_id: str, changes: Mapping[str, object]) -> Fact:
         """See `FactStore`."""
         now = self._clock()
-        return await self._database.write(lambda tx: _update(tx, scope, fact_id, changes, now))
+        return await self._database.write(
+            lambda tx: _update(tx, scope, fact_id, changes, now), scope
+        )
 
     async def forget_fact(self, scope: Scope, fact_id: str) -> None:
         """See `FactStore`."""
@@ -173,7 +175,7 @@ class SqlFactStore:
             bury(tx, user_key, revision, MemoryKind.FACT, [fact_id])
             ChangeLog(tx, user_key, revision, now).fact(ChangeType.DELETED, fact_id)
 
-        await self._database.write(work)
+        await self._database.write(work, scope)
 
     async def fact_history(self, scope: Scope, fact_id: str) -> tuple[Fact, ...]:
         """See `FactStore`."""

@@ -20,7 +20,7 @@ from recollect_server.scope import Scope
 from recollect_server.stores.codec import from_microseconds, to_microseconds
 from recollect_server.stores.sql.database import Database, Row, Transaction
 
-LEASE_SECONDS = 60
+LEASE_SECONDS = 20
 MAX_ATTEMPTS = 10
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 300.0
@@ -35,18 +35,25 @@ _SECOND = 1_000_000
 def queue_job(
     tx: Transaction, kind: JobKind, user_key: int, session_key: int, now: int, delay: int = 0
 ) -> None:
-    """Make a job due, if it is not there yet; a dead one gets a new life: it may work now.
+    """Make a job due, if it is not there yet.
+
+    A running one may have looked before this transaction, so it will be run once more. A dead one
+    gets a new life: it may work now.
 
     Args:
         now: microseconds since 1970.
         delay: microseconds from now until it is due.
     """
     tx.execute_many(
-        "INSERT INTO jobs (job_id, kind, user_key, session_key, state, attempts, run_time, lease, "
-        "last_error, create_time) VALUES (:job_id, :kind, :user_key, :session_key, 'due', 0, "
-        ":due, 0, '', :now) ON CONFLICT (kind, user_key, session_key) DO UPDATE SET "
-        "state = 'due', attempts = 0, run_time = excluded.run_time, lease = jobs.lease + 1 "
-        "WHERE jobs.state = 'dead'",
+        "INSERT INTO jobs (job_id, kind, user_key, session_key, state, again, attempts, run_time, "
+        "lease, last_error, create_time) VALUES (:job_id, :kind, :user_key, :session_key, 'due', "
+        "0, 0, :due, 0, '', :now) ON CONFLICT (kind, user_key, session_key) DO UPDATE SET "
+        "again = CASE jobs.state WHEN 'running' THEN 1 ELSE 0 END, "
+        "state = CASE jobs.state WHEN 'dead' THEN 'due' ELSE jobs.state END, "
+        "attempts = CASE jobs.state WHEN 'dead' THEN 0 ELSE jobs.attempts END, "
+        "run_time = CASE jobs.state WHEN 'dead' THEN excluded.run_time ELSE jobs.run_time END, "
+        "create_time = CASE jobs.state WHEN 'dead' THEN excluded.create_time "
+        "ELSE jobs.create_time END WHERE jobs.state <> 'due'",
         [
             {
                 "job_id": uuid7(),
@@ -67,7 +74,7 @@ def lease(tx: Transaction, kind: JobKind, now: int) -> tuple[str, int, int, int,
         (job_id, lease, attempts, user_key, session_key), or None.
     """
     rows = tx.execute(
-        "UPDATE jobs SET state = 'running', lease = lease + 1, run_time = :until "
+        "UPDATE jobs SET state = 'running', again = 0, lease = lease + 1, run_time = :until "
         "WHERE job_id = (SELECT job_id FROM jobs WHERE kind = :kind AND state <> 'dead' "
         f"AND run_time <= :now ORDER BY run_time LIMIT 1{tx.skip_locked}) "
         "RETURNING job_id, lease, attempts, user_key, session_key",
@@ -87,6 +94,19 @@ def holds_lease(tx: Transaction, job_id: str, lease: int) -> bool:
     )
 
 
+def finish(tx: Transaction, job_id: str, lease: int, now: int) -> None:
+    """Remove a job that is done, or make it due if it was queued again while it ran."""
+    if not holds_lease(tx, job_id, lease):
+        return
+    params = {"job_id": job_id, "now": now}
+    tx.execute("DELETE FROM jobs WHERE job_id = :job_id AND again = 0", params)
+    tx.execute(
+        "UPDATE jobs SET state = 'due', again = 0, attempts = 0, run_time = :now "
+        "WHERE job_id = :job_id",
+        params,
+    )
+
+
 def fail(tx: Transaction, job_id: str, lease: int, error: str, now: int, *, waits: bool) -> None:
     """Give a job back with backoff and jitter.
 
@@ -102,7 +122,7 @@ def fail(tx: Transaction, job_id: str, lease: int, error: str, now: int, *, wait
         pause = min((now - create_time) / _SECOND * AGE_SHARE, LONGEST_WAIT_SECONDS)
     else:
         attempts += 1
-        pause = min(FIRST_RETRY_SECONDS * 2.0**attempts, LONGEST_RETRY_SECONDS)
+        pause = min(FIRST_RETRY_SECONDS * 2.0 ** (attempts - 1), LONGEST_RETRY_SECONDS)
     # Not a secret: spreads retries so that they do not come all at once.
     pause = max(pause, FIRST_RETRY_SECONDS) * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
     tx.execute(
@@ -162,12 +182,8 @@ class SqlJobQueue:
 
     async def finish_job(self, job: Job) -> None:
         """See `JobQueue`."""
-
-        def work(tx: Transaction) -> None:
-            if holds_lease(tx, job.job_id, job.lease):
-                tx.execute("DELETE FROM jobs WHERE job_id = :job_id", {"job_id": job.job_id})
-
-        await self._database.write(work)
+        now = to_microseconds(self._clock())
+        await self._database.write(lambda tx: finish(tx, job.job_id, job.lease, now))
 
     async def fail_job(self, job: Job, error: str, *, waits: bool) -> None:
         """See `JobQueue`."""

@@ -4,7 +4,13 @@ Alembic costs a third of a second to import, so it is only asked when there is s
 """
 
 import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 HEAD = "0002"
 """The revision this code works with: the last file of `migrations/versions`."""
@@ -27,29 +33,31 @@ def current_revision(location: str | Path) -> str:
     """Return a database's revision, "" for a new one.
 
     Raises:
-        SchemaError: the database cannot be reached.
+        SchemaError: the database cannot be read.
     """
     if is_postgres(location):
         return _postgres_revision(str(location))
-    with sqlite3.connect(location) as connection:
-        known = connection.execute(
-            "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
-        ).fetchone()
-        if known is None:
-            return ""
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        return row[0] if row else ""
+    if not Path(location).exists():
+        return ""
+    try:
+        with closing(sqlite3.connect(location)) as connection:
+            known = connection.execute(
+                "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
+            ).fetchone()
+            if known is None:
+                return ""
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            return row[0] if row else ""
+    except sqlite3.Error as error:
+        raise SchemaError(f"{location} cannot be read as a SQLite database: {error}") from None
 
 
 def _postgres_revision(url: str) -> str:
+    connect = _postgres_connect()
+    import psycopg
+
     try:
-        import psycopg
-    except ModuleNotFoundError:
-        raise SchemaError(
-            "PostgreSQL needs the extra: install recollect-server[postgres]"
-        ) from None
-    try:
-        with psycopg.connect(url, connect_timeout=10) as connection:
+        with closing(connect(url, connect_timeout=10)) as connection:
             known = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
             if known is None or known[0] is None:
                 return ""
@@ -57,6 +65,16 @@ def _postgres_revision(url: str) -> str:
             return row[0] if row else ""
     except psycopg.Error as error:
         raise SchemaError(f"PostgreSQL does not answer: {str(error).strip()}") from None
+
+
+def _postgres_connect() -> Callable[..., Any]:
+    try:
+        import psycopg
+    except ModuleNotFoundError:
+        raise SchemaError(
+            "PostgreSQL needs the extra: install recollect-server[postgres]"
+        ) from None
+    return psycopg.connect
 
 
 def migrate(location: str | Path) -> bool:
@@ -69,7 +87,7 @@ def migrate(location: str | Path) -> bool:
         Whether it changed.
 
     Raises:
-        SchemaError: the database was written by a newer version, or cannot be reached.
+        SchemaError: the database was written by a newer version, or cannot be used.
     """
     if not is_postgres(location):
         Path(location).parent.mkdir(parents=True, exist_ok=True)
@@ -77,12 +95,19 @@ def migrate(location: str | Path) -> bool:
         return False
     from alembic import command
     from alembic.config import Config
+    from sqlalchemy.exc import DBAPIError
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.set_main_option("path_separator", "os")
-    config.attributes["url"] = _sqlalchemy_url(location)
-    command.upgrade(config, HEAD)
+    engine = _engine(location)
+    config.attributes["engine"] = engine
+    try:
+        command.upgrade(config, HEAD)
+    except DBAPIError as error:
+        raise SchemaError(f"the migration failed: {str(error.orig).strip()}") from None
+    finally:
+        engine.dispose()
     return True
 
 
@@ -97,7 +122,11 @@ def needs_migration(location: str | Path) -> bool:
     return revision != HEAD
 
 
-def _sqlalchemy_url(location: str | Path) -> str:
+def _engine(location: str | Path) -> "Engine":
+    """Return an engine; the location goes to the driver as it is, whatever characters it has."""
+    from sqlalchemy import create_engine
+
     if is_postgres(location):
-        return f"postgresql+psycopg://{str(location).partition('://')[2]}"
-    return f"sqlite:///{location}"
+        connect = _postgres_connect()
+        return create_engine("postgresql+psycopg://", creator=lambda: connect(str(location)))
+    return create_engine("sqlite://", creator=lambda: sqlite3.connect(location))

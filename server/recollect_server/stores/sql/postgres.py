@@ -3,9 +3,13 @@
 Statements of a group go out in a pipeline: one that returns no rows is not waited for. When a group
 fails, for whatever reason, it is rolled back and its units are run one by one, so a unit's error is
 its own, and units that met another process's transaction are run again.
+
+A group locks users in their order, so two groups do not wait for each other. Where they still do,
+over jobs for one, a group does not wait for PostgreSQL to find that out, but gives up soon.
 """
 
 import asyncio
+import logging
 import queue
 import re
 import time
@@ -18,19 +22,36 @@ from typing import Any, TypeVar
 import psycopg
 import structlog
 from psycopg import errors as pg_errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.string import StrDumperUnknown
 
 from recollect_server.errors import Reason, Unavailable
-from recollect_server.stores.sql.database import Row, RunAgain, Transaction
+from recollect_server.scope import Scope
+from recollect_server.stores.sql.database import Row, RunAgain, StatementError, Transaction
 from recollect_server.stores.sql.writers import Unit, Writers
 
 T = TypeVar("T")
 
 log = structlog.get_logger("recollect.postgres")
+# What it warns of while it leaves a broken pipeline is in the exception that follows.
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 WRITERS = 2
 READERS = 4
 MAX_RUNS = 10
 """How often a unit is run that meets other processes' transactions."""
+GROUP_LOCK_MS = 200
+"""How long a group waits for a row that another transaction has locked."""
+
+# A server that vanished from the network is noticed in seconds, not in hours; a URL may differ.
+_CONNECTION: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    "application_name": "recollect",
+}
 
 _PARAMETER = re.compile(r"(?<!:):(\w+)")
 _AGAIN = (
@@ -61,13 +82,13 @@ class PostgresTransaction:
     skip_locked = " FOR UPDATE SKIP LOCKED"
 
     def __init__(self, connection: "psycopg.Connection[Any]", *, first_run: bool) -> None:
-        self._cursor = connection.cursor()
         self._connection = connection
         self.first_run = first_run
 
     def execute(self, sql: str, params: Mapping[str, Any] | None = None) -> list[Row]:
         """See `Transaction`."""
-        cursor = self._cursor.execute(_translate(sql), params or {})
+        # A cursor of its own: one that is used again may get an earlier statement's late answer.
+        cursor = self._connection.execute(_translate(sql), params or {})
         # In a pipeline the cursor itself knows only once the answer is there.
         return cursor.fetchall() if _returns_rows(sql) else []
 
@@ -78,20 +99,38 @@ class PostgresTransaction:
             self._connection.execute(statement, each)
 
 
+class _Text(StrDumperUnknown):
+    """PostgreSQL cannot hold NUL in text. Callers' texts have none, a model's may."""
+
+    def dump(self, obj: str) -> bytes:
+        return obj.replace("\x00", "\ufffd").encode()
+
+
 def _connect(url: str, synchronous_commit: str) -> "psycopg.Connection[Any]":
-    connection = psycopg.connect(url, autocommit=True, application_name="recollect")
+    conninfo = make_conninfo("", **(_CONNECTION | conninfo_to_dict(url)))
+    connection = psycopg.connect(conninfo, autocommit=True)
+    connection.adapters.register_dumper(str, _Text)
     connection.execute(f"SET synchronous_commit = {synchronous_commit}")
     return connection
 
 
-def _unavailable(error: Exception) -> Unavailable:
-    log.error(
-        "database error",
-        error=type(error).__name__,
-        sqlstate=getattr(error, "sqlstate", None),
-        detail=str(error).strip(),
-    )
+def _outcome(error: Exception) -> Exception:
+    """Return what a caller gets for an error of psycopg, and log it without any value of a row."""
+    sqlstate = getattr(error, "sqlstate", None)
+    kind = type(error).__name__
+    if not isinstance(error, _BROKEN):
+        log.error("statement failed", error=kind, sqlstate=sqlstate)
+        return StatementError(f"{kind} {sqlstate}")
+    log.error("database error", error=kind, sqlstate=sqlstate, detail=str(error).strip())
     return Unavailable(Reason.STORE_UNAVAILABLE, "the database does not answer", retry_after=1.0)
+
+
+class _NotConnected(Exception):
+    """The database cannot be reached; nothing was sent."""
+
+    def __init__(self, cause: psycopg.Error) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class _Connection:
@@ -104,7 +143,10 @@ class _Connection:
 
     def get(self) -> "psycopg.Connection[Any]":
         if self._open is None or self._open.closed:
-            self._open = _connect(self._url, self._synchronous_commit)
+            try:
+                self._open = _connect(self._url, self._synchronous_commit)
+            except psycopg.Error as error:
+                raise _NotConnected(error) from None
         return self._open
 
     def close(self) -> None:
@@ -136,9 +178,9 @@ class PostgresDatabase:
             name="postgres-write",
         )
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], scope: Scope | None = None) -> T:
         """See `Database`."""
-        return await self._writers.write(work)
+        return await self._writers.write(work, scope)
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """See `Database`."""
@@ -175,9 +217,11 @@ class PostgresDatabase:
                     # An idle connection dies unnoticed with a restart of the database.
                     held.close()
                     return use(held.get())
+            except _NotConnected as error:
+                raise _outcome(error.cause) from None
             except psycopg.Error as error:
                 held.close()
-                raise _unavailable(error) from None
+                raise _outcome(error) from None
 
     @contextmanager
     def _reader(self) -> Iterator[_Connection]:
@@ -207,20 +251,31 @@ class _Writer:
     def commit(self, units: list[Unit]) -> None:
         if self._commit_together(units):
             return
+        down: Exception | None = None
         for unit in units:
-            self._commit_alone(unit)
+            unit.error = down
+            if down is not None:
+                continue
+            try:
+                self._commit_alone(unit)
+            except _NotConnected as error:
+                unit.error = down = _outcome(error.cause)
 
     def close(self) -> None:
         self._held.close()
 
     def _commit_together(self, units: list[Unit]) -> bool:
         """Run the units in one transaction; False if one failed and nothing was written."""
+        units = sorted(units, key=_locking_order)
+
+        def work(tx: Transaction) -> list[Any]:
+            tx.execute(f"SET LOCAL lock_timeout = {GROUP_LOCK_MS}")
+            return [unit.work(tx) for unit in units]
+
         try:
-            results = self._in_transaction(
-                lambda tx: [unit.work(tx) for unit in units], first_run=True
-            )
-        except _CommitLost as lost:
-            raise _unavailable(lost.cause) from None
+            results = self._in_transaction(work, first_run=True)
+        except (_CommitLost, _NotConnected) as error:
+            raise _outcome(error.cause) from None
         except Exception as error:  # noqa: BLE001 - each unit alone tells what is wrong with it
             log.debug("group failed, units run alone", error=type(error).__name__)
             return False
@@ -229,23 +284,25 @@ class _Writer:
         return True
 
     def _commit_alone(self, unit: Unit) -> None:
+        """Run a unit in its own transaction. Raises `_NotConnected`."""
         for run in range(1, MAX_RUNS + 1):
             try:
                 unit.result = self._in_transaction(unit.work, first_run=False)
+            except _NotConnected:
+                raise
             except _CommitLost as lost:
-                unit.error = _unavailable(lost.cause)
+                unit.error = _outcome(lost.cause)
             except _AGAIN as error:
                 if run < MAX_RUNS:
                     time.sleep(0.001 * run)
                     continue
-                unit.error = _unavailable(error)
-            except psycopg.OperationalError as error:
-                self._held.close()
+                unit.error = _outcome(error)
+            except _BROKEN as error:
                 if run == 1:
                     continue
-                unit.error = _unavailable(error)
+                unit.error = _outcome(error)
             except psycopg.Error as error:
-                unit.error = _unavailable(error)
+                unit.error = _outcome(error)
             except Exception as error:  # noqa: BLE001 - the caller gets it
                 unit.error = error
             return
@@ -266,9 +323,22 @@ class _Writer:
             if committing and isinstance(error, _BROKEN):
                 self._held.close()
                 raise _CommitLost(error) from None
-            if not connection.closed:
-                connection.execute("ROLLBACK")
+            self._roll_back(connection)
             raise
+
+    def _roll_back(self, connection: "psycopg.Connection[Any]") -> None:
+        """Leave a clean connection, or none."""
+        try:
+            connection.execute("ROLLBACK")
+        except psycopg.Error:
+            self._held.close()
+
+
+def _locking_order(unit: Unit) -> tuple[bool, str, str]:
+    """Users in order, and last what locks no user: jobs are locked after their users."""
+    if unit.scope is None:
+        return (True, "", "")
+    return (False, unit.scope.tenant, unit.scope.user_id)
 
 
 class _CommitLost(Exception):

@@ -14,6 +14,11 @@ T = TypeVar("T")
 KEPT = timedelta(hours=24)
 KEPT_MICROSECONDS = KEPT // timedelta(microseconds=1)
 
+_WHERE = (
+    "WHERE tenant = :tenant AND user_id = :user_id AND method = :method "
+    "AND request_id = :request_id"
+)
+
 
 def check_digest(stored: bytes, request: RequestKey) -> None:
     """Refuse a request id that belongs to another request.
@@ -73,11 +78,7 @@ def idempotent(
 
 def _find(tx: Transaction, key: Mapping[str, str], request: RequestKey, now: int) -> bytes | None:
     """Return the result of a request, None if it is new or was kept for long enough."""
-    rows = tx.execute(
-        "SELECT digest, result, create_time FROM requests WHERE tenant = :tenant "
-        "AND user_id = :user_id AND method = :method AND request_id = :request_id",
-        key,
-    )
+    rows = tx.execute(f"SELECT digest, result, create_time FROM requests {_WHERE}", key)
     if not rows:
         return None
     digest, result, create_time = rows[0]
@@ -85,9 +86,5 @@ def _find(tx: Transaction, key: Mapping[str, str], request: RequestKey, now: int
         check_digest(digest, request)
         kept: bytes = result
         return kept
-    tx.execute(
-        "DELETE FROM requests WHERE tenant = :tenant AND user_id = :user_id "
-        "AND method = :method AND request_id = :request_id",
-        key,
-    )
+    tx.execute(f"DELETE FROM requests {_WHERE}", key)
     return None

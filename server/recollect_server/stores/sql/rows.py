@@ -39,6 +39,8 @@ EPISODE_COLUMNS = (
     "e.episode_id, s.session_id, e.title, e.summary, e.model, e.first_sequence, e.last_sequence, "
     "e.start_time, e.end_time"
 )
+GOES_ON = "(s.ends IS NULL OR s.ends > :now)"
+"""Holds for a session `s` that has not ended; upkeep deletes the others a little later."""
 FACT_COLUMNS = (
     "fact_id, version, text, metadata, confidence, valid_from, valid_to, recorded_at, sources, "
     "superseded_by"

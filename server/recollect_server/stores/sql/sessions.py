@@ -33,6 +33,7 @@ from recollect_server.stores.sql.messages import (
 )
 from recollect_server.stores.sql.requests import idempotent
 from recollect_server.stores.sql.rows import (
+    GOES_ON,
     MESSAGE_COLUMNS,
     SESSION_COLUMNS,
     duration_us,
@@ -87,7 +88,7 @@ class SqlSessionStore:
                 ),
             )
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
     async def get_session(self, scope: Scope, session_id: str) -> Session:
         """See `SessionStore`."""
@@ -151,7 +152,7 @@ class SqlSessionStore:
             }
             return _set(tx, step, session_key, columns, now)
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
     async def save_summary(
         self, scope: Scope, session_id: str, summary: Summary, replaces_through: int
@@ -174,9 +175,9 @@ class SqlSessionStore:
                 "summary_through": summary.through_sequence,
                 "open_tokens": int(open_tokens),
             }
-            return _set(tx, step, session_key, columns, now)
+            return _set(tx, step, session_key, columns, now, prolongs=False)
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
     async def delete_session(self, scope: Scope, session_id: str) -> None:
         """See `SessionStore`."""
@@ -187,7 +188,7 @@ class SqlSessionStore:
             session_key, _ = find_session(tx, scope, session_id, now)
             delete_session(tx, ChangeLog(tx, user_key, revision, now), session_key, session_id)
 
-        await self._database.write(work)
+        await self._database.write(work, scope)
 
     async def append_messages(
         self,
@@ -225,7 +226,7 @@ class SqlSessionStore:
                 from_plain=again,
             )
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
     async def list_messages(
         self,
@@ -268,13 +269,19 @@ class SqlSessionStore:
         self, scope: Scope, keys: Sequence[tuple[str, int]]
     ) -> tuple[Message, ...]:
         """See `SessionStore`."""
+        now = to_microseconds(self._clock())
 
         def one(tx: Transaction, user_key: int, session_id: str, sequence: int) -> list[Any]:
             return tx.execute(
                 f"SELECT {MESSAGE_COLUMNS} FROM messages m JOIN sessions s "
                 "ON s.session_key = m.session_key WHERE s.user_key = :user_key "
-                "AND s.session_id = :session_id AND m.sequence = :sequence",
-                {"user_key": user_key, "session_id": session_id, "sequence": sequence},
+                f"AND s.session_id = :session_id AND m.sequence = :sequence AND {GOES_ON}",
+                {
+                    "user_key": user_key,
+                    "session_id": session_id,
+                    "sequence": sequence,
+                    "now": now,
+                },
             )
 
         def work(tx: Transaction) -> tuple[Message, ...]:
@@ -305,7 +312,7 @@ class SqlSessionStore:
                 raise RevisionMismatch(expected_revision, session.revision)
             return _set(tx, step, session_key, columns, now)
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
 
 def _as_created(session: NewSession, now: datetime) -> Session:
@@ -374,11 +381,14 @@ def _set(
     session_key: int,
     columns: Mapping[str, Any],
     now: datetime,
+    *,
+    prolongs: bool = True,
 ) -> Session:
     """Set columns of a session as one revision step, and record the change.
 
     Args:
         step: the user's key and the revision that this change makes.
+        prolongs: the change is the user's, so the idle time starts anew.
     """
     now_us = to_microseconds(now)
     assignments = "".join(f"{column} = :{column}, " for column in columns)
@@ -387,10 +397,11 @@ def _set(
         f"WHERE session_key = :session_key RETURNING {SESSION_COLUMNS}",
         {**columns, "now": now_us, "session_key": session_key},
     )
-    # In a statement of its own: it reads idle_ttl and expire_time as they are now.
-    tx.execute(
-        f"UPDATE sessions SET ends = {ENDS_AFTER_CHANGE} WHERE session_key = :session_key",
-        {"now": now_us, "session_key": session_key},
-    )
+    if prolongs:
+        # In a statement of its own: it reads idle_ttl and expire_time as they are now.
+        tx.execute(
+            f"UPDATE sessions SET ends = {ENDS_AFTER_CHANGE} WHERE session_key = :session_key",
+            {"now": now_us, "session_key": session_key},
+        )
     ChangeLog(tx, *step, now_us).session(ChangeType.UPDATED, rows[0])
     return to_session(rows[0])

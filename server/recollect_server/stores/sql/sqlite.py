@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 import structlog
 
 from recollect_server.errors import Reason, Unavailable
+from recollect_server.scope import Scope
 from recollect_server.stores.sql.database import Row, Transaction
 from recollect_server.stores.sql.writers import Unit, Writers
 
@@ -46,11 +48,24 @@ def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
-    connection.execute("PRAGMA journal_mode = WAL")
+    _enter_wal_mode(connection)
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA cache_size = -16384")
     return connection
+
+
+def _enter_wal_mode(connection: sqlite3.Connection) -> None:
+    """Switch a new file over; unlike elsewhere SQLite does not wait for others that do it, too."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
 
 
 def _connect_reader(path: Path) -> sqlite3.Connection:
@@ -83,9 +98,9 @@ class SqliteDatabase:
         self._loops_own: sqlite3.Connection | None = None
         self._writers = Writers(lambda: _Writer(path, synchronous), threads=1, name="sqlite-write")
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], scope: Scope | None = None) -> T:
         """See `Database`."""
-        return await self._writers.write(work)
+        return await self._writers.write(work, scope)
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """See `Database`."""

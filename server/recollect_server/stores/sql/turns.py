@@ -16,7 +16,7 @@ from recollect_server.stores.codec import from_microseconds, pack, to_microsecon
 from recollect_server.stores.sql.database import Database, Row, Transaction
 from recollect_server.stores.sql.messages import append, find_session
 from recollect_server.stores.sql.requests import check_digest
-from recollect_server.stores.sql.rows import MESSAGE_COLUMNS, to_message
+from recollect_server.stores.sql.rows import GOES_ON, MESSAGE_COLUMNS, to_message
 from recollect_server.stores.sql.users import find_user
 
 _COLUMNS = (
@@ -122,7 +122,7 @@ class SqlTurnStore:
             appended = append(tx, scope, session_id, [message], now, self._policy)
             return _begin(tx, session_id, appended, turn_id, model, request, now, until)
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
     async def finish_turn(
         self, scope: Scope, turn: TurnRecord, reply: NewMessage | None, state: TurnState
@@ -130,24 +130,24 @@ class SqlTurnStore:
         """See `TurnStore`."""
         now = self._clock()
         return await self._database.write(
-            lambda tx: _finish(tx, scope, turn, reply, state, now, self._policy)
+            lambda tx: _finish(tx, scope, turn, reply, state, now, self._policy), scope
         )
 
     async def get_turn(self, scope: Scope, turn_id: str) -> BegunTurn:
         """See `TurnStore`."""
+        now = to_microseconds(self._clock())
 
         def work(tx: Transaction) -> BegunTurn:
             user = find_user(tx, scope)
             found = user and _load(
-                tx, "t.turn_id = :turn_id", {"user_key": user[0], "turn_id": turn_id}
+                tx,
+                f"t.turn_id = :turn_id AND {GOES_ON}",
+                {"user_key": user[0], "turn_id": turn_id, "now": now},
             )
             if not found:
                 raise NotFound(Reason.TURN_NOT_FOUND, "turn", turn_id)
             begun, row = found
-            lapsed = begun.turn.state is TurnState.RUNNING and row[17] < to_microseconds(
-                self._clock()
-            )
-            if lapsed:
+            if begun.turn.state is TurnState.RUNNING and row[17] < now:
                 return replace(begun, turn=replace(begun.turn, state=TurnState.INTERRUPTED))
             return begun
 

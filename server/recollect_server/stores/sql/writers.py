@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from recollect_server.errors import Reason, Unavailable
+from recollect_server.scope import Scope
 from recollect_server.stores.sql.database import Transaction
 
 T = TypeVar("T")
@@ -24,6 +25,7 @@ class Unit:
     """A queued write: what to run, and what came of it."""
 
     work: Callable[[Transaction], Any]
+    scope: Scope | None
     future: asyncio.Future[Any]
     result: Any = None
     error: BaseException | None = None
@@ -62,11 +64,11 @@ class Writers:
         for thread in self._threads:
             thread.start()
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run `work` in a transaction; it is durable on return."""
+    async def write(self, work: Callable[[Transaction], T], scope: Scope | None) -> T:
+        """See `Database`."""
         if self._closed:
             raise Unavailable(Reason.SHUTTING_DOWN, "the server is shutting down")
-        unit = Unit(work, self._loop.create_future())
+        unit = Unit(work, scope, self._loop.create_future())
         self._queue.put(unit)
         result: T = await unit.future
         return result

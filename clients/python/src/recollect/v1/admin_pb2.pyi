@@ -284,13 +284,13 @@ class AuditEvent(_message.Message):
     user_id: _builtins.str
     """Whose memory."""
     resource: _builtins.str
-    """What in it: the ids of the request, as in `session_id=...`."""
+    """What in it, by ids, as in `session_id=s fact=f1,f2`."""
     outcome: _builtins.str
     """The gRPC status code by its name, as in `OK`."""
     call_id: _builtins.str
     """The call's request id."""
     chain_hash: _builtins.str
-    """Hash of this event and the one before it, in hexadecimal."""
+    """Hash of this event and the one before it, in hexadecimal; empty until it is sealed."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""

@@ -46,7 +46,9 @@ class AdminServiceStub:
     ImportUser: _grpc.StreamUnaryMultiCallable[_admin_pb2.ImportUserRequest, _admin_pb2.ImportUserResponse]
     """Stores what ExportUser streamed; the user must not exist yet."""
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEventsRequest, _admin_pb2.ListAuditEventsResponse]
-    """Lists the tenant's audit events, newest first."""
+    """Lists the tenant's audit events, newest first. Today these are the reads and model calls of
+    contexts with the profile AUDIT.
+    """
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateApiKeyRequest, _admin_pb2.CreateApiKeyResponse]
     """Makes an API key. Its secret is in this response and nowhere else."""
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListApiKeysRequest, _admin_pb2.ListApiKeysResponse]
@@ -76,7 +78,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ImportUser: _aio.StreamUnaryMultiCallable[_admin_pb2.ImportUserRequest, _admin_pb2.ImportUserResponse]  # type: ignore[assignment]
     """Stores what ExportUser streamed; the user must not exist yet."""
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEventsRequest, _admin_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
-    """Lists the tenant's audit events, newest first."""
+    """Lists the tenant's audit events, newest first. Today these are the reads and model calls of
+    contexts with the profile AUDIT.
+    """
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateApiKeyRequest, _admin_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
     """Makes an API key. Its secret is in this response and nowhere else."""
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListApiKeysRequest, _admin_pb2.ListApiKeysResponse]  # type: ignore[assignment]
@@ -127,7 +131,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListAuditEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListAuditEventsResponse, _abc.Awaitable[_admin_pb2.ListAuditEventsResponse]]:
-        """Lists the tenant's audit events, newest first."""
+        """Lists the tenant's audit events, newest first. Today these are the reads and model calls of
+        contexts with the profile AUDIT.
+        """
 
     @_abc_1.abstractmethod
     def CreateApiKey(

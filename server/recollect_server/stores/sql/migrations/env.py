@@ -1,12 +1,10 @@
-"""Alembic's entry point: run the migrations on the URL that `migrate` hands over."""
+"""Alembic's entry point: run the migrations on the engine that `migrate` hands over."""
 
-import sqlalchemy
 from alembic import context
 
 MIGRATION_LOCK = 0x5245434F  # any number that no other program locks
 
-engine = sqlalchemy.create_engine(context.config.attributes["url"])
-with engine.connect() as connection:
+with context.config.attributes["engine"].connect() as connection:
     # Two processes that start at once must not both create the schema.
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA busy_timeout = 30000")
@@ -17,4 +15,3 @@ with engine.connect() as connection:
     with context.begin_transaction():
         context.run_migrations()
     connection.commit()
-engine.dispose()

@@ -65,6 +65,21 @@ STATEMENTS = (
     "CREATE INDEX episodes_by_time ON episodes (user_key, end_time, episode_id)",
     "CREATE INDEX episodes_by_session ON episodes (session_key, first_sequence)",
     "CREATE INDEX episodes_by_revision ON episodes (user_key, user_revision)",
+    """
+    CREATE TABLE audit_events (
+        tenant TEXT NOT NULL,
+        event_id TEXT NOT NULL,
+        time BIGINT NOT NULL,
+        user_id TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        method TEXT NOT NULL,
+        resource TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        call_id TEXT NOT NULL,
+        PRIMARY KEY (tenant, event_id)
+    )
+    """,
+    "CREATE INDEX audit_events_by_time ON audit_events (tenant, time, event_id)",
     "ALTER TABLE pending_vectors RENAME COLUMN fact_id TO item_id",
     "DROP INDEX jobs_due",
     "ALTER TABLE jobs RENAME TO jobs_before",
@@ -75,6 +90,7 @@ STATEMENTS = (
         user_key BIGINT NOT NULL,
         session_key BIGINT NOT NULL,
         state TEXT NOT NULL,
+        again SMALLINT NOT NULL,
         attempts INTEGER NOT NULL,
         run_time BIGINT NOT NULL,
         lease INTEGER NOT NULL,
@@ -84,7 +100,7 @@ STATEMENTS = (
     )
     """,
     """
-    INSERT INTO jobs SELECT job_id, kind, user_key, 0, state, attempts, run_time, lease,
+    INSERT INTO jobs SELECT job_id, kind, user_key, 0, state, 0, attempts, run_time, lease,
     last_error, create_time FROM jobs_before
     """,
     "DROP TABLE jobs_before",

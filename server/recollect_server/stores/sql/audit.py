@@ -1,0 +1,83 @@
+"""The audit log."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from recollect_server.ids import uuid7
+from recollect_server.memory.audit import AuditEvent, Caller
+from recollect_server.scope import Scope
+from recollect_server.stores.codec import from_microseconds, to_microseconds
+from recollect_server.stores.sql.database import Database
+
+
+class SqlAuditLog:
+    """Implements `memory.audit.AuditLog`.
+
+    Args:
+        clock: returns the present as an aware UTC datetime.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def record(self, scope: Scope, caller: Caller, resource: str, outcome: str) -> None:
+        """See `AuditLog`."""
+        params = {
+            "tenant": scope.tenant,
+            "event_id": uuid7(),
+            "now": to_microseconds(self._clock()),
+            "user_id": scope.user_id,
+            "key_id": caller.key_id,
+            "method": caller.method,
+            "resource": resource,
+            "outcome": outcome,
+            "call_id": caller.call_id,
+        }
+        await self._database.write(
+            lambda tx: tx.execute(
+                "INSERT INTO audit_events (tenant, event_id, time, user_id, key_id, method, "
+                "resource, outcome, call_id) VALUES (:tenant, :event_id, :now, :user_id, :key_id, "
+                ":method, :resource, :outcome, :call_id)",
+                params,
+            )
+        )
+
+    async def list_events(
+        self,
+        tenant: str,
+        *,
+        user_id: str,
+        start: datetime | None,
+        end: datetime | None,
+        limit: int,
+        after: tuple[datetime, str] | None,
+    ) -> tuple[AuditEvent, ...]:
+        """See `AuditLog`."""
+        params: dict[str, Any] = {"tenant": tenant, "limit": limit}
+        clauses = ""
+        if user_id:
+            clauses += "AND user_id = :user_id "
+            params["user_id"] = user_id
+        if start is not None:
+            clauses += "AND time >= :start "
+            params["start"] = to_microseconds(start)
+        if end is not None:
+            clauses += "AND time < :end "
+            params["end"] = to_microseconds(end)
+        if after is not None:
+            clauses += "AND (time, event_id) < (:time, :name) "
+            params |= {"time": to_microseconds(after[0]), "name": after[1]}
+        rows = await self._database.read(
+            lambda tx: tx.execute(
+                "SELECT event_id, time, key_id, method, call_id, user_id, resource, outcome "
+                f"FROM audit_events WHERE tenant = :tenant {clauses}"
+                "ORDER BY time DESC, event_id DESC LIMIT :limit",
+                params,
+            )
+        )
+        return tuple(
+            AuditEvent(row[0], from_microseconds(row[1]), Caller(*row[2:5]), *row[5:8])
+            for row in rows
+        )
