@@ -42,7 +42,8 @@ lint: .venv/.dev ## Check style, types, layers, the contract, and that generated
 unit: .venv/.dev tools ## Run the tests.
 	$(BIN)/python -m pytest $(ARGS)
 
-prove: .venv/.dev ## Run the long proofs: the bundled model is made again from its source.
+prove: .venv/.dev tools ## Run the long proofs: 100 rounds of kills, and the bundled model made again.
+	RECOLLECT_FAULT_ROUNDS=100 $(BIN)/python -m pytest tests/faults
 	$(UV) sync --quiet --frozen --inexact --group dev --group model
 	$(BIN)/python scripts/convert_minilm.py --check
 

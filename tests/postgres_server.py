@@ -6,12 +6,14 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 import psycopg
 from tests.harness import clean_environment
@@ -19,6 +21,12 @@ from tests.harness import clean_environment
 START_SECONDS = 30.0
 USER = "nobody"
 """PostgreSQL refuses to run as root, so there it runs as this user."""
+
+# Not subprocess's own `user`: it forks, and gRPC's handlers may hang in a fork while calls run.
+_AS_USER = (
+    "import os, sys; uid, gid, *command = sys.argv[1:]; os.setgroups([]); os.setgid(int(gid)); "
+    "os.setuid(int(uid)); os.execv(command[0], command)"
+)
 
 
 def _packages() -> Path:
@@ -41,10 +49,11 @@ class PostgresServer:
             shutil.copytree(_packages() / part, self.folder / part)
         self.folder.chmod(0o755)
         self._data.mkdir()
-        self._identity: dict[str, int] = {}
+        self._as_user: list[str] = []
         if os.getuid() == 0:
             entry = pwd.getpwnam(USER)
-            self._identity = {"user": entry.pw_uid, "group": entry.pw_gid}
+            identity = [str(entry.pw_uid), str(entry.pw_gid)]
+            self._as_user = [sys.executable, "-c", _AS_USER, *identity]
             for path in (self.folder, self._data):
                 os.chown(path, entry.pw_uid, entry.pw_gid)
         self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8")
@@ -55,7 +64,8 @@ class PostgresServer:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    self._program / "bin" / "postgres",
+                    *self._as_user,
+                    str(self._program / "bin" / "postgres"),
                     *("-D", str(self._data), "-k", str(self.folder), "-h", ""),
                     *("-c", "max_connections=200", "-c", "shared_buffers=64MB"),
                 ],
@@ -63,7 +73,6 @@ class PostgresServer:
                 stderr=log,
                 cwd=self.folder,
                 env=clean_environment(),
-                **self._identity,
             )
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -88,7 +97,7 @@ class PostgresServer:
 
     def backends(self, database_url: str) -> list[int]:
         """Return the process ids of a database's connections."""
-        name = database_url.rpartition("/")[2].partition("?")[0]
+        name = urlsplit(database_url).path.removeprefix("/")
         with psycopg.connect(self.url("postgres")) as connection:
             rows = connection.execute(
                 "SELECT pid FROM pg_stat_activity WHERE datname = %s", (name,)
@@ -116,11 +125,10 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [self._program / "bin" / program, *arguments],
+            [*self._as_user, str(self._program / "bin" / program), *arguments],
             capture_output=True,
             text=True,
             cwd=self.folder,
             env=clean_environment(),
-            **self._identity,
         )
         assert done.returncode == 0, done.stderr

@@ -26,6 +26,31 @@ class Append:
 
 
 @dataclass(frozen=True, slots=True)
+class Clear:
+    """ClearSession."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A change of a session that is no append, as Watch showed it: a summary, or a clearing.
+
+    Attributes:
+        start: sequence of the first message that context may show after it.
+        through: sequence of the last message that the summary covers, 0 without a summary.
+        summary: the summary's text.
+    """
+
+    start: int
+    through: int = 0
+    summary: str = ""
+
+    @property
+    def clears(self) -> bool:
+        """Whether it is ClearSession's: nothing else leaves a session without a summary."""
+        return self.through == 0
+
+
+@dataclass(frozen=True, slots=True)
 class Read:
     """A call that shows a session's state: `what` is its method."""
 
@@ -62,7 +87,12 @@ class Seen:
     Attributes:
         last_sequence: number of messages, as sequences have no gaps.
         texts: all messages, oldest first.
-        tail: the newest `tail_size` messages or all if there are fewer, oldest first.
+        tail: the newest `tail_size` messages or all if there are fewer, oldest first; none that
+            were cleared from context.
+        through: sequence of the last message that the summary covers, 0 without a summary.
+        open: the messages after the summary, oldest first.
+        open_from: sequence of the first of them; 0 if there are none.
+        system: what was shown beside the messages.
     """
 
     revision: int | None = None
@@ -70,6 +100,10 @@ class Seen:
     texts: tuple[str, ...] | None = None
     tail: tuple[str, ...] | None = None
     tail_size: int = 0
+    through: int | None = None
+    open: tuple[str, ...] | None = None
+    open_from: int = 0
+    system: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +111,13 @@ class Done:
     """A call outside sessions that was answered."""
 
     user_revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """A session that was cleared; `revision` is its revision after it."""
+
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +141,8 @@ class Failed:
     why: str
 
 
-Request = Append | Read | Other
-Outcome = Appended | Seen | Done | Refused | Unknown | Failed
+Request = Append | Clear | Step | Read | Other
+Outcome = Appended | Cleared | Seen | Done | Refused | Unknown | Failed
 
 
 @dataclass(slots=True, eq=False)

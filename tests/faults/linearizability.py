@@ -1,11 +1,14 @@
 """Whether one session's history can be explained by calls that took effect one at a time.
 
-The model is a session as (revision, texts of its messages), at first (1, none):
+The model is a session as (revision, texts of its messages, where context starts), at first (1,
+none, at the first message):
 
 - an append steps the revision by one and adds its texts, if `expected_revision` is unset or is the
   revision; its answer names the new revision and the texts' sequences;
 - a refused append changes nothing and is allowed only where the revision is the one it was told,
   which is not the one it expected;
+- a summary or a clearing steps the revision by one and adds nothing; Watch told all of them with
+  the revisions they made, and context starts after the newest clearing;
 - a read shows the state, or the parts of it that the read returns;
 - a call without an answer takes effect once at any time after its invocation, or never;
 - calls with one request id are one append, which takes effect at most once and is answered in one
@@ -29,7 +32,7 @@ What is left to search is the order of appends without an answer beyond the long
 import math
 from collections.abc import Iterable
 
-from tests.faults.history import Appended, Call, Other, Seen
+from tests.faults.history import Append, Appended, Call, Read, Seen, Step
 from tests.faults.operations import (
     Effect,
     Look,
@@ -84,7 +87,7 @@ def check(calls: Iterable[Call]) -> str | None:
     Raises:
         TooHardError: more than MAX_STATES states were tried.
     """
-    found = [call for call in calls if not isinstance(call.request, Other)]
+    found = [call for call in calls if isinstance(call.request, Append | Read | Step)]
     operations, contradiction = operations_of(found)
     contradiction = contradiction or disagreement(operations)
     return contradiction or _Search(operations).run()
@@ -109,6 +112,7 @@ class _Search:
         self._longest: tuple[str, ...] = max(shown, key=len, default=())
         self._revision = 1
         self._texts: list[str] = []
+        self._starts = [0]
         self._chain = [0]
         self._chains: dict[tuple[int, str], int] = {}
         self._placed: list[Operation] = []
@@ -220,7 +224,8 @@ class _Search:
         if seen.texts is not None and len(seen.texts) != self._count:
             return f"it shows {len(seen.texts)} messages"
         if seen.tail is not None:
-            tail = tuple(self._texts[max(0, self._count - seen.tail_size) :])
+            start = max(self._starts[-1], self._count - seen.tail_size)
+            tail = tuple(self._texts[start:])
             if seen.tail != tail:
                 return f"it shows the newest messages {seen.tail}, not {tail}"
         return ""
@@ -253,6 +258,8 @@ class _Search:
         self._must -= operation.returned < math.inf
         if isinstance(operation, Effect):
             self._revision += 1
+            if operation.clears:
+                self._starts.append(self._count)
             for text in operation.request.texts:
                 self._texts.append(text)
                 # Numbers instead of texts make equal states quick to find.
@@ -270,6 +277,8 @@ class _Search:
             self._must += operation.returned < math.inf
             if isinstance(operation, Effect):
                 self._revision -= 1
+                if operation.clears:
+                    self._starts.pop()
                 del self._texts[self._count - len(operation.request.texts) :]
                 del self._chain[self._count + 1 :]
 

@@ -1,6 +1,7 @@
 """A session's calls as the operations that must be put in order.
 
-All calls with one request id are one append; each of its refused calls is an operation too.
+All calls with one request id are one append; each of its refused calls is an operation too. A step
+that Watch showed is an append of nothing.
 """
 
 import math
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tests.faults.history import Append, Appended, Call, Read, Refused, Seen
+from tests.faults.history import Append, Appended, Call, Read, Refused, Seen, Step
 
 
 @dataclass(slots=True, eq=False)
@@ -20,6 +21,7 @@ class Effect:
         invoked: of the first call that may have done it.
         returned: of the first call that was answered; infinite if none was.
         result: None if none was.
+        clears: context starts after it.
     """
 
     bit: int
@@ -28,6 +30,7 @@ class Effect:
     returned: float
     request: Append
     result: Appended | None
+    clears: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +67,8 @@ def operations_of(calls: list[Call]) -> tuple[list[Operation], str | None]:
     for call in calls:
         if isinstance(call.request, Append):
             appends[call.request.request_id].append(call)
+        elif isinstance(call.request, Step):
+            operations.append(_step(call, call.request, 1 << len(operations)))
         elif isinstance(call.request, Read) and isinstance(call.outcome, Seen):
             returned = math.inf if call.returned is None else call.returned
             bit = 1 << len(operations)
@@ -76,6 +81,13 @@ def operations_of(calls: list[Call]) -> tuple[list[Operation], str | None]:
             return [], _lines("one request id was used for two requests:", attempts)
         _add_append(operations, attempts)
     return operations, None
+
+
+def _step(call: Call, step: Step, bit: int) -> Effect:
+    assert isinstance(call.outcome, Appended)
+    assert call.returned is not None
+    nothing = Append(f"step to revision {call.outcome.revision}", ())
+    return Effect(bit, call, call.invoked, call.returned, nothing, call.outcome, step.clears)
 
 
 def _add_append(operations: list[Operation], attempts: list[Call]) -> None:

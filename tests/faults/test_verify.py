@@ -1,12 +1,10 @@
 """The checks after a load find each kind of damage, and leave a sound history alone."""
 
 import json
-import subprocess
-import sys
 
 import grpc
 import pytest
-from tests.faults.deployment import EMBEDDED, processes_of, valkeys
+from tests.faults.connection import outcome_of
 from tests.faults.history import (
     Append,
     Appended,
@@ -20,8 +18,6 @@ from tests.faults.history import (
     Unknown,
 )
 from tests.faults.verify import broken_promises, wrong_facts
-from tests.faults.workload import outcome_of
-from tests.harness import RunningServer, alive
 
 from recollect import errors
 
@@ -112,30 +108,3 @@ def test_a_history_is_written_as_json_lines_with_kinds(tmp_path):
         ("Other", "Done"),
     ]
     assert history.counts() == {"appended": 3, "seen": 1, "done": 1}
-
-
-def test_a_process_left_in_the_servers_folder_is_found():
-    server = RunningServer()
-    server.data_dir.mkdir()
-    assert processes_of(server) == []
-    command = [sys.executable, "-c", "input()"]
-    with subprocess.Popen(command, cwd=server.data_dir, stdin=subprocess.PIPE) as orphan:
-        assert processes_of(server) == [orphan.pid]
-        orphan.kill()
-    assert processes_of(server) == []
-    server.__exit__(None, None, None)
-
-
-@pytest.mark.parametrize("victim", EMBEDDED.victims, ids=lambda victim: victim.name)
-def test_a_victim_is_killed_and_runs_again(victim):
-    with EMBEDDED.run() as server:
-        before = _pids(server)
-        victim.kill(server)
-        assert not all(map(alive, before))
-        victim.restore(server)
-        assert len(_pids(server)) == 2
-        assert _pids(server) != before
-
-
-def _pids(server: RunningServer) -> set[int]:
-    return {server.pid, *valkeys(server)}

@@ -3,21 +3,26 @@
 from collections import Counter, defaultdict
 from itertools import pairwise
 
-from tests.faults.history import History, Read, Seen
+from tests.faults.history import History
 from tests.faults.linearizability import check
+from tests.faults.watched import (
+    Changes,
+    steps_of,
+    wrong_facts_watched,
+    wrong_messages,
+    wrong_order,
+    wrong_steps,
+    wrong_views,
+)
+from tests.faults.watcher import Watcher
 from tests.faults.workload import Actor, Place, Workload
-
-from recollect import AsyncRecollect
-
-INDEX_SECONDS = 180.0
-"""Longer than a lease of the embedding queue: work of a server that died waits for its end."""
 
 
 def broken_promises(history: History, session: str, listed: tuple[str, ...]) -> list[str]:
     """Return what is wrong with a session, in sentences.
 
     Args:
-        history: all calls of the load.
+        history: all calls of the load, and the server's steps.
         listed: texts of the session's messages after the load, as the server lists them.
     """
     found = []
@@ -38,46 +43,43 @@ def broken_promises(history: History, session: str, listed: tuple[str, ...]) -> 
     return found
 
 
-async def after(load: Workload, actor: Actor) -> list[str]:
+async def after(load: Workload, actor: Actor, watchers: list[Watcher]) -> list[str]:
     """Read everything once more and return what is wrong with the load, in sentences.
 
     Args:
-        actor: reads; its reads become part of the history.
+        actor: reads; its reads become part of the history, as do the steps that Watch shows.
+        watchers: of the load's users.
     """
-    found = [f"an answer that nobody may get: {call}" for call in load.history.failed()]
     for place in load.places:
         await actor.read(place)
-        found += [f"{place.name}: {what}" for what in _session_after(load, place)]
-    for user in {place.user for place in load.places}:
-        stored = [fact.text async for fact in actor.client.memory.list_facts(user_id=user)]
-        found += wrong_facts([text for who, text in load.facts if who == user], stored)
+        await actor.summary(place)
+    found = [f"an answer that nobody may get: {call}" for call in load.history.failed()]
+    for watcher in watchers:
+        await watcher.catch_up(actor.client)
+        found += [f"{watcher.user}: {what}" for what in wrong_order(watcher.changes)]
+        stored = [fact.text async for fact in actor.client.memory.list_facts(user_id=watcher.user)]
+        facts = [text for user, text in load.facts if user == watcher.user]
+        found += wrong_facts(facts, stored) + wrong_facts_watched(watcher.changes, facts)
+        for place in load.places:
+            if place.user == watcher.user:
+                wrong = _session_after(load, place, watcher.changes)
+                found += [f"{place.name}: {what}" for what in wrong]
     return found
 
 
-def _session_after(load: Workload, place: Place) -> list[str]:
-    last = load.history.of(place.name)[-1]
-    if last.request != Read("ListMessages") or not isinstance(last.outcome, Seen):
-        return [f"cannot be read: {last}"]
-    assert last.outcome.texts is not None
-    return broken_promises(load.history, place.name, last.outcome.texts)
+def _session_after(load: Workload, place: Place, changes: Changes) -> list[str]:
+    listed = load.listed(place)
+    if listed is None:
+        return [f"cannot be read: {load.history.of(place.name)[-1]}"]
+    calls = load.history.of(place.name)
+    steps = steps_of(changes, place, calls)
+    found = wrong_messages(changes, place.session, listed)
+    found += wrong_steps(steps, calls) + wrong_views(steps, calls, listed)
+    load.history.calls += steps
+    return found + broken_promises(load.history, place.name, listed)
 
 
 def wrong_facts(acknowledged: list[str], stored: list[str]) -> list[str]:
     """Return what is wrong with a user's facts: every acknowledged one is stored exactly once."""
     counts = Counter(stored)
     return [f"fact stored {counts[t]} times: {t}" for t in acknowledged if counts[t] != 1]
-
-
-async def wait_indexed(load: Workload, client: AsyncRecollect) -> None:
-    """Return once everything acknowledged can be found by meaning.
-
-    Raises:
-        recollect.errors.DeadlineExceeded: it cannot within INDEX_SECONDS.
-        AssertionError: the answer does not keep its promise.
-    """
-    for user, revision in load.user_revisions.items():
-        found = await client.memory.recall(
-            "garden", user_id=user, min_revision=revision, timeout=INDEX_SECONDS
-        )
-        assert found.indexed_revision >= revision
-        assert found.hits, f"nothing is found of {user}"

@@ -3,45 +3,39 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
 
 import grpc
+from tests.faults.connection import PATIENCE_SECONDS, RETRY_SECONDS, connected, outcome_of
 from tests.faults.history import (
     Append,
     Appended,
     Call,
+    Clear,
+    Cleared,
     Done,
     Failed,
     History,
     Other,
     Outcome,
     Read,
-    Refused,
     Request,
     Seen,
     Unknown,
 )
 
 from recollect import AsyncRecollect, errors
-from recollect._settings import OPTIONS
 from recollect.v1 import memory_pb2 as pb
 
 CLIENTS = 16
 WINDOW = 20
 CALL_SECONDS = 5.0
-PATIENCE_SECONDS = 60.0
-"""How long a write is repeated, and a server waited for, before the load gives up."""
+ANY_SIZE = 1_000_000
+"""A token budget that no session of a load reaches."""
 
 PAGES = (50, 1000)
-_RECONNECT = [
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-]
-_UNKNOWN = (errors.Unavailable, errors.DeadlineExceeded, errors.Cancelled)
 _TOPICS = ("garden", "museum", "bicycle", "harbour", "orchestra", "kitchen", "glacier", "library")
 
 
@@ -58,12 +52,17 @@ class Place:
         return f"{self.user}/{self.session}"
 
 
+def users_of(name: str, number: int = 2) -> list[str]:
+    """Return the users of the loads of a name."""
+    return [f"{name}-{user}" for user in range(number)]
+
+
 @dataclass(slots=True)
 class Workload:
     """What the clients do; their choices depend on the seed alone, their timing does not.
 
     Attributes:
-        name: is part of every user, so loads on one server do not meet.
+        name: is part of every user; loads of one name have the same users, each its own sessions.
         revisions: the newest revision of each session that a client was told.
         user_revisions: the newest revision of each user that acknowledged a write.
         facts: user and text of the facts that were acknowledged.
@@ -83,22 +82,31 @@ class Workload:
     def places(self) -> list[Place]:
         """The sessions."""
         return [
-            Place(f"{self.name}-{self.seed}-{user}", f"s{session}")
-            for user in range(self.users)
+            Place(user, f"round{self.seed}-{session}")
+            for user in users_of(self.name, self.users)
             for session in range(self.sessions)
         ]
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Create the sessions, load them until `stop` is set, and finish what was begun.
+    def listed(self, place: Place) -> tuple[str, ...] | None:
+        """Return the texts of the last listing of a session, None if it was not answered."""
+        listings = [c for c in self.history.of(place.name) if c.request == Read("ListMessages")]
+        last = listings[-1].outcome if listings else None
+        return last.texts if isinstance(last, Seen) else None
 
-        Raises:
-            TimeoutError: something got no answer for PATIENCE_SECONDS.
-        """
+    async def begin(self) -> None:
+        """Create the sessions."""
         async with connected(self.address) as (client, _):
             for place in self.places:
                 await client.memory.create_session(
                     session_id=place.session, user_id=place.user, window_size=WINDOW
                 )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Load the sessions until `stop` is set, and finish what was begun.
+
+        Raises:
+            TimeoutError: something got no answer for PATIENCE_SECONDS.
+        """
         async with asyncio.TaskGroup() as group:
             for number in range(CLIENTS):
                 group.create_task(self._client(number, stop))
@@ -131,11 +139,13 @@ class Actor:
         """Do one thing to one session or its user, chosen at random."""
         place = self.random.choice(self.load.places)
         actions: list[tuple[int, Callable[[Place], Awaitable[None]]]] = [
-            (10, self.append),
-            (5, self.read),
-            (2, self.context),
-            (1, self.recall),
-            (1, self.remember),
+            (20, self.append),
+            (10, self.read),
+            (4, self.context),
+            (4, self.summary),
+            (2, self.recall),
+            (2, self.remember),
+            (1, self.clear),
         ]
         weights, choices = zip(*actions, strict=True)
         await self.random.choices(choices, weights)[0](place)
@@ -185,6 +195,33 @@ class Actor:
 
         await self._once(place.name, Read("GetContext"), window)
 
+    async def summary(self, place: Place) -> None:
+        """Read the summary and everything after it, which must be without a gap."""
+
+        async def summarised() -> Outcome:
+            found = await self.client.memory.get_context(
+                place.session,
+                user_id=place.user,
+                options=pb.ContextOptions(
+                    profile=pb.CONTEXT_PROFILE_SUMMARY, token_budget=ANY_SIZE
+                ),
+                timeout=CALL_SECONDS,
+            )
+            return _opened(found)
+
+        await self._once(place.name, Read("GetContext"), summarised)
+
+    async def clear(self, place: Place) -> None:
+        """Clear the session's context; a lost answer is not asked for again."""
+
+        async def cleared() -> Outcome:
+            session = await self.client.memory.clear_session(
+                place.session, user_id=place.user, timeout=CALL_SECONDS
+            )
+            return Cleared(session.revision)
+
+        await self._once(place.name, Clear(), cleared)
+
     async def recall(self, place: Place) -> None:
         """Recall something; what is found must be the user's."""
         query = self.random.choice(_TOPICS)
@@ -232,7 +269,7 @@ class Actor:
         )
         if found.message_count != found.last_sequence:
             return Failed(f"{found.message_count} messages, the last is {found.last_sequence}")
-        return Seen(found.revision, found.last_sequence)
+        return Seen(found.revision, found.last_sequence, through=found.summary.through_sequence)
 
     async def _until_answered(
         self, session: str, request: Request, run: Callable[[], Awaitable[Outcome]]
@@ -260,13 +297,18 @@ class Actor:
         self.load.history.end(call, outcome)
         self._saw(call, outcome)
         if isinstance(outcome, Unknown):
+            await asyncio.sleep(RETRY_SECONDS)
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await self.channel.channel_ready()
         return outcome
 
     def _saw(self, call: Call, outcome: Outcome) -> None:
         match outcome:
-            case Appended(revision=int(revision)) | Seen(revision=int(revision)):
+            case (
+                Appended(revision=int(revision))
+                | Cleared(revision=int(revision))
+                | Seen(revision=int(revision))
+            ):
                 revisions = self.load.revisions
                 revisions[call.session] = max(revision, revisions.get(call.session, 1))
             case _:
@@ -279,34 +321,11 @@ class Actor:
     def _text(self) -> str:
         self.made += 1
         topic = self.random.choice(_TOPICS)
-        return f"client {self.number} says its text {self.made} about the {topic}"
+        who = f"round {self.load.seed}, client {self.number}"
+        return f"{who} says its text {self.made} about the {topic}"
 
     def _request_id(self) -> str:
         return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
-
-
-@asynccontextmanager
-async def connected(
-    address: str, *, repeats: bool = True
-) -> AsyncIterator[tuple[AsyncRecollect, grpc.aio.Channel]]:
-    """Yield a client with a connection of its own that is soon open again after a loss.
-
-    Args:
-        repeats: with the client's own repeats of calls that found no server.
-    """
-    options = [*(OPTIONS if repeats else [("grpc.enable_retries", 0)]), *_RECONNECT]
-    async with grpc.aio.insecure_channel(address, options) as channel:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await channel.channel_ready()
-        async with AsyncRecollect(address, channel=channel) as client:
-            yield client, channel
-
-
-def outcome_of(error: errors.RecollectError) -> Outcome:
-    """Return what a failed call tells of its effect."""
-    if isinstance(error, errors.RevisionMismatch):
-        return Refused(error.current_revision)
-    return Unknown(str(error)) if isinstance(error, _UNKNOWN) else Failed(str(error))
 
 
 def _appended(request: Append, stored: pb.AppendMessagesResponse) -> Outcome:
@@ -322,3 +341,22 @@ def _listed(messages: list[pb.Message]) -> Outcome:
     if sequences != list(range(1, len(messages) + 1)):
         return Failed(f"the sequences are {sequences}")
     return Seen(texts=tuple(message.parts[0].text for message in messages))
+
+
+def _opened(found: pb.GetContextResponse) -> Outcome:
+    shown = [item for item in found.items if item.part == pb.CONTEXT_PART_WINDOW]
+    sequences = [item.sequence for item in shown]
+    if any(item.omitted for item in found.items):
+        return Failed(f"left out: {[item for item in found.items if item.omitted]}")
+    if sequences and sequences != list(range(sequences[0], sequences[0] + len(sequences))):
+        return Failed(f"the context's sequences are {sequences}")
+    texts = tuple(message.parts[0].text for message in found.messages)
+    if len(texts) != len(sequences):
+        return Failed(f"{len(texts)} messages with the sequences {sequences}")
+    return Seen(
+        found.session_revision,
+        sequences[-1] if sequences else None,
+        open=texts,
+        open_from=sequences[0] if sequences else 0,
+        system=found.system,
+    )

@@ -1,0 +1,110 @@
+"""A reader of everything that changes for one user, over any number of lost connections."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from tests.faults.connection import PATIENCE_SECONDS, RETRY_SECONDS, UNKNOWN, connected
+
+from recollect import AsyncRecollect, errors
+from recollect.v1 import memory_pb2 as pb
+
+MARK_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Watcher:
+    """Watches one user, again from its last token after each break.
+
+    Attributes:
+        changes: nanoseconds of `time.monotonic_ns` when it came, and the change.
+        breaks: how often the stream ended.
+    """
+
+    address: str
+    user: str
+    changes: list[tuple[int, pb.WatchResponse]] = field(default_factory=list)
+    breaks: int = 0
+    marks: int = 0
+    came: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with connected(self.address, repeats=False) as (client, channel):
+            while True:
+                token = self.changes[-1][1].resume_token if self.changes else ""
+                try:
+                    watched = client.memory.watch(user_id=self.user, resume_token=token)
+                    async for change in watched:
+                        self.changes.append((time.monotonic_ns(), change))
+                        self.came.set()
+                except UNKNOWN:
+                    pass
+                self.breaks += 1
+                await asyncio.sleep(RETRY_SECONDS)
+                await channel.channel_ready()
+
+    async def begin(self, client: AsyncRecollect) -> None:
+        """Return once it surely watches: what changes from now on must come.
+
+        A first watch has no token to start from, so marks are set until it sees one.
+        """
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not self.changes:
+                await self._mark(client)
+                await self._wait(MARK_SECONDS)
+
+    async def catch_up(self, client: AsyncRecollect) -> None:
+        """Return once everything that changed before this call has come.
+
+        Raises:
+            TimeoutError: it has not within PATIENCE_SECONDS.
+        """
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            mark = await self._mark(client)
+            while not any(change.fact.text == mark for _, change in reversed(self.changes)):
+                await self._wait(PATIENCE_SECONDS)
+
+    async def _mark(self, client: AsyncRecollect) -> str:
+        self.marks += 1
+        mark = f"mark {self.marks}"
+        while True:
+            try:
+                await client.memory.remember([mark], user_id=self.user)
+            except errors.Unavailable:
+                # What a killed store left behind; the mark may come twice, which does no harm.
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return mark
+
+    async def _wait(self, seconds: float) -> None:
+        self.came.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self.came.wait()
+        except TimeoutError:
+            pass
+
+
+@asynccontextmanager
+async def watching(watchers: Sequence[Watcher]) -> AsyncIterator[None]:
+    """Let the watchers run meanwhile.
+
+    Raises:
+        BaseException: what a watcher failed with.
+    """
+    for watcher in watchers:
+        # An event belongs to a loop, and a watcher may outlive one.
+        watcher.came = asyncio.Event()
+    tasks = [asyncio.create_task(watcher.run()) for watcher in watchers]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    for error in ended:
+        if not isinstance(error, asyncio.CancelledError) and isinstance(error, BaseException):
+            raise error
