@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from recollect_server.chat.model import Completion, FinishReason, ModelEvent
-from recollect_server.chat.summarizer import LONGEST_MESSAGE, LONGEST_TITLE, ModelSummarizer
+from recollect_server.chat.small_model import LONGEST_MESSAGE
+from recollect_server.chat.summarizer import LONGEST_TITLE, ModelSummarizer
 from recollect_server.memory.jobs import BadModelAnswer
 from recollect_server.memory.model import Message, Role, TextPart, plain_text
 from recollect_server.memory.prompt import Prompt, Usage
