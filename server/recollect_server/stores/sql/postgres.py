@@ -9,34 +9,35 @@ over jobs for one, a group does not wait for PostgreSQL to find that out, but gi
 """
 
 import asyncio
-import logging
 import queue
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import psycopg
 import structlog
 from psycopg import errors as pg_errors
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.types.string import StrDumperUnknown
 
 from recollect_server.errors import Reason, Unavailable
 from recollect_server.scope import Scope
 from recollect_server.stores.sql.appending import AppendCall, append_together
-from recollect_server.stores.sql.database import Row, RunAgain, StatementError, Transaction
+from recollect_server.stores.sql.database import Row, RunAgain, Transaction
+from recollect_server.stores.sql.postgres_connection import (
+    BROKEN,
+    Connection,
+    NotConnectedError,
+    PostgresTransaction,
+    outcome,
+    translate,
+)
 from recollect_server.stores.sql.writers import Unit, Writers
 
 T = TypeVar("T")
 
 log = structlog.get_logger("recollect.postgres")
-# What it warns of while it leaves a broken pipeline is in the exception that follows.
-logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 WRITERS = 2
 READERS = 4
@@ -45,17 +46,6 @@ MAX_RUNS = 10
 GROUP_LOCK_MS = 200
 """How long a group waits for a row that another transaction has locked."""
 
-# A server that vanished from the network is noticed in seconds, not in hours; a URL may differ.
-_CONNECTION: dict[str, Any] = {
-    "connect_timeout": 5,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
-    "application_name": "recollect",
-}
-
-_PARAMETER = re.compile(r"(?<!:):(\w+)")
 _AGAIN = (
     RunAgain,
     pg_errors.SerializationFailure,
@@ -63,98 +53,6 @@ _AGAIN = (
     # Another process inserted the same key first; the next run sees its row.
     pg_errors.UniqueViolation,
 )
-_BROKEN = (psycopg.OperationalError, psycopg.InterfaceError)
-
-
-@lru_cache(maxsize=1024)
-def _translate(sql: str) -> Any:
-    """Return a statement with psycopg's parameters for ours."""
-    return _PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))
-
-
-@lru_cache(maxsize=1024)
-def _returns_rows(sql: str) -> bool:
-    return sql.lstrip().startswith(("SELECT", "WITH")) or "RETURNING" in sql
-
-
-class PostgresTransaction:
-    """See `Transaction`."""
-
-    for_update = " FOR UPDATE"
-    skip_locked = " FOR UPDATE SKIP LOCKED"
-
-    def __init__(self, connection: "psycopg.Connection[Any]", *, first_run: bool) -> None:
-        self._connection = connection
-        self.first_run = first_run
-
-    def execute(self, sql: str, params: Mapping[str, Any] | None = None) -> list[Row]:
-        """See `Transaction`."""
-        # A cursor of its own: one that is used again may get an earlier statement's late answer.
-        cursor = self._connection.execute(_translate(sql), params or {})
-        # In a pipeline the cursor itself knows only once the answer is there.
-        return cursor.fetchall() if _returns_rows(sql) else []
-
-    def execute_many(self, sql: str, params: Sequence[Mapping[str, Any]]) -> None:
-        """See `Transaction`. Errors show at the next statement that is waited for."""
-        statement = _translate(sql)
-        for each in params:
-            self._connection.execute(statement, each)
-
-
-class _Text(StrDumperUnknown):
-    """PostgreSQL cannot hold NUL in text. Callers' texts have none, a model's may."""
-
-    def dump(self, obj: str) -> bytes:
-        return obj.replace("\x00", "\ufffd").encode()
-
-
-def _connect(url: str, synchronous_commit: str) -> "psycopg.Connection[Any]":
-    conninfo = make_conninfo("", **(_CONNECTION | conninfo_to_dict(url)))
-    connection = psycopg.connect(conninfo, autocommit=True)
-    connection.adapters.register_dumper(str, _Text)
-    connection.execute(f"SET synchronous_commit = {synchronous_commit}")
-    return connection
-
-
-def _outcome(error: Exception) -> Exception:
-    """Return what a caller gets for an error of psycopg, and log it without any value of a row."""
-    sqlstate = getattr(error, "sqlstate", None)
-    kind = type(error).__name__
-    if not isinstance(error, _BROKEN):
-        log.error("statement failed", error=kind, sqlstate=sqlstate)
-        return StatementError(f"{kind} {sqlstate}")
-    log.error("database error", error=kind, sqlstate=sqlstate, detail=str(error).strip())
-    return Unavailable(Reason.STORE_UNAVAILABLE, "the database does not answer", retry_after=1.0)
-
-
-class _NotConnected(Exception):
-    """The database cannot be reached; nothing was sent."""
-
-    def __init__(self, cause: psycopg.Error) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-
-
-class _Connection:
-    """A connection that is made when it is needed, and again after it broke."""
-
-    def __init__(self, url: str, synchronous_commit: str) -> None:
-        self._url = url
-        self._synchronous_commit = synchronous_commit
-        self._open: psycopg.Connection[Any] | None = None
-
-    def get(self) -> "psycopg.Connection[Any]":
-        if self._open is None or self._open.closed:
-            try:
-                self._open = _connect(self._url, self._synchronous_commit)
-            except psycopg.Error as error:
-                raise _NotConnected(error) from None
-        return self._open
-
-    def close(self) -> None:
-        if self._open is not None:
-            self._open.close()
-            self._open = None
 
 
 class PostgresDatabase:
@@ -171,17 +69,17 @@ class PostgresDatabase:
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="postgres-read")
-        self._idle: queue.SimpleQueue[_Connection] = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         for _ in range(READERS):
-            self._idle.put(_Connection(url, "on"))
+            self._idle.put(Connection(url, "on"))
         self._writers = Writers(
-            lambda: _Writer(_Connection(url, synchronous_commit)),
+            lambda: _Writer(Connection(url, synchronous_commit)),
             threads=WRITERS,
             name="postgres-write",
         )
         # Lookups that wait share a round trip, as writes share a commit.
         self._lookups = Writers(
-            lambda: _Lookups(_Connection(url, "on")), threads=1, name="postgres-lookup"
+            lambda: _Lookups(Connection(url, "on")), threads=1, name="postgres-lookup"
         )
 
     async def write(self, work: Callable[[Transaction], T], scope: Scope | None = None) -> T:
@@ -195,7 +93,7 @@ class PostgresDatabase:
     async def read_rows(self, sql: str, params: Mapping[str, Any]) -> list[Row]:
         """See `Database`."""
         self._check_open()
-        return await self._lookups.write(_Lookup(_translate(sql), params), None)
+        return await self._lookups.write(_Lookup(translate(sql), params), None)
 
     async def close(self) -> None:
         """See `Database`."""
@@ -221,18 +119,18 @@ class PostgresDatabase:
             try:
                 try:
                     return use(held.get())
-                except _BROKEN:
+                except BROKEN:
                     # An idle connection dies unnoticed with a restart of the database.
                     held.close()
                     return use(held.get())
-            except _NotConnected as error:
-                raise _outcome(error.cause) from None
+            except NotConnectedError as error:
+                raise outcome(error.cause) from None
             except psycopg.Error as error:
                 held.close()
-                raise _outcome(error) from None
+                raise outcome(error) from None
 
     @contextmanager
-    def _reader(self) -> Iterator[_Connection]:
+    def _reader(self) -> Iterator[Connection]:
         held = self._idle.get()
         try:
             yield held
@@ -264,7 +162,7 @@ class _Lookup:
 class _Lookups:
     """See `Committer`: statements of one row or a few, in one pipeline."""
 
-    def __init__(self, held: _Connection) -> None:
+    def __init__(self, held: Connection) -> None:
         self._held = held
 
     def commit(self, units: list[Unit]) -> None:
@@ -272,15 +170,15 @@ class _Lookups:
         try:
             try:
                 rows = self._look_up(lookups)
-            except _BROKEN:
+            except BROKEN:
                 # An idle connection dies unnoticed with a restart of the database.
                 self._held.close()
                 rows = self._look_up(lookups)
-        except _NotConnected as error:
-            raise _outcome(error.cause) from None
+        except NotConnectedError as error:
+            raise outcome(error.cause) from None
         except psycopg.Error as error:
             self._held.close()
-            raise _outcome(error) from None
+            raise outcome(error) from None
         for unit, found in zip(units, rows, strict=True):
             unit.result = found
 
@@ -297,7 +195,7 @@ class _Lookups:
 class _Writer:
     """See `Committer`."""
 
-    def __init__(self, held: _Connection) -> None:
+    def __init__(self, held: Connection) -> None:
         self._held = held
 
     def commit(self, units: list[Unit]) -> None:
@@ -310,8 +208,8 @@ class _Writer:
                 continue
             try:
                 self._commit_alone(unit)
-            except _NotConnected as error:
-                unit.error = down = _outcome(error.cause)
+            except NotConnectedError as error:
+                unit.error = down = outcome(error.cause)
 
     def close(self) -> None:
         self._held.close()
@@ -326,8 +224,8 @@ class _Writer:
 
         try:
             results = self._in_transaction(work, first_run=True)
-        except (_CommitLost, _NotConnected) as error:
-            raise _outcome(error.cause) from None
+        except (_CommitLost, NotConnectedError) as error:
+            raise outcome(error.cause) from None
         except Exception as error:  # noqa: BLE001 - each unit alone tells what is wrong with it
             log.debug("group failed, units run alone", error=type(error).__name__)
             return False
@@ -336,25 +234,25 @@ class _Writer:
         return True
 
     def _commit_alone(self, unit: Unit) -> None:
-        """Run a unit in its own transaction. Raises `_NotConnected`."""
+        """Run a unit in its own transaction. Raises `NotConnectedError`."""
         for run in range(1, MAX_RUNS + 1):
             try:
                 unit.result = self._in_transaction(unit.work, first_run=False)
-            except _NotConnected:
+            except NotConnectedError:
                 raise
             except _CommitLost as lost:
-                unit.error = _outcome(lost.cause)
+                unit.error = outcome(lost.cause)
             except _AGAIN as error:
                 if run < MAX_RUNS:
                     time.sleep(0.001 * run)
                     continue
-                unit.error = _outcome(error)
-            except _BROKEN as error:
+                unit.error = outcome(error)
+            except BROKEN as error:
                 if run == 1:
                     continue
-                unit.error = _outcome(error)
+                unit.error = outcome(error)
             except psycopg.Error as error:
-                unit.error = _outcome(error)
+                unit.error = outcome(error)
             except Exception as error:  # noqa: BLE001 - the caller gets it
                 unit.error = error
             return
@@ -372,7 +270,7 @@ class _Writer:
                 connection.execute("COMMIT")
             return result
         except BaseException as error:
-            if committing and isinstance(error, _BROKEN):
+            if committing and isinstance(error, BROKEN):
                 self._held.close()
                 raise _CommitLost(error) from None
             self._roll_back(connection)
