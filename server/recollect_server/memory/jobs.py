@@ -91,6 +91,8 @@ class JobRunner:
 
     async def _work(self) -> None:
         while True:
+            # Before looking: what is added meanwhile sets it again.
+            self._work_added.clear()
             try:
                 job = await self._queue.lease_job(tuple(self._handlers))
                 if job is not None:
@@ -100,7 +102,6 @@ class JobRunner:
                 log.warning("store unavailable, jobs wait", reason=error.reason)
                 await asyncio.sleep(IDLE_SECONDS)
                 continue
-            self._work_added.clear()
             try:
                 async with asyncio.timeout(IDLE_SECONDS):
                     await self._work_added.wait()
