@@ -126,7 +126,11 @@ def provider(tmp_path):
 
 @pytest.fixture
 def served(provider):
-    environment = {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": provider.mock.url}
+    environment = {
+        "ANTHROPIC_API_KEY": "k",
+        "ANTHROPIC_BASE_URL": provider.mock.url,
+        "RECOLLECT_EXTRACT_EVERY": "1000",
+    }
     with RunningServer(environment=environment) as running:
         yield running
 

@@ -7,9 +7,10 @@ stores what was found in them, so none is read twice or left out, whatever fails
 from collections.abc import Callable
 from datetime import datetime
 
+from recollect_server.errors import FailedPrecondition, Reason
 from recollect_server.ids import uuid7
 from recollect_server.memory.due import DuePolicy
-from recollect_server.memory.jobs import Job
+from recollect_server.memory.jobs import BadModelAnswer, Job
 from recollect_server.memory.model import ExtractedFact, Fact, FactSource, Message, Session
 from recollect_server.memory.ports import FactExtractor, FactStore, SessionStore
 from recollect_server.memory.summaries import within
@@ -66,7 +67,16 @@ class Extraction:
         Raises:
             NotFound: SESSION_NOT_FOUND.
             Unavailable, ResourceExhausted: the model does not answer.
+            FailedPrecondition: MODEL_REFUSED, it answers with no facts that can be read.
         """
+        try:
+            return await self._extract(scope, session_id, dry_run=dry_run)
+        except BadModelAnswer as error:
+            raise FailedPrecondition(Reason.MODEL_REFUSED, str(error)) from None
+
+    async def _extract(
+        self, scope: Scope, session_id: str, *, dry_run: bool
+    ) -> tuple[tuple[Fact, ...], int]:
         session = await self._sessions.get_session(scope, session_id)
         if dry_run:
             messages = await self._unread(scope, session)
