@@ -11,8 +11,8 @@ SHORTEST_WORDS = 3
 
 _SENTENCE = re.compile(r"[^.!?\n]+[.!]?(?=\s|$)")
 _OF_ONESELF = re.compile(
-    r"(?:i\s+(?:am|was|live|work|study|keep|play|drive|teach|have|had|own|like|love|hate|enjoy|prefer|use|need|want|speak|"
-    r"grew|moved|started|always|never|usually|do\s+not|don't|can't|cannot)|i'm|i've|"
+    r"(?:i\s+(?:am|was|live|work|study|keep|play|drive|teach|have|had|own|like|love|hate|enjoy|"
+    r"prefer|use|need|want|speak|grew|moved|started|always|never|usually|do\s+not|don't|can't|cannot)|i'm|i've|"
     r"my\s+\w+(?:\s+\w+)?\s+(?:is|are|was|were|has|have|likes?|works?|lives?))\b",
     re.IGNORECASE,
 )
