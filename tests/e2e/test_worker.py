@@ -59,7 +59,7 @@ def test_a_worker_makes_vectors_summaries_and_episodes_of_what_a_server_stores(a
         texts = [f"Sentence {n} about the old harbour." for n in range(13)]
         done = client.memory.append_messages("s", texts)
         assert client.memory.recall("harbour").indexed_revision < done.user_revision
-        assert {job.kind for job in client.admin.list_jobs()} == {"embed", "summarize"}
+        assert {job.kind for job in client.admin.list_jobs()} == {"embed", "extract", "summarize"}
         worker.start()
         turns = [MEMORY_KIND_TURN]
         found = client.memory.recall("port", kinds=turns, min_revision=done.user_revision)
