@@ -11,7 +11,7 @@ GRPCURL_VERSION := v1.9.3
 PYTHON ?= python3
 TOOLS := .tools/bin
 UV := $(TOOLS)/uv
-REDIS := .tools/debian/usr/bin/redis-server
+DEBIAN := .tools/debian
 BIN := .venv/bin
 CI ?= false
 
@@ -52,7 +52,7 @@ generate: .venv/.dev ## Write the stubs and reflection descriptors anew.
 	$(BIN)/python scripts/generate.py
 	$(BIN)/python scripts/unasync.py
 
-tools: $(TOOLS)/grpcurl $(REDIS) tests/mocks/node_modules/.package-lock.json ## Install what tests use beside Python.
+tools: $(TOOLS)/grpcurl $(DEBIAN)/.fetched tests/mocks/node_modules/.package-lock.json ## Install what tests use beside Python.
 
 clean: ## Remove what the commands above installed.
 	rm -rf .venv .tools tests/mocks/node_modules
@@ -76,8 +76,8 @@ $(TOOLS)/grpcurl: | $(UV)
 	  GOBIN=$(CURDIR)/$(TOOLS) go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION); \
 	elif [ "$(CI)" = true ]; then echo "go is required in CI" >&2; exit 1; fi
 
-$(REDIS): | $(UV)
-	@if command -v apt-get >/dev/null; then scripts/debian_redis $(CURDIR)/.tools/debian; \
+$(DEBIAN)/.fetched: scripts/debian_programs | $(UV)
+	@if command -v apt-get >/dev/null; then scripts/debian_programs $(CURDIR)/$(DEBIAN); touch $@; \
 	elif [ "$(CI)" = true ]; then echo "apt-get is required in CI" >&2; exit 1; fi
 
 tests/mocks/node_modules/.package-lock.json: tests/mocks/package-lock.json

@@ -11,9 +11,16 @@ from recollect_server.stores.sql.migrate import migrate
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[RunningServer]:
-    """One server for all tests that use users of their own and break nothing."""
-    with RunningServer() as running:
+def server(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
+    """One server for all tests that use users of their own and break nothing.
+
+    On SQLite, or on PostgreSQL if a test asks for `postgres`.
+    """
+    flags: list[str] = []
+    if getattr(request, "param", "sqlite") == "postgres":
+        postgres: PostgresServer = request.getfixturevalue("postgres")
+        flags = ["--database-url", postgres.create("recollect")]
+    with RunningServer(*flags) as running:
         yield running
 
 

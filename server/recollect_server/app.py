@@ -186,6 +186,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         max_request_bytes=settings.max_request_bytes,
         probe=_probe(settings, database, state, cache),
     )
+    watch = Watch(SqlChangeStore(database), notices)
     loops: Loops = {"windows": windows.run, "notices": notices.run}
     if settings.worker:
         background = open_background_embedder(stack, settings)
@@ -201,7 +202,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
                 contexts,
                 Compactor(durable, summarizer, policy, utc_now),
                 Extraction(durable, facts, extractor, policy, utc_now),
-                Watch(SqlChangeStore(database), notices),
+                watch,
             ),
             CacheServicer(answers, utc_now),
             ChatServicer(chat),
@@ -214,6 +215,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     stack.push_async_callback(windows.flush)
     stack.push_async_callback(chat.drain, settings.grace_seconds)
     stack.push_async_callback(server.drain, settings.grace_seconds)
+    stack.callback(watch.end)
     return Started(_address(settings.listen, server.port), notice)
 
 

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from tests.harness import details, reason, unique
 
+from recollect import errors
 from recollect.v1 import cache_pb2, chat_pb2, common_pb2, memory_pb2
 
 MEMORY, CHAT, CACHE = (f"recollect.v1.{name}Service" for name in ("Memory", "Chat", "Cache"))
@@ -304,3 +305,11 @@ def test_a_page_token_is_good_for_its_own_request_only(server, place):
         with pytest.raises(grpc.RpcError) as caught:
             stub.ListMessages(request)
     assert caught.value.code() is INVALID
+
+
+def test_a_model_s_name_with_a_nul_is_refused_by_its_field(server):
+    with server.client(unique("ada")) as client:
+        session = client.memory.create_session().session_id
+        with pytest.raises(errors.InvalidArgument) as caught:
+            client.chat.send(session, "hi", options=chat_pb2.ChatOptions(model="m\0"))
+        assert [field for field, _ in caught.value.field_violations] == ["options.model"]

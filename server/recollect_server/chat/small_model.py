@@ -54,4 +54,9 @@ def _line(message: Message) -> str:
     text = message.text
     if len(text) > LONGEST_MESSAGE:
         text = f"{text[:LONGEST_MESSAGE]} [...]"
-    return f"{message.sequence}. [{message.time:%Y-%m-%d}] {speaker}: {text}"
+    return fenced(f"{message.sequence}. [{message.time:%Y-%m-%d}] {speaker}: {text}")
+
+
+def fenced(text: str) -> str:
+    """Keep data from ending the tags around it."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

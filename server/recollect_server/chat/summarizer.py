@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from recollect_server.chat.ports import ChatModel
-from recollect_server.chat.small_model import ask, transcript
+from recollect_server.chat.small_model import ask, fenced, transcript
 from recollect_server.memory.jobs import BadModelAnswer
 from recollect_server.memory.model import Message
 
@@ -38,14 +38,17 @@ class ModelSummarizer:
 
     async def summarize(self, earlier: str, messages: Sequence[Message]) -> str:
         """See `Summarizer`."""
-        asked = f"<summary>\n{earlier}\n</summary>\n<messages>\n{transcript(messages)}\n</messages>"
+        asked = (
+            f"<summary>\n{fenced(earlier)}\n</summary>\n"
+            f"<messages>\n{transcript(messages)}\n</messages>"
+        )
         return await ask(self._model, self.summary_model, SUMMARIZE, asked, SUMMARY_TOKENS)
 
     async def title(self, summary: str) -> str:
         """See `Summarizer`."""
-        asked = f"<summary>\n{summary}\n</summary>"
+        asked = f"<summary>\n{fenced(summary)}\n</summary>"
         answer = await ask(self._model, self.summary_model, TITLE, asked, TITLE_TOKENS)
-        title = answer.splitlines()[0].strip().strip('"')
-        if not title or len(title) > LONGEST_TITLE:
-            raise BadModelAnswer("the model's title is empty or too long")
+        title = answer.splitlines()[0].strip(' "')[:LONGEST_TITLE]
+        if not title:
+            raise BadModelAnswer("the model's title is empty")
         return title

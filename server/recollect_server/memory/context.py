@@ -26,6 +26,9 @@ DEFAULT_EPISODES = 2
 RECALL_SHARE = 0.5
 """Most of the budget that recalled memory may take while the window has messages to fill it."""
 SUMMARY_SHARE = 0.5
+LONGEST_QUESTION = 8000
+"""Characters of a message that are recalled for."""
+
 _SENTENCE_ENDS = ".!?。！？"
 
 
@@ -225,7 +228,7 @@ def _resource(context: Context) -> str:
 def _last_question(messages: tuple[Message, ...]) -> str:
     for message in reversed(messages):
         if message.role is Role.USER and message.text:
-            return message.text
+            return message.text[:LONGEST_QUESTION]
     return ""
 
 
@@ -394,4 +397,5 @@ def render(pieces: Iterable[_Piece]) -> str:
 
 def _escape(text: str) -> str:
     """Keep recalled text inside its fence and on its line."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
+    line = " ".join(text.splitlines())
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -7,8 +7,9 @@ messages it covers, so there is always one or the other, and context goes on whe
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from recollect_server.errors import FailedPrecondition, Reason
 from recollect_server.memory.due import DuePolicy
-from recollect_server.memory.jobs import Job
+from recollect_server.memory.jobs import BadModelAnswer, Job
 from recollect_server.memory.model import (
     Message,
     NewEpisode,
@@ -56,10 +57,14 @@ class Compactor:
         Raises:
             NotFound: SESSION_NOT_FOUND.
             Unavailable, ResourceExhausted: the model does not answer.
+            FailedPrecondition: MODEL_REFUSED, it answers with no summary.
         """
         session = await self._sessions.get_session(scope, session_id)
-        while session.last_sequence - session.summary_through > self._policy.summary_recent:
-            session = await self._step(scope, session)
+        try:
+            while session.last_sequence - session.summary_through > self._policy.summary_recent:
+                session = await self._step(scope, session)
+        except BadModelAnswer as error:
+            raise FailedPrecondition(Reason.MODEL_REFUSED, str(error)) from None
         return session
 
     async def _step(self, scope: Scope, session: Session) -> Session:

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Protocol
 
+from recollect_server.errors import Reason, Unavailable
 from recollect_server.memory.model import Episode, Fact, Message, Session
 from recollect_server.scope import Scope
 
@@ -103,6 +104,9 @@ class Subscription(Protocol):
     async def wait(self, seconds: float) -> None:
         """Return when the user's memory changed since the last call, or after `seconds`."""
 
+    def wake(self) -> None:
+        """Make `wait` return."""
+
     def close(self) -> None:
         """Stop to listen."""
 
@@ -113,32 +117,46 @@ class Watch:
     def __init__(self, changes: ChangeStore, notices: Notices) -> None:
         self._changes = changes
         self._notices = notices
+        self._open: set[Subscription] = set()
+        self._ended = False
+
+    async def now(self, scope: Scope) -> Position:
+        """Return the position that every change from now on comes after."""
+        return await self._changes.latest_position(scope)
 
     async def stream(
-        self, scope: Scope, session_id: str, after: Position | None
+        self, scope: Scope, session_id: str, position: Position
     ) -> AsyncGenerator[Change]:
-        """Yield changes as they happen, until closed.
+        """Yield the changes after a position as they happen, until closed.
 
         A reader that is slow is not written ahead for: what it has not read stays in the store.
 
         Args:
             session_id: only changes of this session; "" for all of the user's memory.
-            after: where to go on; None means from now on.
 
         Raises:
             OutOfRange: RESUME_TOKEN_EXPIRED, the position is before what is kept.
-            Unavailable: the store is down; resume when it is back.
+            Unavailable: the store is down, or the server ends; resume elsewhere or later.
         """
         subscription = self._notices.subscribe(scope)
+        self._open.add(subscription)
         try:
-            position = after or await self._changes.latest_position(scope)
-            while True:
+            while not self._ended:
+                before = position
                 found, position = await self._changes.changes_after(
                     scope, position, session_id=session_id, limit=BATCH
                 )
                 for change in found:
                     yield change
-                if len(found) < BATCH // 2:
+                if position == before:
                     await subscription.wait(POLL_SECONDS)
+            raise Unavailable(Reason.SHUTTING_DOWN, "the server ends; resume the watch", 0.1)
         finally:
+            self._open.discard(subscription)
             subscription.close()
+
+    def end(self) -> None:
+        """End all streams, so that their readers go on with another server."""
+        self._ended = True
+        for subscription in self._open:
+            subscription.wake()

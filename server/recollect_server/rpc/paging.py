@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 import msgspec
 
@@ -14,6 +15,8 @@ MAX_PAGE_SIZE = 1000
 _MARK_BYTES = 8
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+Cursor = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 def page_size(asked: int) -> int:
@@ -56,7 +59,7 @@ def decode(
     try:
         data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         if data[:_MARK_BYTES] == _mark(binding):
-            return msgspec.msgpack.decode(data[_MARK_BYTES:], type=tuple[int, str])
+            return msgspec.msgpack.decode(data[_MARK_BYTES:], type=tuple[Cursor, str])
     except (binascii.Error, ValueError, msgspec.DecodeError):
         pass
     raise InvalidArgument(

@@ -58,7 +58,7 @@ def test_connections_that_open_a_new_file_at_once_wait_for_each_other(tmp_path):
         except sqlite3.Error as error:
             errors.append(error)
 
-    for number in range(300):
+    for number in range(100):
         path = tmp_path / str(number)
         with contextlib.closing(sqlite3.connect(path)) as first:
             first.execute("CREATE TABLE t (a)")

@@ -29,7 +29,7 @@ async def main(location: str, name: str, count: int, synchronous: str = "FULL") 
     sessions = SqlSessionStore(database, lambda: datetime.now(UTC), DuePolicy())
 
     async def one(number: int) -> None:
-        text = f"{name}-{number}"
+        text = f"{name}-{number:06}"
         done = await sessions.append_messages(
             Scope("acme", "ada"),
             "s",

@@ -45,7 +45,7 @@ def _summarize(earlier: str, messages: Sequence[Message]) -> str:
     for message in messages:
         speaker = message.author_name or message.role.name.lower()
         sentences += [f"{speaker}: {sentence}" for sentence in _sentences(message.text)]
-    sentences = sentences[-MOST_SENTENCES:]
+    sentences = [*dict.fromkeys(sentences)][-MOST_SENTENCES:]
     chosen = _choose(sentences)
     return "\n".join(sentences[position] for position in sorted(chosen)) or "(no text)"
 

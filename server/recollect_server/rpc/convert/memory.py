@@ -45,8 +45,12 @@ from recollect_server.rpc.convert.common import (
 
 def to_new_session(request: pb.CreateSessionRequest) -> NewSession:
     """Return the session to create."""
+    session_id = request.session_id
+    if request.retention == pb.RETENTION_EPHEMERAL:
+        # Nothing else remembers which session a request made.
+        session_id = session_id or request.request_id
     return NewSession(
-        session_id=new_session_id(request.session_id),
+        session_id=new_session_id(session_id),
         title=request.title,
         retention=Retention(request.retention or Retention.DURABLE),
         metadata=dict(request.metadata),

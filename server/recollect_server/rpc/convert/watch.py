@@ -1,6 +1,7 @@
 """Conversions of Watch."""
 
 from recollect.v1 import memory_pb2 as pb
+from recollect_server.errors import InvalidArgument, Reason
 from recollect_server.memory.model import Episode, Fact, Message, Session
 from recollect_server.memory.watch import Change, Deleted, Position, SubjectKind
 from recollect_server.rpc.convert.common import from_time
@@ -11,6 +12,9 @@ from recollect_server.rpc.convert.memory import (
     from_session,
 )
 from recollect_server.rpc.paging import decode, encode
+
+RESUME_KEY = "x-resume-token"
+"""Initial metadata that says where a stream begins, for a break before its first change."""
 
 
 def _binding(request: pb.WatchRequest) -> tuple[str, ...]:
@@ -24,14 +28,26 @@ def to_position(request: pb.WatchRequest) -> Position | None:
         InvalidArgument: INVALID_PAGE_TOKEN.
     """
     cursor = decode(_binding(request), request.resume_token, "resume_token")
-    return Position(cursor[0], int(cursor[1])) if cursor is not None else None
+    if cursor is None:
+        return None
+    revision, number = cursor
+    if not number.isdecimal():
+        raise InvalidArgument(
+            "resume_token", "must be a token of this method", Reason.INVALID_PAGE_TOKEN
+        )
+    return Position(revision, int(number))
+
+
+def from_position(position: Position, request: pb.WatchRequest) -> str:
+    """Return the token of a position."""
+    return encode(_binding(request), (position.revision, str(position.number)))
 
 
 def from_change(change: Change, request: pb.WatchRequest) -> pb.WatchResponse:
     """Return the protobuf message."""
     position = change.position
     response = pb.WatchResponse(
-        resume_token=encode(_binding(request), (position.revision, str(position.number))),
+        resume_token=from_position(position, request),
         user_revision=position.revision,
         type=pb.ChangeType.ValueType(change.type),
         time=from_time(change.time),

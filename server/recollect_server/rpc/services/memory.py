@@ -6,15 +6,17 @@ from contextlib import aclosing
 from google.protobuf.descriptor import ServiceDescriptor
 
 from recollect.v1 import memory_pb2 as pb
+from recollect_server.errors import NotFound, Reason
 from recollect_server.memory.context import ContextBuilder
 from recollect_server.memory.extraction import Extraction
+from recollect_server.memory.model import Retention
 from recollect_server.memory.service import Memory
 from recollect_server.memory.summaries import Compactor
 from recollect_server.memory.watch import Watch
 from recollect_server.rpc.call import Call
 from recollect_server.rpc.convert import memory as convert
 from recollect_server.rpc.convert.common import to_time
-from recollect_server.rpc.convert.watch import from_change, to_position
+from recollect_server.rpc.convert.watch import RESUME_KEY, from_change, from_position, to_position
 from recollect_server.rpc.idempotency import request_key
 from recollect_server.rpc.paging import after_time, decode, encode, page_size, time_cursor
 
@@ -271,8 +273,13 @@ class MemoryServicer:
     async def watch(self, call: Call, request: pb.WatchRequest) -> AsyncIterator[pb.WatchResponse]:
         """Serve Watch."""
         if request.session_id and not request.resume_token:
-            await self._memory.get_session(call.scope, request.session_id)
-        changes = self._watch.stream(call.scope, request.session_id, to_position(request))
+            session = await self._memory.get_session(call.scope, request.session_id)
+            if session.retention is Retention.EPHEMERAL:
+                raise NotFound(Reason.SESSION_NOT_FOUND, "durable session", request.session_id)
+        position = to_position(request) or await self._watch.now(call.scope)
+        token = from_position(position, request)
+        await call.context.send_initial_metadata(((RESUME_KEY, token),))
+        changes = self._watch.stream(call.scope, request.session_id, position)
         async with aclosing(changes):
             async for change in changes:
                 yield from_change(change, request)

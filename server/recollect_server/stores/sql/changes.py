@@ -5,6 +5,7 @@ here, written in the change's transaction. What a deleted thing was is not kept.
 """
 
 from datetime import timedelta
+from itertools import accumulate
 from typing import Any
 
 from recollect_server.errors import OutOfRange, Reason
@@ -30,6 +31,11 @@ from recollect_server.stores.sql.rows import (
 )
 from recollect_server.stores.sql.users import find_user
 
+PAGE_BYTES = 1 << 20
+"""What is read at once ends with the write that goes beyond this, so that one who reads slowly does
+not hold much."""
+
+TOKEN_BYTES = 4
 KEPT_MICROSECONDS = timedelta(days=KEPT_DAYS) // timedelta(microseconds=1)
 
 
@@ -173,16 +179,19 @@ def _after(
     }
     changes_, messages_ = (_CHANGES_OF_SESSION, _MESSAGES_OF_SESSION) if session_id else ("", "")
     revisions = (
-        "SELECT c.user_revision FROM changes c WHERE c.user_key = :user_key "
-        f"AND c.user_revision >= :since {changes_}"
-        "UNION ALL SELECT m.user_revision FROM messages m WHERE m.user_key = :user_key "
+        "SELECT c.user_revision, COALESCE(LENGTH(c.snapshot), 0) AS size FROM changes c "
+        f"WHERE c.user_key = :user_key AND c.user_revision >= :since {changes_}"
+        f"UNION ALL SELECT m.user_revision, {TOKEN_BYTES} * m.token_count FROM messages m "
+        "WHERE m.user_key = :user_key "
         f"AND m.user_revision >= :since {messages_}ORDER BY user_revision LIMIT :limit"
     )
     page = tx.execute(revisions, params)
     if not page:
         return (), max(position, _end_of(revision))
-    full = len(page) == limit
-    last = page[-1][0]
+    sizes = accumulate(size for _, size in page)
+    room = sum(size < PAGE_BYTES for size in sizes) + 1
+    full = len(page) == limit or len(page) > room
+    last = page[:room][-1][0]
     params["last"] = last
     messages = tx.execute(
         f"SELECT {MESSAGE_COLUMNS}, s.session_id, m.user_revision FROM messages m "

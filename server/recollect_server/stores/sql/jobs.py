@@ -32,6 +32,18 @@ JITTER = 0.25
 _SECOND = 1_000_000
 
 
+QUEUED_AGAIN = (
+    "ON CONFLICT (kind, user_key, session_key) DO UPDATE SET "
+    "again = CASE jobs.state WHEN 'running' THEN 1 ELSE 0 END, "
+    "state = CASE jobs.state WHEN 'dead' THEN 'due' ELSE jobs.state END, "
+    "attempts = CASE jobs.state WHEN 'dead' THEN 0 ELSE jobs.attempts END, "
+    "run_time = CASE jobs.state WHEN 'dead' THEN excluded.run_time ELSE jobs.run_time END, "
+    "create_time = CASE jobs.state WHEN 'dead' THEN excluded.create_time "
+    "ELSE jobs.create_time END WHERE jobs.state <> 'due'"
+)
+"""What queueing a job does that is there: see `queue_job`."""
+
+
 def queue_job(
     tx: Transaction, kind: JobKind, user_key: int, session_key: int, now: int, delay: int = 0
 ) -> None:
@@ -47,13 +59,7 @@ def queue_job(
     tx.execute_many(
         "INSERT INTO jobs (job_id, kind, user_key, session_key, state, again, attempts, run_time, "
         "lease, last_error, create_time) VALUES (:job_id, :kind, :user_key, :session_key, 'due', "
-        "0, 0, :due, 0, '', :now) ON CONFLICT (kind, user_key, session_key) DO UPDATE SET "
-        "again = CASE jobs.state WHEN 'running' THEN 1 ELSE 0 END, "
-        "state = CASE jobs.state WHEN 'dead' THEN 'due' ELSE jobs.state END, "
-        "attempts = CASE jobs.state WHEN 'dead' THEN 0 ELSE jobs.attempts END, "
-        "run_time = CASE jobs.state WHEN 'dead' THEN excluded.run_time ELSE jobs.run_time END, "
-        "create_time = CASE jobs.state WHEN 'dead' THEN excluded.create_time "
-        "ELSE jobs.create_time END WHERE jobs.state <> 'due'",
+        f"0, 0, :due, 0, '', :now) {QUEUED_AGAIN}",
         [
             {
                 "job_id": uuid7(),

@@ -106,19 +106,59 @@ def append(
         raise RevisionMismatch(expected_revision, revision - 1)
     first = last - len(messages) + 1
     stored = tuple(
-        _stored(session_id, first + position, message, now, tokens[position])
+        to_stored(session_id, first + position, message, now, tokens[position])
         for position, message in enumerate(messages)
     )
     _insert(tx, user_key, user_revision, session_key, stored, now_us)
     queue_messages(tx, user_key, user_revision, session_key, stored, now_us)
-    if policy.summary_becomes_due(
-        first - 1 - summarized, open_tokens - sum(tokens), last - summarized, open_tokens
-    ):
-        queue_job(tx, JobKind.SUMMARIZE, user_key, session_key, now_us, BURST_DELAY)
-    if policy.extraction_becomes_due(first - 1 - extracted, last - extracted):
-        queue_job(tx, JobKind.EXTRACT, user_key, session_key, now_us, BURST_DELAY)
+    queue_due(
+        tx,
+        policy,
+        user_key,
+        session_key,
+        now=now_us,
+        first=first,
+        last=last,
+        summarized=summarized,
+        extracted=extracted,
+        open_tokens=open_tokens,
+        new_tokens=sum(tokens),
+    )
     session_time = from_microseconds(create_time)
     return user_key, session_key, Appended(stored, revision, user_revision, session_time)
+
+
+def queue_due(
+    tx: Transaction,
+    policy: DuePolicy,
+    user_key: int,
+    session_key: int,
+    *,
+    now: int,
+    first: int,
+    last: int,
+    summarized: int,
+    extracted: int,
+    open_tokens: int,
+    new_tokens: int,
+) -> None:
+    """Queue the jobs that new messages make due.
+
+    Args:
+        now: microseconds since 1970.
+        first: sequence of the first new message.
+        last: sequence of the last one.
+        summarized: up to which sequence there is a summary.
+        extracted: up to which sequence the session was read for facts.
+        open_tokens: estimated tokens of the messages after `summarized`.
+        new_tokens: of them, those of the new messages.
+    """
+    if policy.summary_becomes_due(
+        first - 1 - summarized, open_tokens - new_tokens, last - summarized, open_tokens
+    ):
+        queue_job(tx, JobKind.SUMMARIZE, user_key, session_key, now, BURST_DELAY)
+    if policy.extraction_becomes_due(first - 1 - extracted, last - extracted):
+        queue_job(tx, JobKind.EXTRACT, user_key, session_key, now, BURST_DELAY)
 
 
 def _insert(
@@ -153,9 +193,10 @@ def _insert(
     )
 
 
-def _stored(
+def to_stored(
     session_id: str, sequence: int, message: NewMessage, now: datetime, tokens: int
 ) -> Message:
+    """Return a new message as it is stored."""
     return Message(
         message_id=uuid7(),
         session_id=session_id,

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from psycopg.types.string import StrDumperUnknown
 
 from recollect_server.errors import Reason, Unavailable
 from recollect_server.scope import Scope
+from recollect_server.stores.sql.appending import AppendCall, append_together
 from recollect_server.stores.sql.database import Row, RunAgain, StatementError, Transaction
 from recollect_server.stores.sql.writers import Unit, Writers
 
@@ -72,7 +74,7 @@ def _translate(sql: str) -> Any:
 
 @lru_cache(maxsize=1024)
 def _returns_rows(sql: str) -> bool:
-    return sql.startswith("SELECT") or "RETURNING" in sql
+    return sql.lstrip().startswith(("SELECT", "WITH")) or "RETURNING" in sql
 
 
 class PostgresTransaction:
@@ -177,6 +179,10 @@ class PostgresDatabase:
             threads=WRITERS,
             name="postgres-write",
         )
+        # Lookups that wait share a round trip, as writes share a commit.
+        self._lookups = Writers(
+            lambda: _Lookups(_Connection(url, "on")), threads=1, name="postgres-lookup"
+        )
 
     async def write(self, work: Callable[[Transaction], T], scope: Scope | None = None) -> T:
         """See `Database`."""
@@ -188,10 +194,8 @@ class PostgresDatabase:
 
     async def read_rows(self, sql: str, params: Mapping[str, Any]) -> list[Row]:
         """See `Database`."""
-        statement = _translate(sql)
-        return await self._in_thread(
-            lambda connection: connection.execute(statement, params).fetchall()
-        )
+        self._check_open()
+        return await self._lookups.write(_Lookup(_translate(sql), params), None)
 
     async def close(self) -> None:
         """See `Database`."""
@@ -199,13 +203,17 @@ class PostgresDatabase:
             return
         self._closed = True
         await self._writers.close()
+        await self._lookups.close()
         await asyncio.to_thread(self._readers.shutdown)
         while not self._idle.empty():
             self._idle.get().close()
 
-    async def _in_thread(self, use: "Callable[[psycopg.Connection[Any]], T]") -> T:
+    def _check_open(self) -> None:
         if self._closed:
             raise Unavailable(Reason.SHUTTING_DOWN, "the server is shutting down")
+
+    async def _in_thread(self, use: "Callable[[psycopg.Connection[Any]], T]") -> T:
+        self._check_open()
         return await self._loop.run_in_executor(self._readers, self._with_reader, use)
 
     def _with_reader(self, use: "Callable[[psycopg.Connection[Any]], T]") -> T:
@@ -242,6 +250,50 @@ def _read(connection: "psycopg.Connection[Any]", work: Callable[[Transaction], T
                 connection.execute("ROLLBACK")
 
 
+@dataclass(frozen=True, slots=True)
+class _Lookup:
+    """One statement that reads; run by `_Lookups`, not by a transaction."""
+
+    statement: Any
+    params: Mapping[str, Any]
+
+    def __call__(self, tx: Transaction) -> list[Row]:
+        raise AssertionError("a lookup runs in a pipeline of its own")
+
+
+class _Lookups:
+    """See `Committer`: statements of one row or a few, in one pipeline."""
+
+    def __init__(self, held: _Connection) -> None:
+        self._held = held
+
+    def commit(self, units: list[Unit]) -> None:
+        lookups: list[Any] = [unit.work for unit in units]
+        try:
+            try:
+                rows = self._look_up(lookups)
+            except _BROKEN:
+                # An idle connection dies unnoticed with a restart of the database.
+                self._held.close()
+                rows = self._look_up(lookups)
+        except _NotConnected as error:
+            raise _outcome(error.cause) from None
+        except psycopg.Error as error:
+            self._held.close()
+            raise _outcome(error) from None
+        for unit, found in zip(units, rows, strict=True):
+            unit.result = found
+
+    def close(self) -> None:
+        self._held.close()
+
+    def _look_up(self, lookups: list[_Lookup]) -> list[list[Row]]:
+        connection = self._held.get()
+        with connection.pipeline():
+            cursors = [connection.execute(each.statement, each.params) for each in lookups]
+            return [cursor.fetchall() for cursor in cursors]
+
+
 class _Writer:
     """See `Committer`."""
 
@@ -270,7 +322,7 @@ class _Writer:
 
         def work(tx: Transaction) -> list[Any]:
             tx.execute(f"SET LOCAL lock_timeout = {GROUP_LOCK_MS}")
-            return [unit.work(tx) for unit in units]
+            return _run_group(tx, units)
 
         try:
             results = self._in_transaction(work, first_run=True)
@@ -332,6 +384,23 @@ class _Writer:
             connection.execute("ROLLBACK")
         except psycopg.Error:
             self._held.close()
+
+
+def _run_group(tx: Transaction, units: list[Unit]) -> list[Any]:
+    """Run units and return their results: appends to different users together, then the rest."""
+    appends: dict[Scope, tuple[int, AppendCall]] = {}
+    for position, unit in enumerate(units):
+        if isinstance(unit.work, AppendCall):
+            appends.setdefault(unit.work.scope, (position, unit.work))
+    results: dict[int, Any] = {}
+    if appends:
+        done = append_together(tx, [call for _, call in appends.values()])
+        positions = [position for position, _ in appends.values()]
+        results = dict(zip(positions, done, strict=True))
+    for position, unit in enumerate(units):
+        if position not in results:
+            results[position] = unit.work(tx)
+    return [results[position] for position in range(len(units))]
 
 
 def _locking_order(unit: Unit) -> tuple[bool, str, str]:

@@ -18,6 +18,7 @@ from recollect_server.memory.model import (
 from recollect_server.memory.watch import ChangeType
 from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.codec import from_microseconds, pack, to_microseconds
+from recollect_server.stores.sql.appending import AppendCall
 from recollect_server.stores.sql.changes import ChangeLog
 from recollect_server.stores.sql.database import Database, Transaction
 from recollect_server.stores.sql.deletion import delete_session
@@ -25,10 +26,8 @@ from recollect_server.stores.sql.jobs import queue_job
 from recollect_server.stores.sql.messages import (
     ENDS_AFTER_CHANGE,
     FIND_SESSION,
-    append,
     find_session,
     found_session,
-    read_messages,
     session_params,
 )
 from recollect_server.stores.sql.requests import idempotent
@@ -200,33 +199,16 @@ class SqlSessionStore:
         expected_revision: int | None,
     ) -> Appended:
         """See `SessionStore`."""
-        now = self._clock()
-
-        def work(tx: Transaction) -> Appended:
-            def again(kept: Any) -> Appended:
-                first, last, revision, user_revision = kept
-                session_key, session = find_session(tx, scope, session_id, to_microseconds(now))
-                stored = read_messages(tx, session_key, session_id, first, last)
-                return Appended(stored, revision, user_revision, session.create_time)
-
-            return idempotent(
-                tx,
-                scope,
-                request,
-                to_microseconds(now),
-                run=lambda: append(
-                    tx, scope, session_id, messages, now, self._policy, expected_revision
-                )[2],
-                to_plain=lambda done: [
-                    done.messages[0].sequence,
-                    done.messages[-1].sequence,
-                    done.session_revision,
-                    done.user_revision,
-                ],
-                from_plain=again,
-            )
-
-        return await self._database.write(work, scope)
+        call = AppendCall(
+            scope,
+            session_id,
+            tuple(messages),
+            request,
+            expected_revision,
+            self._clock(),
+            self._policy,
+        )
+        return await self._database.write(call, scope)
 
     async def list_messages(
         self,

@@ -45,10 +45,16 @@ DEFAULT_IDLE_TTL = timedelta(hours=1)
 _MICROSECOND = timedelta(microseconds=1)
 
 # KEYS: session, messages. Fields of the session: f fixed values, r revision, l last sequence,
-# w window start, u update time, i idle milliseconds, e expiry in milliseconds since 1970 or 0.
+# w window start, u update time, i idle milliseconds, e expiry in milliseconds since 1970 or 0,
+# c the creating request as ID:DIGEST, k the last change. A command may be sent twice, so c and k
+# tell a repeat.
+#
+# When a session ends goes by the server's own clock, as a key's expiry does.
 _END = """
-local function finish(now_ms)
-  local ends = now_ms + tonumber(redis.call('HGET', KEYS[1], 'i'))
+local function finish()
+  local time = redis.call('TIME')
+  local idle = tonumber(redis.call('HGET', KEYS[1], 'i'))
+  local ends = time[1] * 1000 + math.floor(time[2] / 1000) + idle
   local expiry = tonumber(redis.call('HGET', KEYS[1], 'e'))
   if expiry > 0 and expiry < ends then ends = expiry end
   redis.call('PEXPIREAT', KEYS[1], ends)
@@ -57,21 +63,26 @@ local function finish(now_ms)
 end
 """
 
+# ARGV: fixed values, now in ms, idle milliseconds, expiry, creating request. Returns 1 created now
+# or before, 0 the session exists, -1 another request of this id created it.
 CREATE = Script(
     _END
     + """
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  return redis.call('HGET', KEYS[1], 'c') == ARGV[5] and 1 or 0
+local creator = redis.call('HGET', KEYS[1], 'c')
+if creator == ARGV[5] then return 1 end
+if creator then
+  return string.match(creator, '^[^:]+') == string.match(ARGV[5], '^[^:]+') and -1 or 0
 end
 redis.call('HSET', KEYS[1], 'f', ARGV[1], 'r', 1, 'l', 0, 'w', 1, 'u', ARGV[2] * 1000,
   'i', ARGV[3], 'e', ARGV[4], 'c', ARGV[5])
 redis.call('DEL', KEYS[2])
-finish(tonumber(ARGV[2]))
+finish()
 return 1
 """
 )
 
-# ARGV: now in ms, expected revision or -1, id and digest of the request, most messages, messages.
+# KEYS[3]: the request. ARGV: now in ms, expected revision or -1, id and digest of the request, most
+# messages, messages.
 # Returns {state, revision, last, fixed values}: state 1 done, 2 done before, -1 other revision,
 # -2 no session, -3 another request of this id.
 APPEND = Script(
@@ -80,9 +91,11 @@ APPEND = Script(
 if redis.call('EXISTS', KEYS[1]) == 0 then return {-2, 0, 0, ''} end
 local done = redis.call('GET', KEYS[3])
 if done then
-  local digest, revision, last = string.match(done, '^(%x+):(%d+):(%d+)$')
-  if digest ~= ARGV[4] then return {-3, 0, 0, ''} end
-  return {2, tonumber(revision), tonumber(last), redis.call('HGET', KEYS[1], 'f')}
+  local digest, revision, last, creator = string.match(done, '^(%x+):(%d+):(%d+):(.*)$')
+  if creator == redis.call('HGET', KEYS[1], 'c') then
+    if digest ~= ARGV[4] then return {-3, 0, 0, ''} end
+    return {2, tonumber(revision), tonumber(last), redis.call('HGET', KEYS[1], 'f')}
+  end
 end
 local revision = tonumber(redis.call('HGET', KEYS[1], 'r'))
 local expected = tonumber(ARGV[2])
@@ -92,23 +105,25 @@ redis.call('LTRIM', KEYS[2], -tonumber(ARGV[5]), -1)
 revision = redis.call('HINCRBY', KEYS[1], 'r', 1)
 local last = redis.call('HINCRBY', KEYS[1], 'l', #ARGV - 5)
 redis.call('HSET', KEYS[1], 'u', ARGV[1] * 1000)
-local ends = finish(tonumber(ARGV[1]))
-redis.call('SET', KEYS[3], ARGV[4] .. ':' .. revision .. ':' .. last, 'PXAT', ends)
-return {1, revision, last, redis.call('HGET', KEYS[1], 'f')}
+local record = table.concat({ARGV[4], revision, last, redis.call('HGET', KEYS[1], 'c')}, ':')
+local fixed = redis.call('HGET', KEYS[1], 'f')
+redis.call('SET', KEYS[3], record, 'PXAT', finish())
+return {1, revision, last, fixed}
 """
 )
 
-# ARGV: now in ms, the revision to change, then fields and values. Returns {state, revision}.
+# ARGV: now in ms, the revision to change, id of this change, fields and values. Returns the state.
 CHANGE = Script(
     _END
     + """
 local revision = tonumber(redis.call('HGET', KEYS[1], 'r') or -1)
-if revision < 0 then return {-2, 0} end
-if revision ~= tonumber(ARGV[2]) then return {-1, revision} end
-for position = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[position], ARGV[position + 1]) end
-redis.call('HSET', KEYS[1], 'r', revision + 1, 'u', ARGV[1] * 1000)
-finish(tonumber(ARGV[1]))
-return {1, revision + 1}
+if revision < 0 then return -2 end
+if redis.call('HGET', KEYS[1], 'k') == ARGV[3] then return 1 end
+if revision ~= tonumber(ARGV[2]) then return -1 end
+for position = 4, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[position], ARGV[position + 1]) end
+redis.call('HSET', KEYS[1], 'r', revision + 1, 'u', ARGV[1] * 1000, 'k', ARGV[3])
+finish()
+return 1
 """
 )
 
@@ -139,10 +154,11 @@ class ValkeySessions:
         self, scope: Scope, session: NewSession, request: RequestKey | None
     ) -> Session:
         """See `EphemeralStore`."""
-        now = self._clock().replace(microsecond=0)
+        now = from_microseconds(_milliseconds(self._clock()) * 1000)
         if not session.idle_ttl:
             session = replace(session, idle_ttl=DEFAULT_IDLE_TTL)
-        creator = request.request_id if request is not None else uuid7()
+        # A command may be sent twice, so a call without an id of its own gets one.
+        request = request or RequestKey("CreateSession", uuid7(), b"")
         created = await self._client.run(
             CREATE,
             self._keys(scope, session.session_id),
@@ -151,16 +167,18 @@ class ValkeySessions:
                 _milliseconds(now),
                 max(1, session.idle_ttl // timedelta(milliseconds=1)),
                 _milliseconds(session.expire_time) if session.expire_time else 0,
-                creator.encode(),
+                f"{request.request_id}:{request.digest.hex()}".encode(),
             ],
         )
+        if created < 0:
+            raise _request_reused()
         if not created:
             raise AlreadyExists(Reason.SESSION_EXISTS, "session", session.session_id)
         return await self.get_session(scope, session.session_id)
 
     async def get_session(self, scope: Scope, session_id: str) -> Session:
         """See `EphemeralStore`."""
-        session, _, _ = await self._read(scope, session_id, 1, 0)
+        session, _ = await self._read(scope, session_id, 1, 0)
         return session
 
     async def update_session(
@@ -227,9 +245,7 @@ class ValkeySessions:
         if state == -2:
             raise _not_found(session_id)
         if state == -3:
-            raise FailedPrecondition(
-                Reason.REQUEST_ID_REUSED, "request_id: it belongs to another request"
-            )
+            raise _request_reused()
         created = from_microseconds(unpack(fixed)[-1])
         first = last - len(messages) + 1
         if state == 2:
@@ -260,7 +276,7 @@ class ValkeySessions:
         newest_first: bool,
     ) -> tuple[Message, ...]:
         """See `EphemeralStore`."""
-        _, _, messages = await self._read(scope, session_id, 0, -1)
+        _, messages = await self._read(scope, session_id, 0, -1)
         found = [
             message
             for message in messages
@@ -280,14 +296,15 @@ class ValkeySessions:
         expected_revision: int | None,
     ) -> Session:
         """Set fields computed from the session, again if another change came first."""
+        change = uuid7().encode()
         while True:
             session = await self.get_session(scope, session_id)
             if expected_revision is not None and session.revision != expected_revision:
                 raise RevisionMismatch(expected_revision, session.revision)
-            state, _ = await self._client.run(
+            state = await self._client.run(
                 CHANGE,
                 self._keys(scope, session_id),
-                [_milliseconds(self._clock()), session.revision, *fields(session)],
+                [_milliseconds(self._clock()), session.revision, change, *fields(session)],
             )
             if state == -2:
                 raise _not_found(session_id)
@@ -296,20 +313,16 @@ class ValkeySessions:
 
     async def _read(
         self, scope: Scope, session_id: str, first: int, last: int
-    ) -> tuple[Session, int, tuple[Message, ...]]:
-        """Return the session, the number of messages kept, and those at two positions."""
+    ) -> tuple[Session, tuple[Message, ...]]:
+        """Return the session, and of the messages kept those from one position to another."""
         found = await self._client.run(READ, self._keys(scope, session_id), [first, last])
         if not found:
             raise _not_found(session_id)
         fields, kept, values = found
-        session = _to_session(session_id, fields)
-        base = session.last_sequence - kept + 1
+        session = _to_session(session_id, fields, kept)
+        start = session.last_sequence - kept + 1 + first
         messages = (decode_messages(value)[0] for value in values)
-        return (
-            session,
-            kept,
-            tuple(replace(m, sequence=base + first + n) for n, m in enumerate(messages)),
-        )
+        return session, tuple(replace(m, sequence=n) for n, m in enumerate(messages, start))
 
     def _keys(self, scope: Scope, session_id: str) -> list[str]:
         return [session_key(scope, session_id, part) for part in ("session", "messages")]
@@ -317,6 +330,10 @@ class ValkeySessions:
 
 def _not_found(session_id: str) -> NotFound:
     return NotFound(Reason.SESSION_NOT_FOUND, "session", session_id)
+
+
+def _request_reused() -> FailedPrecondition:
+    return FailedPrecondition(Reason.REQUEST_ID_REUSED, "request_id: it belongs to another request")
 
 
 def _pack_fixed(session: NewSession | Session, create_time: datetime) -> bytes:
@@ -333,7 +350,7 @@ def _pack_fixed(session: NewSession | Session, create_time: datetime) -> bytes:
     )
 
 
-def _to_session(session_id: str, fields: Sequence[bytes]) -> Session:
+def _to_session(session_id: str, fields: Sequence[bytes], kept: int) -> Session:
     title, metadata, window_size, window_ttl, idle_ttl, expire_time, created = unpack(fields[0])
     revision, last, window_start, updated = (int(float(value)) for value in fields[1:5])
     return Session(
@@ -349,7 +366,7 @@ def _to_session(session_id: str, fields: Sequence[bytes]) -> Session:
         update_time=from_microseconds(updated),
         revision=revision,
         last_sequence=last,
-        message_count=last,
+        message_count=kept,
         window_start=window_start,
         summary_through=window_start - 1,
     )

@@ -38,6 +38,10 @@ class _Ear:
                 await self.heard.wait()
         self.heard.clear()
 
+    def wake(self) -> None:
+        """See `Subscription`."""
+        self.heard.set()
+
     def close(self) -> None:
         """See `Subscription`."""
         self._close(self)
@@ -110,4 +114,4 @@ class ValkeyNotices:
 
     def _wake(self, mark: bytes) -> None:
         for ear in self._ears.get(mark, ()):
-            ear.heard.set()
+            ear.wake()

@@ -145,7 +145,7 @@ class AsyncAdmin:
             request.page_token = page.next_page_token
 
     async def retry_job(self, job_id: str, *, timeout: float | None = None) -> pb.Job:
-        """Make a dead letter due again."""
+        """Make a job due now that does not run, a dead letter too."""
         request = pb.RetryJobRequest(job_id=job_id)
         response = await self._transport.unary(
             "AdminService/RetryJob", request, pb.RetryJobResponse, timeout

@@ -1,5 +1,6 @@
 """MemoryService."""
 
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -15,6 +16,8 @@ from recollect._messages import (
     new_request_id,
     timestamp,
 )
+from recollect._settings import RESUME_KEY, reconnect_pauses
+from recollect.errors import Unavailable
 from recollect.v1 import memory_pb2 as pb
 from recollect.v1.common_pb2 import MemoryKind
 
@@ -37,6 +40,7 @@ class AsyncMemory:
         window_size: int = 0,
         window_ttl: timedelta | float | None = None,
         idle_ttl: timedelta | float | None = None,
+        expire_time: datetime | None = None,
         request_id: str | None = None,
         user_id: str | None = None,
         timeout: float | None = None,
@@ -51,6 +55,7 @@ class AsyncMemory:
             window_size=window_size,
             window_ttl=duration(window_ttl),
             idle_ttl=duration(idle_ttl),
+            expire_time=timestamp(expire_time),
             request_id=request_id or new_request_id(),
         )
         response = await self._transport.unary(
@@ -92,6 +97,7 @@ class AsyncMemory:
         window_size: int | None = None,
         window_ttl: timedelta | float | None = None,
         idle_ttl: timedelta | float | None = None,
+        expire_time: datetime | None = None,
         expected_revision: int | None = None,
         user_id: str | None = None,
         timeout: float | None = None,
@@ -103,6 +109,7 @@ class AsyncMemory:
             "window_size": window_size,
             "window_ttl": window_ttl,
             "idle_ttl": idle_ttl,
+            "expire_time": expire_time,
         }
         request = pb.UpdateSessionRequest(
             user_id=self._user(user_id),
@@ -113,6 +120,7 @@ class AsyncMemory:
                 window_size=window_size or 0,
                 window_ttl=duration(window_ttl),
                 idle_ttl=duration(idle_ttl),
+                expire_time=timestamp(expire_time),
             ),
             update_mask=FieldMask(paths=[name for name, v in given.items() if v is not None]),
             expected_revision=expected_revision,
@@ -401,10 +409,35 @@ class AsyncMemory:
         user_id: str | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[pb.WatchResponse]:
-        """Yield the changes of a user or a session until the caller stops."""
+        """Yield the changes of a user or a session, in order, until the caller stops.
+
+        While the server cannot be reached it is asked again, and the changes go on where they
+        broke off, without gap or repeat. `timeout` is for all of it; by default it has none.
+        """
         request = pb.WatchRequest(
             user_id=self._user(user_id), session_id=session_id, resume_token=resume_token
         )
-        changes = self._transport.stream("MemoryService/Watch", request, pb.WatchResponse, timeout)
-        async for change in changes:
-            yield change
+
+        def started(metadata: Mapping[str, str]) -> None:
+            token = metadata.get(RESUME_KEY, "")
+            request.resume_token = request.resume_token or token
+
+        ends = None if timeout is None else time.monotonic() + timeout
+        pauses = reconnect_pauses()
+        while True:
+            left = None if ends is None else ends - time.monotonic()
+            changes = self._transport.stream(
+                "MemoryService/Watch", request, pb.WatchResponse, left, started
+            )
+            try:
+                async for change in changes:
+                    request.resume_token = change.resume_token
+                    pauses = reconnect_pauses()
+                    yield change
+                return
+            except Unavailable:
+                pause = next(pauses)
+                late = ends is not None and time.monotonic() + pause >= ends
+                if late or not request.resume_token:
+                    raise
+            await self._transport.pause(pause)

@@ -1,5 +1,6 @@
 """Calls over grpc.aio, with errors as exceptions of this package."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -46,16 +47,24 @@ class AsyncTransport:
             raise _from_rpc(error) from None
 
     async def stream(
-        self, method: str, request: Message, response: type[Response], timeout: float | None
+        self,
+        method: str,
+        request: Message,
+        response: type[Response],
+        timeout: float | None,
+        on_start: Callable[[dict[str, Any]], None] | None = None,
     ) -> AsyncIterator[Response]:
         """Run a streaming call; leaving the iteration early cancels it.
 
         Args:
             timeout: seconds for the whole stream, None for no bound.
+            on_start: is given the initial metadata when it is there.
         """
         open_call = self._method(method, response, self._channel.unary_stream)
         call = open_call(request, timeout=timeout, metadata=self.settings.metadata)
         try:
+            if on_start is not None:
+                on_start(dict(await call.initial_metadata() or ()))
             async for item in call:
                 yield item
         except grpc.aio.AioRpcError as error:
@@ -79,6 +88,10 @@ class AsyncTransport:
             return await done
         except grpc.aio.AioRpcError as error:
             raise _from_rpc(error) from None
+
+    async def pause(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
 
     async def close(self) -> None:
         """Close the channel."""

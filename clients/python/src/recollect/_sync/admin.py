@@ -146,7 +146,7 @@ class Admin:
             request.page_token = page.next_page_token
 
     def retry_job(self, job_id: str, *, timeout: float | None = None) -> pb.Job:
-        """Make a dead letter due again."""
+        """Make a job due now that does not run, a dead letter too."""
         request = pb.RetryJobRequest(job_id=job_id)
         response = self._transport.unary(
             "AdminService/RetryJob", request, pb.RetryJobResponse, timeout

@@ -1,6 +1,7 @@
 # Written by scripts/unasync.py from _async/memory.py; do not edit.
 """MemoryService."""
 
+import time
 from collections.abc import Iterator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -16,6 +17,8 @@ from recollect._messages import (
     new_request_id,
     timestamp,
 )
+from recollect._settings import RESUME_KEY, reconnect_pauses
+from recollect.errors import Unavailable
 from recollect.v1 import memory_pb2 as pb
 from recollect.v1.common_pb2 import MemoryKind
 
@@ -38,6 +41,7 @@ class Memory:
         window_size: int = 0,
         window_ttl: timedelta | float | None = None,
         idle_ttl: timedelta | float | None = None,
+        expire_time: datetime | None = None,
         request_id: str | None = None,
         user_id: str | None = None,
         timeout: float | None = None,
@@ -52,6 +56,7 @@ class Memory:
             window_size=window_size,
             window_ttl=duration(window_ttl),
             idle_ttl=duration(idle_ttl),
+            expire_time=timestamp(expire_time),
             request_id=request_id or new_request_id(),
         )
         response = self._transport.unary(
@@ -93,6 +98,7 @@ class Memory:
         window_size: int | None = None,
         window_ttl: timedelta | float | None = None,
         idle_ttl: timedelta | float | None = None,
+        expire_time: datetime | None = None,
         expected_revision: int | None = None,
         user_id: str | None = None,
         timeout: float | None = None,
@@ -104,6 +110,7 @@ class Memory:
             "window_size": window_size,
             "window_ttl": window_ttl,
             "idle_ttl": idle_ttl,
+            "expire_time": expire_time,
         }
         request = pb.UpdateSessionRequest(
             user_id=self._user(user_id),
@@ -114,6 +121,7 @@ class Memory:
                 window_size=window_size or 0,
                 window_ttl=duration(window_ttl),
                 idle_ttl=duration(idle_ttl),
+                expire_time=timestamp(expire_time),
             ),
             update_mask=FieldMask(paths=[name for name, v in given.items() if v is not None]),
             expected_revision=expected_revision,
@@ -402,10 +410,35 @@ class Memory:
         user_id: str | None = None,
         timeout: float | None = None,
     ) -> Iterator[pb.WatchResponse]:
-        """Yield the changes of a user or a session until the caller stops."""
+        """Yield the changes of a user or a session, in order, until the caller stops.
+
+        While the server cannot be reached it is asked again, and the changes go on where they
+        broke off, without gap or repeat. `timeout` is for all of it; by default it has none.
+        """
         request = pb.WatchRequest(
             user_id=self._user(user_id), session_id=session_id, resume_token=resume_token
         )
-        changes = self._transport.stream("MemoryService/Watch", request, pb.WatchResponse, timeout)
-        for change in changes:
-            yield change
+
+        def started(metadata: Mapping[str, str]) -> None:
+            token = metadata.get(RESUME_KEY, "")
+            request.resume_token = request.resume_token or token
+
+        ends = None if timeout is None else time.monotonic() + timeout
+        pauses = reconnect_pauses()
+        while True:
+            left = None if ends is None else ends - time.monotonic()
+            changes = self._transport.stream(
+                "MemoryService/Watch", request, pb.WatchResponse, left, started
+            )
+            try:
+                for change in changes:
+                    request.resume_token = change.resume_token
+                    pauses = reconnect_pauses()
+                    yield change
+                return
+            except Unavailable:
+                pause = next(pauses)
+                late = ends is not None and time.monotonic() + pause >= ends
+                if late or not request.resume_token:
+                    raise
+            self._transport.pause(pause)

@@ -1,5 +1,6 @@
 """Calls over grpc, with errors as exceptions of this package."""
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -46,16 +47,24 @@ class Transport:
         return done
 
     def stream(
-        self, method: str, request: Message, response: type[Response], timeout: float | None
+        self,
+        method: str,
+        request: Message,
+        response: type[Response],
+        timeout: float | None,
+        on_start: Callable[[dict[str, Any]], None] | None = None,
     ) -> Iterator[Response]:
         """Run a streaming call; leaving the iteration early cancels it.
 
         Args:
             timeout: seconds for the whole stream, None for no bound.
+            on_start: is given the initial metadata when it is there.
         """
         open_call = self._method(method, response, self._channel.unary_stream)
         call = open_call(request, timeout=timeout, metadata=self.settings.metadata)
         try:
+            if on_start is not None:
+                on_start(dict(call.initial_metadata() or ()))
             yield from call
         except grpc.RpcError as error:
             raise _from_rpc(error) from None
@@ -76,6 +85,10 @@ class Transport:
         except grpc.RpcError as error:
             raise _from_rpc(error) from None
         return done
+
+    def pause(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
 
     def close(self) -> None:
         """Close the channel."""

@@ -294,6 +294,8 @@ class MemoryServiceServicer:
         """Streams the changes of a user's durable memory or of one session, in order, without gap or
         repeat, until the client ends it. A reader may be as slow as it likes: what it has not read is
         kept for 7 days. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED if the token is older than that.
+        The initial metadata comes at once and says as `x-resume-token` where the stream begins;
+        UNAVAILABLE means to go on with the last token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -89,6 +89,8 @@ class MemoryServiceStub:
     """Streams the changes of a user's durable memory or of one session, in order, without gap or
     repeat, until the client ends it. A reader may be as slow as it likes: what it has not read is
     kept for 7 days. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED if the token is older than that.
+    The initial metadata comes at once and says as `x-resume-token` where the stream begins;
+    UNAVAILABLE means to go on with the last token.
     """
 
 @_typing.type_check_only
@@ -148,6 +150,8 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """Streams the changes of a user's durable memory or of one session, in order, without gap or
     repeat, until the client ends it. A reader may be as slow as it likes: what it has not read is
     kept for 7 days. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED if the token is older than that.
+    The initial metadata comes at once and says as `x-resume-token` where the stream begins;
+    UNAVAILABLE means to go on with the last token.
     """
 
 class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -330,6 +334,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams the changes of a user's durable memory or of one session, in order, without gap or
         repeat, until the client ends it. A reader may be as slow as it likes: what it has not read is
         kept for 7 days. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED if the token is older than that.
+        The initial metadata comes at once and says as `x-resume-token` where the stream begins;
+        UNAVAILABLE means to go on with the last token.
         """
 
 def add_MemoryServiceServicer_to_server(servicer: MemoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
