@@ -51,7 +51,8 @@ class Campaign:
             pytest.fail.Exception: a promise was broken; the message says which.
         """
         address = self.running.server.address
-        watchers = [Watcher(address, user) for user in users_of(name)]
+        users = enumerate(users_of(name))
+        watchers = [Watcher(address, user, by_client=bool(n % 2)) for n, user in users]
         self.watchers += watchers
         async with watching(watchers):
             async with connected(address) as (client, _):

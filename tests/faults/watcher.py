@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import grpc
 from tests.faults.connection import PATIENCE_SECONDS, RETRY_SECONDS, UNKNOWN, connected
 
 from recollect import AsyncRecollect, errors
@@ -19,12 +20,14 @@ class Watcher:
     """Watches one user, again from its last token after each break.
 
     Attributes:
+        by_client: the client library resumes what breaks off; else it is done here.
         changes: nanoseconds of `time.monotonic_ns` when it came, and the change.
         breaks: how often the stream ended.
     """
 
     address: str
     user: str
+    by_client: bool = False
     changes: list[tuple[int, pb.WatchResponse]] = field(default_factory=list)
     breaks: int = 0
     marks: int = 0
@@ -35,8 +38,11 @@ class Watcher:
         async with connected(self.address, repeats=False) as (client, channel):
             while True:
                 token = self.changes[-1][1].resume_token if self.changes else ""
-                try:
+                if self.by_client:
                     watched = client.memory.watch(user_id=self.user, resume_token=token)
+                else:
+                    watched = _stream(channel, self.user, token)
+                try:
                     async for change in watched:
                         self.changes.append((time.monotonic_ns(), change))
                         self.came.set()
@@ -86,6 +92,25 @@ class Watcher:
                 await self.came.wait()
         except TimeoutError:
             pass
+
+
+async def _stream(
+    channel: grpc.aio.Channel, user: str, token: str
+) -> AsyncIterator[pb.WatchResponse]:
+    """Watch until the stream ends, once."""
+    watch = channel.unary_stream(
+        "/recollect.v1.MemoryService/Watch",
+        request_serializer=pb.WatchRequest.SerializeToString,
+        response_deserializer=pb.WatchResponse.FromString,
+    )
+    call = watch(pb.WatchRequest(user_id=user, resume_token=token))
+    try:
+        async for change in call:
+            yield change
+    except grpc.aio.AioRpcError as error:
+        raise errors.from_call(error.code(), error.details() or "", {}) from None
+    finally:
+        call.cancel()
 
 
 @asynccontextmanager

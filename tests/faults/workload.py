@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 import grpc
-from tests.faults.connection import PATIENCE_SECONDS, RETRY_SECONDS, connected, outcome_of
+from tests.faults.connection import PATIENCE_SECONDS, RETRY_SECONDS, connected, outcome_of, repeats
 from tests.faults.history import (
     Append,
     Appended,
@@ -113,8 +113,7 @@ class Workload:
 
     async def _client(self, number: int, stop: asyncio.Event) -> None:
         random = Random(f"{self.seed}/{number}")
-        # With and without the client's own repeats, which hide lost connections from the history.
-        async with connected(self.address, repeats=number % 2 == 0) as (client, channel):
+        async with connected(self.address, repeats=repeats(number)) as (client, channel):
             actor = Actor(self, client, channel, number, random)
             while not stop.is_set():
                 await actor.act()
