@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recollect_server.memory.audit import Caller
 from recollect_server.memory.context import (
     OPTIONS_OF,
     Context,
@@ -145,9 +146,22 @@ def memories(draw: st.DrawFn) -> Held:
     )
 
 
+class Recorded:
+    """An audit log in memory."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Caller, str, str]] = []
+
+    async def record(self, scope: Scope, caller: Caller, resource: str, outcome: str) -> None:
+        self.events.append((caller, resource, outcome))
+
+
+CALLER = Caller("key", "recollect.v1.MemoryService/GetContext", "call")
+
+
 async def _build(held: Held, options: ContextOptions) -> Context:
     # Held stands for Memory in the three methods that a context calls.
-    return await ContextBuilder(held).build(SCOPE, "s", "query", options)
+    return await ContextBuilder(held, Recorded()).build(SCOPE, "s", "query", options, CALLER)
 
 
 def _accounted(context: Context, held: Held, options: ContextOptions) -> None:

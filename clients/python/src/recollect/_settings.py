@@ -20,7 +20,13 @@ LONGEST_PAUSE = 2.0
 
 # A repeat of these could do something twice, or fail because the first one worked.
 ONCE = {
-    "MemoryService": ("UpdateSession", "DeleteSession", "UpdateFact", "ForgetFact"),
+    "MemoryService": (
+        "UpdateSession",
+        "ClearSession",
+        "DeleteSession",
+        "UpdateFact",
+        "ForgetFact",
+    ),
     "AdminService": ("CreateApiKey", "ImportUser", "Reindex"),
 }
 
