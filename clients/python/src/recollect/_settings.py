@@ -15,10 +15,12 @@ DEFAULT_TIMEOUT = 30.0
 CHAT_TIMEOUT = 300.0
 
 RESUME_KEY = "x-resume-token"
+MOST_TRIES = 5
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 
-# A repeat of these could do something twice, or fail because the first one worked.
+# A repeat of these could do something twice, or fail because the first one worked. Watch repeats
+# itself: it knows where to go on.
 ONCE = {
     "MemoryService": (
         "UpdateSession",
@@ -26,6 +28,7 @@ ONCE = {
         "DeleteSession",
         "UpdateFact",
         "ForgetFact",
+        "Watch",
     ),
     "AdminService": ("CreateApiKey", "ImportUser", "Reindex"),
 }

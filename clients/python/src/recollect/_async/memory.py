@@ -16,7 +16,7 @@ from recollect._messages import (
     new_request_id,
     timestamp,
 )
-from recollect._settings import RESUME_KEY, reconnect_pauses
+from recollect._settings import MOST_TRIES, RESUME_KEY, reconnect_pauses
 from recollect.errors import Unavailable
 from recollect.v1 import memory_pb2 as pb
 from recollect.v1.common_pb2 import MemoryKind
@@ -419,15 +419,20 @@ class AsyncMemory:
         )
 
         def started(metadata: Mapping[str, str]) -> None:
-            token = metadata.get(RESUME_KEY, "")
-            request.resume_token = request.resume_token or token
+            request.resume_token = metadata.get(RESUME_KEY, "")
 
         ends = None if timeout is None else time.monotonic() + timeout
         pauses = reconnect_pauses()
+        tries = 0
         while True:
+            tries += 1
             left = None if ends is None else ends - time.monotonic()
             changes = self._transport.stream(
-                "MemoryService/Watch", request, pb.WatchResponse, left, started
+                "MemoryService/Watch",
+                request,
+                pb.WatchResponse,
+                left,
+                None if request.resume_token else started,
             )
             try:
                 async for change in changes:
@@ -438,6 +443,6 @@ class AsyncMemory:
             except Unavailable:
                 pause = next(pauses)
                 late = ends is not None and time.monotonic() + pause >= ends
-                if late or not request.resume_token:
+                if late or (tries == MOST_TRIES and not request.resume_token):
                     raise
             await self._transport.pause(pause)
