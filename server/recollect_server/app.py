@@ -238,7 +238,10 @@ def _listen(
 ) -> RpcServer:
     credentials = None
     if settings.tls_cert is not None and settings.tls_key is not None:
-        pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
+        try:
+            pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
+        except OSError as error:
+            raise StartError(str(error)) from error
         credentials = grpc.ssl_server_credentials([pair])
     try:
         return RpcServer(

@@ -60,7 +60,7 @@ def _fact(fact: Any, known: set[int]) -> ExtractedFact:
     match fact:
         case {"text": str(text), "confidence": int() | float() as confidence, "messages": list(of)}:
             sources = sorted(number for number in of if number in known)
-            text = " ".join(text.replace("\0", " ").split())
+            text = " ".join(text.replace("\0", " ").encode("utf-8", "replace").decode().split())
             if text and len(text) <= LONGEST_FACT and sources and 0 <= confidence <= 1:
                 return ExtractedFact(text, float(confidence), sources[0], sources[-1])
     raise BadModelAnswer("a fact of the model lacks text, confidence or the messages it is from")

@@ -1,5 +1,6 @@
 """One turn from its first durable write to its last."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from contextlib import aclosing
@@ -84,21 +85,12 @@ class TurnJob:
     async def execute(self) -> None:
         """Run the turn to its end, or replay it if it is done. Raises what made it fail."""
         asked = self.asked
-        begun = await self._work.turns.begin_turn(
-            asked.scope,
-            asked.session_id,
-            asked.message,
-            turn_id=uuid7(),
-            model=asked.options.model or self._work.model.default_model,
-            request=asked.request,
-            lease_seconds=asked.options.timeout.total_seconds(),
-        )
+        begun = await self._begin()
         self._work.changed(asked.scope)
         self.run.emit(Started(begun.turn.turn_id, begun.turn.attempt, begun.user_message))
         if not begun.fresh:
             self._replay(begun)
             return
-        self._begun = begun
         context = await self._make_context(begun)
         prompt, key_prompt = self._prompts(begun, context)
         found = await self._ask_cache(context, key_prompt)
@@ -116,6 +108,29 @@ class TurnJob:
         completion = await self._ask_model(prompt)
         self.run.emit(completion.usage)
         await self._finish(begun, completion, found, "", key_prompt, context)
+
+    async def _begin(self) -> BegunTurn:
+        """Begin the turn. A write cannot be taken back, so if cancelled it is waited for."""
+        asked = self.asked
+        beginning = asyncio.ensure_future(
+            self._work.turns.begin_turn(
+                asked.scope,
+                asked.session_id,
+                asked.message,
+                turn_id=uuid7(),
+                model=asked.options.model or self._work.model.default_model,
+                request=asked.request,
+                lease_seconds=asked.options.timeout.total_seconds(),
+            )
+        )
+        try:
+            begun = await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            begun = await beginning
+            self._begun = begun if begun.fresh else None
+            raise
+        self._begun = begun if begun.fresh else None
+        return begun
 
     async def abandon(self, state: TurnState) -> None:
         """Close a turn that did not end by itself; a cancelled one keeps what was said."""
@@ -230,6 +245,7 @@ class TurnJob:
         record, stored = await self._work.turns.finish_turn(
             self.asked.scope, record, reply, TurnState.DONE
         )
+        self._begun = None
         self._work.changed(self.asked.scope)
         if key_prompt is not None and context is not None:
             entry_id = await self._store_answer(completion, key_prompt, context)

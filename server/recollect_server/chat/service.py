@@ -127,16 +127,20 @@ class Chat:
             async with lock, asyncio.timeout(job.asked.options.timeout.total_seconds()):
                 await job.execute()
         except TimeoutError:
-            await job.abandon(TurnState.FAILED)
-            job.run.end(
-                DeadlineExceeded(Reason.TURN_TIMED_OUT, "the turn took longer than turn_timeout")
-            )
+            late = DeadlineExceeded(Reason.TURN_TIMED_OUT, "the turn took longer than turn_timeout")
+            await self._close(job, TurnState.FAILED, late)
         except asyncio.CancelledError:
-            await job.abandon(TurnState.CANCELLED)
-            job.run.end(Cancelled(Reason.TURN_CANCELLED, "the turn was cancelled"))
+            cancelled = Cancelled(Reason.TURN_CANCELLED, "the turn was cancelled")
+            await self._close(job, TurnState.CANCELLED, cancelled)
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the turn's readers get it
-            await job.abandon(TurnState.FAILED)
-            job.run.end(error)
+            await self._close(job, TurnState.FAILED, error)
         else:
             job.run.end()
+
+    async def _close(self, job: TurnJob, state: TurnState, error: BaseException) -> None:
+        """Close a turn that failed, and tell its readers whatever comes of that."""
+        try:
+            await job.abandon(state)
+        finally:
+            job.run.end(error)

@@ -100,6 +100,7 @@ class Extraction:
             model=self._extractor.extraction_model,
             through=messages[-1].sequence,
             replaces_through=session.extracted_through,
+            session_time=session.create_time,
         )
         return stored or ()
 

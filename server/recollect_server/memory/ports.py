@@ -119,11 +119,18 @@ class SessionStore(Protocol):
         """Start the window after the newest message and drop the summary; keep the transcript."""
 
     async def save_summary(
-        self, scope: Scope, session_id: str, summary: Summary, replaces_through: int
+        self,
+        scope: Scope,
+        session_id: str,
+        summary: Summary,
+        replaces_through: int,
+        session_time: datetime | None = None,
     ) -> Session | None:
         """Replace the summary as one revision step; return the session.
 
         Args:
+            session_time: create_time of the session that was summarised: one that was made again
+                under its id is another. None means any.
             replaces_through: `summary_through` of the session that the summary continues; if the
                 session is no longer there, nothing changes and the result is None.
         """
@@ -170,9 +177,16 @@ class EpisodeStore(Protocol):
     """Episodes, durable when a call returns."""
 
     async def save_episode(
-        self, scope: Scope, session_id: str, episode: NewEpisode
+        self,
+        scope: Scope,
+        session_id: str,
+        episode: NewEpisode,
+        session_time: datetime | None = None,
     ) -> Episode | None:
         """Store the session's next episode, with the job that embeds it.
+
+        Args:
+            session_time: as in `SessionStore.save_summary`.
 
         Returns:
             None, with nothing stored, if it does not follow the session's last one.
@@ -218,6 +232,7 @@ class FactStore(Protocol):
         model: str,
         through: int,
         replaces_through: int,
+        session_time: datetime | None = None,
     ) -> tuple[Fact, ...] | None:
         """Store facts found in a session's messages and move its watermark, in one step.
 
@@ -225,6 +240,7 @@ class FactStore(Protocol):
 
         Args:
             through: the messages up to this sequence have been read.
+            session_time: as in `SessionStore.save_summary`.
             replaces_through: the watermark from which they were read; if the session's is no
                 longer there, nothing changes and the result is None.
 

@@ -17,6 +17,7 @@ from recollect_server.memory.model import (
     NewMessage,
     NewSession,
     Remembered,
+    Retention,
     Session,
     ToolCallPart,
 )
@@ -260,7 +261,8 @@ class Memory:
                 newest_first=True,
             )
             messages = tuple(reversed(newest))
-            self._windows.put(scope, session, messages)
+            if session.retention is Retention.DURABLE:
+                self._windows.put(scope, session, messages)
         return RecentWindow(session, messages, cache_down)
 
     async def messages_since(

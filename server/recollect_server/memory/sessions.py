@@ -1,5 +1,6 @@
 """Sessions of both kinds behind one face: durable ones in SQL, ephemeral ones in Valkey."""
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
@@ -18,6 +19,9 @@ from recollect_server.memory.ports import SessionStore
 from recollect_server.scope import RequestKey, Scope
 
 T = TypeVar("T")
+
+MOST_KNOWN = 10_000
+"""Ephemeral sessions that a process remembers to be ephemeral."""
 
 
 class EphemeralStore(Protocol):
@@ -80,6 +84,8 @@ class Sessions:
     def __init__(self, durable: SessionStore, ephemeral: EphemeralStore) -> None:
         self._durable = durable
         self._ephemeral = ephemeral
+        # A write that finds no session costs SQL's group of writes a second run.
+        self._known: OrderedDict[tuple[Scope, str], None] = OrderedDict()
 
     async def create_session(
         self, scope: Scope, session: NewSession, request: RequestKey | None
@@ -101,6 +107,7 @@ class Sessions:
     async def get_session(self, scope: Scope, session_id: str) -> Session:
         """See `SessionStore`."""
         return await self._first(
+            (scope, session_id),
             lambda: self._durable.get_session(scope, session_id),
             lambda: self._ephemeral.get_session(scope, session_id),
         )
@@ -120,6 +127,7 @@ class Sessions:
     ) -> Session:
         """See `SessionStore`."""
         return await self._first(
+            (scope, session_id),
             lambda: self._durable.update_session(scope, session_id, changes, expected_revision),
             lambda: self._ephemeral.update_session(scope, session_id, changes, expected_revision),
         )
@@ -127,19 +135,28 @@ class Sessions:
     async def clear_session(self, scope: Scope, session_id: str) -> Session:
         """See `SessionStore`."""
         return await self._first(
+            (scope, session_id),
             lambda: self._durable.clear_session(scope, session_id),
             lambda: self._ephemeral.clear_session(scope, session_id),
         )
 
     async def save_summary(
-        self, scope: Scope, session_id: str, summary: Summary, replaces_through: int
+        self,
+        scope: Scope,
+        session_id: str,
+        summary: Summary,
+        replaces_through: int,
+        session_time: datetime | None = None,
     ) -> Session | None:
         """See `SessionStore`; only durable sessions have summaries."""
-        return await self._durable.save_summary(scope, session_id, summary, replaces_through)
+        return await self._durable.save_summary(
+            scope, session_id, summary, replaces_through, session_time
+        )
 
     async def delete_session(self, scope: Scope, session_id: str) -> None:
         """See `SessionStore`."""
         await self._first(
+            (scope, session_id),
             lambda: self._durable.delete_session(scope, session_id),
             lambda: self._ephemeral.delete_session(scope, session_id),
         )
@@ -155,6 +172,7 @@ class Sessions:
     ) -> Appended:
         """See `SessionStore`."""
         return await self._first(
+            (scope, session_id),
             lambda: self._durable.append_messages(
                 scope, session_id, messages, request=request, expected_revision=expected_revision
             ),
@@ -178,6 +196,7 @@ class Sessions:
         query: dict[str, Any] = {"limit": limit, "after": after, "before": before, "since": since}
         query["newest_first"] = newest_first
         return await self._first(
+            (scope, session_id),
             lambda: self._durable.list_messages(scope, session_id, **query),
             lambda: self._ephemeral.list_messages(scope, session_id, **query),
         )
@@ -189,14 +208,29 @@ class Sessions:
         return await self._durable.find_messages(scope, keys)
 
     async def _first(
-        self, durable: Callable[[], Awaitable[T]], ephemeral: Callable[[], Awaitable[T]]
+        self,
+        key: tuple[Scope, str],
+        durable: Callable[[], Awaitable[T]],
+        ephemeral: Callable[[], Awaitable[T]],
     ) -> T:
+        """Ask SQL first, but Valkey first for a session that was there the last time."""
+        if key in self._known:
+            self._known.move_to_end(key)
+            try:
+                return await ephemeral()
+            except NotFound:
+                del self._known[key]
+                return await durable()
         try:
             return await durable()
         except NotFound as error:
             if error.reason is not Reason.SESSION_NOT_FOUND:
                 raise
-            return await ephemeral()
+            found = await ephemeral()
+            self._known[key] = None
+            if len(self._known) > MOST_KNOWN:
+                self._known.popitem(last=False)
+            return found
 
     async def _exists(self, found: Awaitable[Session]) -> bool:
         try:

@@ -85,7 +85,7 @@ class Compactor:
             text, messages[-1].sequence, self._clock(), self._summarizer.summary_model
         )
         saved = await self._sessions.save_summary(
-            scope, session.session_id, summary, session.summary_through
+            scope, session.session_id, summary, session.summary_through, session.create_time
         )
         return saved or await self._sessions.get_session(scope, session.session_id)
 
@@ -119,7 +119,9 @@ class EpisodeMaker:
             if last <= session.episode_through:
                 return
             episode = await self._make(job.scope, session, last)
-            await self._episodes.save_episode(job.scope, job.session_id, episode)
+            await self._episodes.save_episode(
+                job.scope, job.session_id, episode, session.create_time
+            )
 
     def _ended_at(self, session: Session) -> int:
         """Return the sequence where the stretch after the last episode ended, 0 if it goes on."""

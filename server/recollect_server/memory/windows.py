@@ -19,8 +19,9 @@ log = structlog.get_logger("recollect.windows")
 WRITE_BEHIND_SECONDS = 0.25
 """Windows that change again within this time are written to Valkey once."""
 
+ENTRY_BYTES = 800
 MESSAGE_BYTES = 600
-"""About what a message takes in memory beside its text."""
+"""About what a window and a message take in memory, beside the messages' text."""
 
 Key = tuple[Scope, str]
 
@@ -151,7 +152,7 @@ def _size(messages: tuple[Message, ...]) -> int:
 
 def _entry(window: Window, session: Session) -> _Entry:
     ttl = session.window_ttl.total_seconds()
-    return _Entry(window, session.window_size, ttl, _size(window.messages))
+    return _Entry(window, session.window_size, ttl, ENTRY_BYTES + _size(window.messages))
 
 
 def _is_of(window: Window, session: Session) -> bool:

@@ -100,3 +100,24 @@ async def test_turns_are_scoped_and_go_with_their_session(stores):
     await stores.sessions.delete_session(ADA, "s")
     with pytest.raises(NotFound):
         await stores.turns.get_turn(ADA, "t")
+
+
+async def test_a_turn_is_closed_once_by_the_attempt_that_runs_it(stores):
+    await stores.session()
+    first = (await _begin(stores)).turn
+    done, reply = await stores.turns.finish_turn(ADA, first, REPLY, TurnState.DONE)
+    late = await stores.turns.finish_turn(ADA, first, REPLY, TurnState.CANCELLED)
+    assert late == (done, reply)
+    assert await stores.texts() == ["hi", "hello"]
+
+
+async def test_an_attempt_that_was_given_up_stores_nothing_more(stores):
+    await stores.session()
+    first = (await _begin(stores)).turn
+    stores.clock.move(seconds=61)
+    second = (await _begin(stores)).turn
+    record, reply = await stores.turns.finish_turn(ADA, first, REPLY, TurnState.DONE)
+    assert (record.attempt, record.state, reply) == (2, TurnState.RUNNING, None)
+    assert await stores.texts() == ["hi"]
+    await stores.turns.finish_turn(ADA, second, REPLY, TurnState.DONE)
+    assert await stores.texts() == ["hi", "hello"]

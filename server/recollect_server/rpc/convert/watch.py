@@ -17,6 +17,9 @@ RESUME_KEY = "x-resume-token"
 """Initial metadata that says where a stream begins, for a break before its first change."""
 
 
+LONGEST_NUMBER = 9
+
+
 def _binding(request: pb.WatchRequest) -> tuple[str, ...]:
     return ("Watch", request.user_id, request.session_id)
 
@@ -31,7 +34,7 @@ def to_position(request: pb.WatchRequest) -> Position | None:
     if cursor is None:
         return None
     revision, number = cursor
-    if not number.isdecimal():
+    if not (number.isdecimal() and len(number) <= LONGEST_NUMBER):
         raise InvalidArgument(
             "resume_token", "must be a token of this method", Reason.INVALID_PAGE_TOKEN
         )

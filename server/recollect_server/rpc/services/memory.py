@@ -21,6 +21,7 @@ from recollect_server.rpc.idempotency import request_key
 from recollect_server.rpc.paging import after_time, decode, encode, page_size, time_cursor
 
 DEFAULT_TOP_K = 10
+LAST_SEQUENCE = 2**63 - 1
 
 
 class MemoryServicer:
@@ -289,4 +290,6 @@ def _first_bound(request: pb.ListMessagesRequest, *, newest_first: bool) -> int 
     """Return the exclusive bound where the first page starts."""
     if not request.from_sequence:
         return None
-    return request.from_sequence + 1 if newest_first else request.from_sequence - 1
+    if newest_first:
+        return min(request.from_sequence, LAST_SEQUENCE - 1) + 1
+    return request.from_sequence - 1

@@ -23,6 +23,7 @@ from recollect_server.stores.sql.messages import (
     find_session,
     queue_due,
     read_messages,
+    session_not_found,
     to_stored,
 )
 from recollect_server.stores.sql.requests import idempotent
@@ -66,17 +67,22 @@ class AppendCall:
         return appended
 
     def _again(self, tx: Transaction, kept: Any) -> Appended:
-        first, last, revision, user_revision = kept
+        # The time was not kept before the schema 0002.
+        first, last, revision, user_revision, *session_time = kept
         session_key, session = find_session(
             tx, self.scope, self.session_id, to_microseconds(self.now)
         )
+        if session_time not in ([], [to_microseconds(session.create_time)]):
+            # The request was about a session that is gone; this one was made under its id since.
+            raise session_not_found(self.session_id)
         stored = read_messages(tx, session_key, self.session_id, first, last)
         return Appended(stored, revision, user_revision, session.create_time)
 
 
 def _to_plain(done: Appended) -> list[int]:
     first, last = done.messages[0].sequence, done.messages[-1].sequence
-    return [first, last, done.session_revision, done.user_revision]
+    session_time = to_microseconds(done.session_time)
+    return [first, last, done.session_revision, done.user_revision, session_time]
 
 
 _CALLS = (

@@ -36,12 +36,16 @@ class SqlEpisodeStore:
         self._clock = clock
 
     async def save_episode(
-        self, scope: Scope, session_id: str, episode: NewEpisode
+        self,
+        scope: Scope,
+        session_id: str,
+        episode: NewEpisode,
+        session_time: datetime | None = None,
     ) -> Episode | None:
         """See `EpisodeStore`."""
         now = to_microseconds(self._clock())
         return await self._database.write(
-            lambda tx: _save(tx, scope, session_id, episode, now), scope
+            lambda tx: _save(tx, scope, session_id, episode, now, session_time), scope
         )
 
     async def get_episode(self, scope: Scope, episode_id: str) -> Episode:
@@ -96,10 +100,17 @@ class SqlEpisodeStore:
 
 
 def _save(
-    tx: Transaction, scope: Scope, session_id: str, episode: NewEpisode, now: int
+    tx: Transaction,
+    scope: Scope,
+    session_id: str,
+    episode: NewEpisode,
+    now: int,
+    session_time: datetime | None,
 ) -> Episode | None:
     user_key, revision = step_revision(tx, scope)
     session_key, session = find_session(tx, scope, session_id, now)
+    if session_time not in (None, session.create_time):
+        return None
     if session.episode_through != episode.first_sequence - 1:
         return None
     episode_id = uuid7()

@@ -94,6 +94,7 @@ class SqlFactStore:
         model: str,
         through: int,
         replaces_through: int,
+        session_time: datetime | None = None,
     ) -> tuple[Fact, ...] | None:
         """See `FactStore`."""
         now = self._clock()
@@ -101,18 +102,21 @@ class SqlFactStore:
         def work(tx: Transaction) -> tuple[Fact, ...] | None:
             user_key, revision = step_revision(tx, scope)
             session_key, session = find_session(tx, scope, session_id, to_microseconds(now))
+            if session_time not in (None, session.create_time):
+                return None
             if session.extracted_through != replaces_through:
                 return None
             tx.execute(
                 "UPDATE sessions SET extracted_through = :through WHERE session_key = :session_key",
                 {"through": through, "session_key": session_key},
             )
-            new = [fact for fact in facts if not _is_held(tx, user_key, fact.text)]
+            found = {fact.text: fact for fact in facts}.values()
+            new = [fact for fact in found if not _is_held(tx, user_key, fact.text)]
             stored = tuple(to_new_fact(fact, session_id, uuid7(), model, now) for fact in new)
             _store(tx, user_key, revision, stored, now)
             return stored
 
-        return await self._database.write(work)
+        return await self._database.write(work, scope)
 
     async def get_fact(self, scope: Scope, fact_id: str) -> Fact:
         """See `FactStore`."""

@@ -121,9 +121,12 @@ def fail(tx: Transaction, job_id: str, lease: int, error: str, now: int, *, wait
     """
     if not holds_lease(tx, job_id, lease):
         return
-    attempts, create_time = tx.execute(
-        "SELECT attempts, create_time FROM jobs WHERE job_id = :job_id", {"job_id": job_id}
+    attempts, again, create_time = tx.execute(
+        "SELECT attempts, again, create_time FROM jobs WHERE job_id = :job_id", {"job_id": job_id}
     )[0]
+    if again:
+        # New work came meanwhile, as it would revive a dead job.
+        attempts = 0
     if waits:
         pause = min((now - create_time) / _SECOND * AGE_SHARE, LONGEST_WAIT_SECONDS)
     else:

@@ -154,7 +154,12 @@ class SqlSessionStore:
         return await self._database.write(work, scope)
 
     async def save_summary(
-        self, scope: Scope, session_id: str, summary: Summary, replaces_through: int
+        self,
+        scope: Scope,
+        session_id: str,
+        summary: Summary,
+        replaces_through: int,
+        session_time: datetime | None = None,
     ) -> Session | None:
         """See `SessionStore`."""
         now = self._clock()
@@ -162,6 +167,8 @@ class SqlSessionStore:
         def work(tx: Transaction) -> Session | None:
             step = step_revision(tx, scope)
             session_key, session = find_session(tx, scope, session_id, to_microseconds(now))
+            if session_time not in (None, session.create_time):
+                return None
             if session.summary_through != replaces_through:
                 return None
             open_tokens = tx.execute(

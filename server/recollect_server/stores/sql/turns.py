@@ -1,6 +1,6 @@
 """Turns of chat: begun with the user's message, closed with the reply, one transaction each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import astuple, replace
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from recollect_server.memory.prompt import Usage
 from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.codec import from_microseconds, pack, to_microseconds, unpack
 from recollect_server.stores.sql.database import Database, Row, Transaction
-from recollect_server.stores.sql.messages import append, find_session
+from recollect_server.stores.sql.messages import append, find_session, session_not_found
 from recollect_server.stores.sql.requests import check_digest
 from recollect_server.stores.sql.rows import GOES_ON, MESSAGE_COLUMNS, to_message
 from recollect_server.stores.sql.users import find_user
@@ -117,6 +117,7 @@ class SqlTurnStore:
                 )
                 if found is not None:
                     begun, row = found
+                    find_session(tx, scope, begun.turn.session_id, to_microseconds(now))
                     check_digest(row[16], request)
                     return _repeat(tx, user[0], begun, row[17], to_microseconds(now), until)
             appended = append(tx, scope, session_id, [message], now, self._policy)
@@ -242,40 +243,54 @@ def _finish(
     now: datetime,
     policy: DuePolicy,
 ) -> tuple[TurnRecord, Message | None]:
-    stored: Sequence[Message] = ()
-    if reply is not None:
-        _, _, appended = append(tx, scope, turn.session_id, [reply], now, policy)
-        stored = appended.messages
-    else:
-        find_session(tx, scope, turn.session_id, to_microseconds(now))
-    record = replace(
-        turn,
-        state=state,
-        reply_sequence=stored[0].sequence if stored else 0,
-        update_time=now,
-    )
-    tx.execute(
-        "UPDATE turns SET state = :state, reply_sequence = :reply_sequence, model = :model, "
-        "finish_reason = :finish_reason, usage = :usage, cost_usd = :cost_usd, "
-        "cache_tier = :cache_tier, cache_entry_id = :cache_entry_id, update_time = :now "
-        "WHERE turn_id = :turn_id AND user_key = (SELECT user_key FROM users "
-        "WHERE tenant = :tenant AND user_id = :user_id)",
+    user = find_user(tx, scope, lock=True)
+    if user is None:
+        raise session_not_found(turn.session_id)
+    mine = {"user_key": user[0], "turn_id": turn.turn_id}
+    # Only whoever runs the turn may end it, and only once.
+    closed = tx.execute(
+        "UPDATE turns SET state = :state, model = :model, finish_reason = :finish_reason, "
+        "usage = :usage, cost_usd = :cost_usd, cache_tier = :cache_tier, "
+        "cache_entry_id = :cache_entry_id, update_time = :now WHERE user_key = :user_key "
+        "AND turn_id = :turn_id AND state = :running AND attempt = :attempt RETURNING 1",
         {
+            **mine,
             "state": int(state),
-            "reply_sequence": record.reply_sequence,
-            "model": record.model,
-            "finish_reason": record.finish_reason,
-            "usage": _pack_usage(record.usage),
-            "cost_usd": record.cost_usd,
-            "cache_tier": record.cache_tier,
-            "cache_entry_id": record.cache_entry_id,
+            "running": int(TurnState.RUNNING),
+            "attempt": turn.attempt,
+            "model": turn.model,
+            "finish_reason": turn.finish_reason,
+            "usage": _pack_usage(turn.usage),
+            "cost_usd": turn.cost_usd,
+            "cache_tier": turn.cache_tier,
+            "cache_entry_id": turn.cache_entry_id,
             "now": to_microseconds(now),
-            "turn_id": record.turn_id,
-            "tenant": scope.tenant,
-            "user_id": scope.user_id,
         },
     )
-    return record, stored[0] if stored else None
+    if not closed:
+        return _as_ended(tx, turn, mine)
+    record = replace(turn, state=state, update_time=now)
+    if reply is None:
+        find_session(tx, scope, turn.session_id, to_microseconds(now))
+        return record, None
+    _, _, appended = append(tx, scope, turn.session_id, [reply], now, policy)
+    sequence = appended.messages[0].sequence
+    tx.execute(
+        "UPDATE turns SET reply_sequence = :sequence WHERE user_key = :user_key "
+        "AND turn_id = :turn_id",
+        {**mine, "sequence": sequence},
+    )
+    return replace(record, reply_sequence=sequence), appended.messages[0]
+
+
+def _as_ended(
+    tx: Transaction, turn: TurnRecord, mine: dict[str, Any]
+) -> tuple[TurnRecord, Message | None]:
+    """Return the turn as another attempt, or this one before, has left it."""
+    found = _load(tx, "t.turn_id = :turn_id", mine)
+    if found is None:
+        raise session_not_found(turn.session_id)
+    return found[0].turn, found[0].reply
 
 
 def _pack_usage(usage: Usage) -> bytes:

@@ -17,6 +17,10 @@ from recollect_server.stores.sql.jobs import queue_job
 from recollect_server.stores.sql.rows import duration_us
 from recollect_server.stores.sql.users import step_key
 
+CLOCK_SKEW = 60 * 1_000_000
+"""Microseconds that sessions stay after their end, refused by every read: a process whose clock is
+ahead must not delete what lives by the others' clocks."""
+
 BITE = 500
 SESSIONS_AT_ONCE = 20
 
@@ -39,7 +43,7 @@ class SqlUpkeep:
         """See `Upkeep`."""
         now = to_microseconds(self._clock())
         idle_since = now - duration_us(self._policy.episode_idle)
-        more = await self._database.write(lambda tx: _end_sessions(tx, now))
+        more = await self._database.write(lambda tx: _end_sessions(tx, now - CLOCK_SKEW, now))
         more |= await self._database.write(lambda tx: _queue_episodes(tx, idle_since, now))
         more |= await self._database.write(
             lambda tx: _prune_requests(tx, now - requests.KEPT_MICROSECONDS)
@@ -50,17 +54,17 @@ class SqlUpkeep:
         return more
 
 
-def _end_sessions(tx: Transaction, now: int) -> bool:
+def _end_sessions(tx: Transaction, ended_at: int, now: int) -> bool:
     rows = tx.execute(
         "SELECT user_key, session_key FROM sessions WHERE ends <= :now ORDER BY ends LIMIT :bite",
-        {"now": now, "bite": SESSIONS_AT_ONCE},
+        {"now": ended_at, "bite": SESSIONS_AT_ONCE},
     )
     # Users are locked in one order, so that two processes cannot wait for each other.
     for user_key, session_key in sorted(rows):
         revision = step_key(tx, user_key)
         ended = tx.execute(
             "SELECT session_id FROM sessions WHERE session_key = :session_key AND ends <= :now",
-            {"session_key": session_key, "now": now},
+            {"session_key": session_key, "now": ended_at},
         )
         if ended:
             log = ChangeLog(tx, user_key, revision, now)
