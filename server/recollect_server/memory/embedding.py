@@ -17,10 +17,11 @@ IDLE_SECONDS = 1.0
 
 BATCH = 64
 
-PAUSE_SHARE = 3.0
 LONGEST_PAUSE_SECONDS = 2.0
-"""While the server is busy with calls, a pause follows each batch, so many times as long as it: the
-calls get most of the processor, and the backlog still shrinks."""
+"""While the server is busy with calls, a pause follows each batch until it is less so, but no longer
+than this: the calls get most of the processor, and the backlog still shrinks."""
+
+PROBE_SECONDS = 0.1
 
 
 class EmbeddingWorker:
@@ -68,8 +69,15 @@ class EmbeddingWorker:
         await self._embed(task)
         seconds = time.perf_counter() - started
         if self._activity.was_busy(answered, seconds):
-            await asyncio.sleep(min(PAUSE_SHARE * seconds, LONGEST_PAUSE_SECONDS))
+            await self._wait_for_calm()
         return True
+
+    async def _wait_for_calm(self) -> None:
+        for _ in range(round(LONGEST_PAUSE_SECONDS / PROBE_SECONDS)):
+            answered = self._activity.answered
+            await asyncio.sleep(PROBE_SECONDS)
+            if not self._activity.was_busy(answered, PROBE_SECONDS):
+                return
 
     async def _embed(self, task: EmbeddingTask) -> None:
         try:
