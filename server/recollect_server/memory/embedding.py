@@ -18,8 +18,8 @@ IDLE_SECONDS = 1.0
 BATCH = 64
 
 LONGEST_PAUSE_SECONDS = 2.0
-"""While the server is busy with calls, a pause follows each batch until it is less so, but no longer
-than this: the calls get most of the processor, and the backlog still shrinks."""
+"""While the server is busy with calls, a pause follows each batch until it is less so, but no
+longer than this: the calls get most of the processor, and the backlog still shrinks."""
 
 PROBE_SECONDS = 0.1
 
