@@ -1,20 +1,25 @@
 """How busy the process is with calls, so that background work can stand back."""
 
-BUSY_CALLS_PER_SECOND = 100.0
+import time
+from collections import deque
+
+BUSY_CALLS = 20
+BUSY_SECONDS = 0.2
 
 
 class Activity:
-    """Counts the calls that were answered; streams do not count, they mostly wait.
+    """Knows when calls were answered; streams do not count, they mostly wait."""
 
-    Attributes:
-        answered: how many so far.
-    """
-
-    __slots__ = ("answered",)
+    __slots__ = ("_times",)
 
     def __init__(self) -> None:
-        self.answered = 0
+        self._times: deque[float] = deque(maxlen=BUSY_CALLS)
 
-    def was_busy(self, answered_before: int, seconds: float) -> bool:
-        """Whether, since a count that many seconds ago, calls needed the processor themselves."""
-        return self.answered - answered_before > BUSY_CALLS_PER_SECOND * seconds
+    def answered(self) -> None:
+        """Note that a call was answered now."""
+        self._times.append(time.monotonic())
+
+    def busy(self) -> bool:
+        """Whether calls need the processor themselves: 20 of them within the last 0.2 s."""
+        times = self._times
+        return len(times) == BUSY_CALLS and time.monotonic() - times[0] < BUSY_SECONDS

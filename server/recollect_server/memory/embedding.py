@@ -1,7 +1,6 @@
 """The worker that gives stored texts their vectors, after their write was acknowledged."""
 
 import asyncio
-import time
 
 import structlog
 
@@ -18,8 +17,11 @@ IDLE_SECONDS = 1.0
 BATCH = 64
 
 LONGEST_PAUSE_SECONDS = 2.0
-"""While the server is busy with calls, a pause follows each batch until it is less so, but no
-longer than this: the calls get most of the processor, and the backlog still shrinks."""
+"""While the server is busy with calls, each batch waits until it is less so, but no longer than
+this: the calls get most of the processor, and the backlog still shrinks."""
+
+BURST_SECONDS = 0.01
+"""How long the first work is let lie: a burst of writes becomes one batch, or is seen as a load."""
 
 PROBE_SECONDS = 0.1
 
@@ -59,25 +61,22 @@ class EmbeddingWorker:
                 async with asyncio.timeout(IDLE_SECONDS):
                     await self._work_added.wait()
             except TimeoutError:
-                pass
+                continue
+            await asyncio.sleep(BURST_SECONDS)
 
     async def _step(self) -> bool:
+        await self._wait_for_calm()
         task = await self._queue.lease_embedding(self._embedder.model, BATCH)
         if task is None:
             return False
-        started, answered = time.perf_counter(), self._activity.answered
         await self._embed(task)
-        seconds = time.perf_counter() - started
-        if self._activity.was_busy(answered, seconds):
-            await self._wait_for_calm()
         return True
 
     async def _wait_for_calm(self) -> None:
         for _ in range(round(LONGEST_PAUSE_SECONDS / PROBE_SECONDS)):
-            answered = self._activity.answered
-            await asyncio.sleep(PROBE_SECONDS)
-            if not self._activity.was_busy(answered, PROBE_SECONDS):
+            if not self._activity.busy():
                 return
+            await asyncio.sleep(PROBE_SECONDS)
 
     async def _embed(self, task: EmbeddingTask) -> None:
         try:

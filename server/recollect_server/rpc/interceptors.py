@@ -83,7 +83,7 @@ class Counting:
             try:
                 return await inner(call, request)
             finally:
-                activity.answered += 1
+                activity.answered()
 
         return handler
 
