@@ -44,6 +44,29 @@ def test_a_secret_is_read_from_its_file_and_not_printed(tmp_path, monkeypatch):
     assert config.load(anthropic_api_key_file=file).anthropic_key() == "from-file"
 
 
+def test_a_folder_of_secrets_is_read_as_it_is_mounted(tmp_path, monkeypatch):
+    versioned = tmp_path / "..2026"
+    versioned.mkdir()
+    (versioned / "DATABASE_URL").write_text("postgresql://hidden/db\n")
+    (versioned / "RECOLLECT_CACHE_URL").write_text("redis://hidden:1\n")
+    (versioned / "RECOLLECT_LISTEN").write_text("127.0.0.1:1")
+    (versioned / "unrelated").write_text("x")
+    for name in ("DATABASE_URL", "RECOLLECT_CACHE_URL", "RECOLLECT_LISTEN", "unrelated"):
+        (tmp_path / name).symlink_to(versioned / name)
+    monkeypatch.setenv("RECOLLECT_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("RECOLLECT_LISTEN", "127.0.0.1:2")
+    settings = config.load()
+    assert settings.database_url.get_secret_value() == "postgresql://hidden/db"
+    assert settings.cache_url.get_secret_value() == "redis://hidden:1"
+    assert settings.listen == "127.0.0.1:2"
+    assert "hidden" not in repr(settings)
+
+
+def test_a_folder_of_secrets_must_be_there(tmp_path):
+    with pytest.raises(ValidationError, match="secrets_dir"):
+        config.load(secrets_dir=tmp_path / "none")
+
+
 @pytest.mark.parametrize("listen", ["0.0.0.0:50051", "10.1.2.3:1", "[::]:50051", "host.example:1"])
 def test_a_public_address_needs_tls_and_keys_or_insecure(listen, tmp_path):
     pem = tmp_path / "pem"

@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import grpc
 import structlog
+from grpc_health.v1 import health, health_pb2
 
 from recollect_server.activity import Activity
 from recollect_server.admin.keys import ApiKeys
@@ -39,6 +40,7 @@ from recollect_server.parts import (
     utc_now,
 )
 from recollect_server.rpc.authentication import ApiKeyAuthenticator
+from recollect_server.rpc.health import HealthEndpoint
 from recollect_server.rpc.server import RpcServer, ServerOptions
 from recollect_server.rpc.services.admin import AdminServicer
 from recollect_server.rpc.services.cache import CacheServicer
@@ -121,8 +123,26 @@ async def work(settings: Settings, on_ready: Callable[[], None]) -> None:
             Activity(),
         )
         await stack.enter_async_context(running(loops))
+        if settings.health_listen:
+            await stack.enter_async_context(_healthy(settings.health_listen))
         on_ready()
         await ended.wait()
+
+
+@asynccontextmanager
+async def _healthy(listen: str) -> AsyncIterator[None]:
+    """Report SERVING meanwhile, to whoever asks at the address."""
+    servicer = health.aio.HealthServicer()
+    try:
+        endpoint = HealthEndpoint(listen, servicer)
+    except RuntimeError as error:
+        raise StartError(f"cannot listen on {listen}: another program may use it") from error
+    await endpoint.start()
+    await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    try:
+        yield
+    finally:
+        await endpoint.stop()
 
 
 def _until_signal() -> asyncio.Event:
@@ -247,6 +267,7 @@ def _listen(
         return RpcServer(
             servicers,
             listen=settings.listen,
+            health_listen=settings.health_listen,
             options=ServerOptions(
                 max_request_bytes=settings.max_request_bytes,
                 max_connection_age=settings.max_connection_age,
@@ -257,9 +278,13 @@ def _listen(
         )
     except RuntimeError as error:
         raise StartError(
-            f"cannot listen on {settings.listen}: another program may use it, "
+            f"cannot listen on {_addresses(settings)}: another program may use it, "
             "see --listen for another address"
         ) from error
+
+
+def _addresses(settings: Settings) -> str:
+    return " and ".join(filter(None, (settings.listen, settings.health_listen)))
 
 
 def _probe(

@@ -1,11 +1,12 @@
 """Settings, made once at start and passed down: flags, then environment, then a TOML file."""
 
 import ipaddress
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import AliasChoices, DirectoryPath, Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -43,6 +44,10 @@ class Settings(BaseSettings):
 
     Attributes:
         listen: HOST:PORT or unix:PATH.
+        health_listen: HOST:PORT of a plain-text address that serves nothing but health, for probes
+            that speak neither TLS nor keys; empty for none.
+        secrets_dir: a folder of files, each named like a setting's environment variable and
+            holding its value, such as a mounted Kubernetes Secret. The environment wins.
         database_url: PostgreSQL, or another place for the SQLite file; empty means in `data_dir`.
         data_dir: the SQLite file and the embedded Valkey's socket and log.
         state_url: Valkey or Redis for windows; empty starts an embedded Valkey.
@@ -66,6 +71,8 @@ class Settings(BaseSettings):
     )
 
     listen: str = "127.0.0.1:50051"
+    health_listen: str = ""
+    secrets_dir: DirectoryPath | None = None
     data_dir: Path = Path("recollect-data")
     database_url: SecretStr = Field(
         SecretStr(""), validation_alias=_named("database_url", "DATABASE_URL")
@@ -151,8 +158,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags win over the environment, the environment over the TOML file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        """Flags win over the environment, that over files of secrets, and these over TOML."""
+        toml = TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, file_secret_settings, toml
 
 
 def is_local(listen: str) -> bool:
@@ -179,8 +187,14 @@ def load(config_file: Path | None = None, **flags: Any) -> Settings:
         ValueError: a setting is wrong; the text names it.
     """
 
+    secrets = flags.get("secrets_dir") or os.environ.get("RECOLLECT_SECRETS_DIR")
+
     class WithFile(Settings):
-        model_config = SettingsConfigDict(toml_file=config_file)
+        model_config = SettingsConfigDict(
+            toml_file=config_file,
+            # One that is not there is refused with the other settings.
+            secrets_dir=secrets if secrets and Path(secrets).is_dir() else None,
+        )
 
     given = {name: value for name, value in flags.items() if value is not None}
     return WithFile(**given)

@@ -19,8 +19,10 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 
 @click.command()
 @click.option("--listen", metavar="HOST:PORT", help="Address to serve. Default 127.0.0.1:50051.")
+@click.option("--health-listen", metavar="HOST:PORT", help="A plain-text address for probes.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Default ./recollect-data.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True))
+@click.option("--secrets-dir", type=click.Path(path_type=Path), help="Files named like variables.")
 @click.option("--database-url", help="postgresql://... Default: a SQLite file in --data-dir.")
 @click.option("--state-url", help="Valkey or Redis for windows. Default: an embedded Valkey.")
 @click.option("--cache-url", help="Valkey or Redis for answers. Default: as --state-url.")
@@ -62,6 +64,8 @@ def serve(config_file: Path | None, ready_file: Path | None, **flags: Any) -> No
 
 @click.command()
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Default ./recollect-data.")
+@click.option("--health-listen", metavar="HOST:PORT", help="A plain-text address for probes.")
+@click.option("--secrets-dir", type=click.Path(path_type=Path), help="Files named like variables.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True))
 @click.option("--database-url", help="postgresql://... Default: a SQLite file in --data-dir.")
 @click.option("--anthropic-base-url", help="Another address of the Anthropic API.")
