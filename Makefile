@@ -7,6 +7,8 @@ SHELL := /bin/bash
 
 UV_VERSION := 0.13.8
 GRPCURL_VERSION := v1.9.3
+KUSTOMIZE_VERSION := v5.8.1
+KUBECONFORM_VERSION := v0.8.0
 
 PYTHON ?= python3
 TOOLS := .tools/bin
@@ -52,7 +54,7 @@ generate: .venv/.dev ## Write the stubs and reflection descriptors anew.
 	$(BIN)/python scripts/generate.py
 	$(BIN)/python scripts/unasync.py
 
-tools: $(TOOLS)/grpcurl $(DEBIAN)/.fetched tests/mocks/node_modules/.package-lock.json ## Install what tests use beside Python.
+tools: $(TOOLS)/grpcurl $(TOOLS)/kustomize $(TOOLS)/kubeconform $(DEBIAN)/.fetched tests/mocks/node_modules/.package-lock.json ## Install what tests use beside Python.
 
 clean: ## Remove what the commands above installed.
 	rm -rf .venv .tools tests/mocks/node_modules
@@ -71,9 +73,12 @@ $(UV):
 	@touch $@ .venv/.run
 
 # Tests that need a toolchain which is not there are skipped with that reason, but fail in CI.
-$(TOOLS)/grpcurl: | $(UV)
+$(TOOLS)/grpcurl: PACKAGE := github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
+$(TOOLS)/kustomize: PACKAGE := sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE_VERSION)
+$(TOOLS)/kubeconform: PACKAGE := github.com/yannh/kubeconform/cmd/kubeconform@$(KUBECONFORM_VERSION)
+$(TOOLS)/grpcurl $(TOOLS)/kustomize $(TOOLS)/kubeconform: | $(UV)
 	@if command -v go >/dev/null; then \
-	  GOBIN=$(CURDIR)/$(TOOLS) go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION); \
+	  GOBIN=$(CURDIR)/$(TOOLS) go install $(PACKAGE); \
 	elif [ "$(CI)" = true ]; then echo "go is required in CI" >&2; exit 1; fi
 
 $(DEBIAN)/.fetched: scripts/debian_programs | $(UV)
