@@ -21,7 +21,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
 export PATH := $(CURDIR)/$(TOOLS):$(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test lint unit generate prove tools clean
+.PHONY: help run test lint unit generate prove container tools clean
 
 help: ## List the commands.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -38,6 +38,7 @@ lint: .venv/.dev ## Check style, types, layers, the contract, and that generated
 	$(BIN)/lint-imports
 	cd proto && buf lint && buf format --diff --exit-code
 	scripts/breaking
+	hadolint Dockerfile
 	$(BIN)/python scripts/generate.py --check
 	$(BIN)/python scripts/unasync.py --check
 
@@ -48,6 +49,9 @@ prove: .venv/.dev tools ## Run the long proofs: 100 rounds of kills, and the bun
 	RECOLLECT_FAULT_ROUNDS=100 $(BIN)/python -m pytest tests/faults
 	$(UV) sync --quiet --frozen --inexact --group dev --group model
 	$(BIN)/python scripts/convert_minilm.py --check
+
+container: .venv/.dev ## Build what the image holds without a container engine, and start it. Needs root.
+	$(BIN)/python scripts/container_build.py $(or $(FOLDER),/tmp/recollect-container)
 
 generate: .venv/.dev ## Write the stubs and reflection descriptors anew.
 	cd proto && buf format -w
