@@ -11,12 +11,17 @@ from recollect_server.memory.due import DuePolicy, JobKind
 from recollect_server.memory.embedding import EmbeddingWorker
 from recollect_server.memory.extraction import Extraction
 from recollect_server.memory.jobs import JobRunner
-from recollect_server.memory.ports import Embedder, FactExtractor, SessionStore, Summarizer
+from recollect_server.memory.ports import (
+    Embedder,
+    EmbeddingQueue,
+    FactExtractor,
+    SessionStore,
+    Summarizer,
+)
 from recollect_server.memory.summaries import Compactor, EpisodeMaker
 from recollect_server.memory.upkeep import UpkeepWorker
 from recollect_server.parts import utc_now
 from recollect_server.stores.sql.database import Database
-from recollect_server.stores.sql.embedding_queue import SqlEmbeddingQueue
 from recollect_server.stores.sql.episodes import SqlEpisodeStore
 from recollect_server.stores.sql.facts import SqlFactStore
 from recollect_server.stores.sql.jobs import SqlJobQueue
@@ -32,6 +37,7 @@ Loops = dict[str, Callable[[], Awaitable[None]]]
 def worker_loops(
     database: Database,
     sessions: SessionStore,
+    queue: EmbeddingQueue,
     embedder: Embedder,
     summarizer: Summarizer,
     extractor: FactExtractor,
@@ -53,9 +59,7 @@ def worker_loops(
             JobKind.EPISODE: maker.run,
         },
     )
-    embedding = EmbeddingWorker(
-        SqlEmbeddingQueue(database, utc_now), embedder, work_added, activity
-    )
+    embedding = EmbeddingWorker(queue, embedder, work_added, activity)
     upkeep = UpkeepWorker(SqlUpkeep(database, utc_now, policy), work_added)
     return {"embedding": embedding.run, "jobs": runner.run, "upkeep": upkeep.run}
 

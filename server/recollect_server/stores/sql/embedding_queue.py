@@ -63,21 +63,25 @@ class SqlEmbeddingQueue:
     async def lease_embedding(self, model: str, limit: int) -> EmbeddingTask | None:
         """See `EmbeddingQueue`."""
         now = to_microseconds(self._clock())
-        [(current, checked_through, waiting)] = await self._database.read_rows(
-            "SELECT model, checked_through, EXISTS (SELECT 1 FROM jobs WHERE kind = :kind "
-            "AND state <> 'dead' AND run_time <= :now) FROM embedding",
-            {"kind": str(JobKind.EMBED), "now": now},
-        )
-        if current not in ("", model):
-            if current != self._other:
-                log.warning("another model embeds, this one waits", model=model, other=current)
-            self._other = current
-            return None
-        if checked_through is not None:
-            await check_users(self._database, model, checked_through, now)
-        elif not waiting:
-            return None
-        return await self._database.write(lambda tx: _lease(tx, now, limit))
+        while True:
+            [(current, checked_through, waiting)] = await self._database.read_rows(
+                "SELECT model, checked_through, EXISTS (SELECT 1 FROM jobs WHERE kind = :kind "
+                "AND state <> 'dead' AND run_time <= :now) FROM embedding",
+                {"kind": str(JobKind.EMBED), "now": now},
+            )
+            if current not in ("", model):
+                if current != self._other:
+                    log.warning("another model embeds, this one waits", model=model, other=current)
+                self._other = current
+                return None
+            if checked_through is not None:
+                # First, so that what has its vector already is not given out.
+                await check_users(self._database, model, checked_through, now)
+            elif not waiting:
+                return None
+            task = await self._database.write(lambda tx: _lease(tx, now, limit))
+            if task is not None or checked_through is None:
+                return task
 
     async def complete_embedding(
         self, task: EmbeddingTask, model: str, vectors: NDArray[np.float32]
