@@ -125,8 +125,11 @@ def _make_embedder(settings: Settings, background: bool) -> OpenEmbedder:
             raise StartError(str(error)) from error
     if kind == "openai":
         try:
+            key = settings.openai_key()
+            if not key:
+                raise ValueError(f"there is no key in {settings.openai_api_key_file}")
             return OpenAiEmbedder(
-                settings.openai_key(),
+                key,
                 model=model or EMBEDDING_MODEL,
                 dimensions=settings.embedding_dimensions,
                 base_url=settings.openai_base_url or BASE_URL,

@@ -1,17 +1,20 @@
 """Models of sentence-transformers, by the real library on a small model made here."""
 
 import asyncio
-import importlib.util
-import os
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.models.small_transformer import (
+    DIMENSIONS,
+    PASSAGE,
+    QUESTION,
+    make_model,
+    require_library,
+)
 
 from recollect_server.errors import Reason, Unavailable
-from recollect_server.models import minilm
 from recollect_server.models.sentence_transformers import (
     ModelNotLoaded,
     SentenceTransformersEmbedder,
@@ -21,57 +24,23 @@ TEXTS = ["a boat", "the harbour wall " * 90, "猫が好きです", "", "a boat i
 TOLERANCE = 1e-5
 """A text alone and in a batch differ by the order of float32 sums."""
 
-if importlib.util.find_spec("sentence_transformers") is None:
-    if os.environ.get("CI") == "true":
-        raise RuntimeError("CI needs the extra sentence-transformers: `make .venv/.torch`")
-    pytest.skip("needs the extra sentence-transformers", allow_module_level=True)
+require_library()
 
 # torch and its like warn of their own affairs while they are imported and read models.
 pytestmark = pytest.mark.filterwarnings("default")
 
 
 @pytest.fixture(scope="module")
-def library() -> Any:
-    with warnings.catch_warnings(action="default"):
-        import sentence_transformers
-
-        return sentence_transformers
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
-def folder(library: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model: random weights, the bundled tokenizer, and prompts that tell questions apart."""
-    with warnings.catch_warnings(action="default"):
-        return make_model(library, tmp_path_factory.mktemp("model"))
+def reference(folder: Path) -> Any:
+    """The model as the library itself gives it."""
+    from sentence_transformers import SentenceTransformer
 
-
-def make_model(library: Any, folder: Path) -> Path:
-    import torch
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    torch.manual_seed(1)
-    bare = folder / "bare"
-    config = BertConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
-    )
-    BertModel(config).save_pretrained(bare)
-    PreTrainedTokenizerFast(
-        tokenizer_file=str(Path(minilm.__file__).parent / "tokenizer.json"),
-        model_max_length=128,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-    ).save_pretrained(bare)
-    reading = library.models.Transformer(str(bare), max_seq_length=128)
-    pooling = library.models.Pooling(32)
-    model = library.SentenceTransformer(
-        modules=[reading, pooling],
-        device="cpu",
-        prompts={"query": "question: ", "document": "passage: "},
-    )
-    model.save_pretrained(str(folder / "model"))
-    return folder / "model"
+    return SentenceTransformer(str(folder))
 
 
 @pytest.fixture
@@ -81,24 +50,22 @@ async def embedder(folder: Path):
     await made.close()
 
 
-async def test_vectors_are_those_of_the_library(library, folder, embedder):
-    reference = library.SentenceTransformer(str(folder))
+async def test_vectors_are_those_of_the_library(reference, folder, embedder):
     found = await embedder.embed(TEXTS)
-    assert (embedder.model, embedder.dimensions) == (f"sentence-transformers:{folder}", 32)
-    assert (found.shape, found.dtype) == ((5, 32), np.float32)
+    assert (embedder.model, embedder.dimensions) == (f"sentence-transformers:{folder}", DIMENSIONS)
+    assert (found.shape, found.dtype) == ((5, DIMENSIONS), np.float32)
     expected = [
-        reference.encode(text, prompt="question: ", normalize_embeddings=True) for text in TEXTS
+        reference.encode(text, prompt=QUESTION, normalize_embeddings=True) for text in TEXTS
     ]
     np.testing.assert_allclose(found, np.array(expected), atol=TOLERANCE)
 
 
 async def test_what_is_stored_is_embedded_as_such_and_questions_as_questions(
-    library, folder, embedder
+    reference, folder, embedder
 ):
     stored = SentenceTransformersEmbedder(str(folder), background=True)
-    reference = library.SentenceTransformer(str(folder))
     found = await stored.embed(["a boat"])
-    expected = reference.encode(["a boat"], prompt="passage: ", normalize_embeddings=True)
+    expected = reference.encode(["a boat"], prompt=PASSAGE, normalize_embeddings=True)
     np.testing.assert_allclose(found, expected, atol=TOLERANCE)
     assert not np.allclose(found, await embedder.embed(["a boat"]), atol=1e-3)
     await stored.close()

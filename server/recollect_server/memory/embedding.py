@@ -11,14 +11,15 @@ from recollect_server.memory.recall import embedding_text
 
 log = structlog.get_logger("recollect.embedding")
 
-IDLE_SECONDS = 1.0
+IDLE_SECONDS = 0.25
 """How often the queue is asked without being told of work: jobs of other processes, retries."""
 
 BATCH = 64
 
 LONGEST_PAUSE_SECONDS = 2.0
 """While the server is busy with calls, each batch waits until it is less so, but no longer than
-this: the calls get most of the processor, and the backlog still shrinks."""
+this: the calls get most of the processor, and the backlog still shrinks. It does not wait for a
+calm while a recall waits for it, in this process or another."""
 
 BURST_SECONDS = 0.01
 """How long the first work is let lie: a burst of writes becomes one batch, or is seen as a load."""
@@ -74,7 +75,7 @@ class EmbeddingWorker:
 
     async def _wait_for_calm(self) -> None:
         for _ in range(round(LONGEST_PAUSE_SECONDS / PROBE_SECONDS)):
-            if not self._activity.busy():
+            if not self._activity.busy() or await self._queue.somebody_waits():
                 return
             await asyncio.sleep(PROBE_SECONDS)
 

@@ -321,6 +321,9 @@ class IndexSource(Protocol):
     async def index_changes(self, scope: Scope, since: int, model: str) -> IndexChanges:
         """Return what changed after revision `since`, vectors of `model` only; 0 means all."""
 
+    async def hurry(self, scope: Scope) -> None:
+        """Have the user's texts embedded next, as somebody waits for them; once a batch."""
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingTask:
@@ -362,6 +365,9 @@ class EmbeddingQueue(Protocol):
 
     async def backlog(self, tenant: str = "") -> EmbeddingBacklog:
         """Return what waits, of a tenant or, with "", of all."""
+
+    async def somebody_waits(self) -> bool:
+        """Whether `IndexSource.hurry` asked for texts, in any process, that are not leased yet."""
 
     async def lease_embedding(self, model: str, limit: int) -> EmbeddingTask | None:
         """Lease the next due job with up to `limit` items, or None.

@@ -46,7 +46,7 @@ class OpenAiEmbedder:
         background: embed what is stored: wait longer for an answer, keep no recent texts.
 
     Raises:
-        ValueError: `dimensions` is 0 and the model's own are not known.
+        ValueError: `dimensions` is 0 and the model's own is not known.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class OpenAiEmbedder:
     ) -> None:
         known = DIMENSIONS.get(model, 0)
         if not (dimensions or known):
-            raise ValueError(f"the length of {model}'s vectors is not known")
+            raise ValueError("the length of its vectors is not known, set embedding_dimensions")
         self.dimensions = dimensions or known
         self.model = f"openai:{model}"
         if self.dimensions != known:

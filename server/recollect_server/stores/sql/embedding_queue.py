@@ -60,6 +60,16 @@ class SqlEmbeddingQueue:
             checking=checked_through is not None,
         )
 
+    async def somebody_waits(self) -> bool:
+        """See `EmbeddingQueue`."""
+        return bool(
+            await self._database.read_rows(
+                "SELECT 1 FROM jobs WHERE kind = :kind AND state <> 'dead' AND run_time = 0 "
+                "LIMIT 1",
+                {"kind": str(JobKind.EMBED)},
+            )
+        )
+
     async def lease_embedding(self, model: str, limit: int) -> EmbeddingTask | None:
         """See `EmbeddingQueue`."""
         now = to_microseconds(self._clock())

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
+from recollect_server.memory.due import JobKind
 from recollect_server.memory.model import MemoryKind, Role, plain_text
 from recollect_server.memory.ports import IndexChanges, IndexItem
 from recollect_server.scope import Scope
@@ -13,6 +14,7 @@ from recollect_server.stores.codec import (
     unpack,
 )
 from recollect_server.stores.sql.database import Database, Row, Transaction
+from recollect_server.stores.sql.jobs import hurry
 from recollect_server.stores.sql.pending import indexed_revision
 from recollect_server.stores.sql.rows import EPISODE_COLUMNS, to_episode, to_vector
 from recollect_server.stores.sql.users import find_user
@@ -110,6 +112,17 @@ class SqlIndexSource:
             return _changes(tx, user, indexed, since, model, now)
 
         return await self._database.read(work)
+
+    async def hurry(self, scope: Scope) -> None:
+        """See `IndexSource`."""
+        now = to_microseconds(self._clock())
+
+        def work(tx: Transaction) -> None:
+            user = find_user(tx, scope)
+            if user is not None:
+                hurry(tx, JobKind.EMBED, user[0], now)
+
+        await self._database.write(work)
 
 
 def _changes(
