@@ -319,7 +319,10 @@ class IndexSource(Protocol):
         """Return (revision, indexed_revision); (0, 0) for a user without data."""
 
     async def index_changes(self, scope: Scope, since: int, model: str) -> IndexChanges:
-        """Return what changed after revision `since`, vectors of `model` only; 0 means all."""
+        """Return what changed after revision `since`, vectors of `model` only; 0 means all.
+
+        A vector that is stored later is a change of its own, with a revision of its own.
+        """
 
     async def hurry(self, scope: Scope) -> None:
         """Have the user's texts embedded next, as somebody waits for them; once a batch."""
