@@ -13,7 +13,7 @@ from pathlib import Path
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
-_OUTSIDE = ("RECOLLECT_", "ANTHROPIC_", "REDIS_URL", "VALKEY_URL", "DATABASE_URL")
+_OUTSIDE = ("RECOLLECT_", "ANTHROPIC_", "OPENAI_", "REDIS_URL", "VALKEY_URL", "DATABASE_URL")
 
 
 class StartError(RuntimeError):

@@ -1,7 +1,5 @@
 """The bundled model as an embedder."""
 
-from pathlib import Path
-
 from recollect_server.models.local import CACHED_TEXTS, LocalEmbedder
 from recollect_server.models.minilm._encoder import DIMENSIONS, Encoder
 
@@ -27,12 +25,11 @@ class MiniLmEmbedder(LocalEmbedder):
     def __init__(
         self, threads: int = 0, cached_texts: int = CACHED_TEXTS, *, background: bool = False
     ) -> None:
-        folder = Path(__file__).parent
-        made = None if background else Encoder(folder, threads)
+        made = None if background else Encoder.bundled(threads)
         super().__init__(
             self.model,
             self.dimensions,
-            lambda: made or Encoder(folder, threads),
+            lambda: made or Encoder.bundled(threads),
             cached_texts=cached_texts,
             background=background,
         )
