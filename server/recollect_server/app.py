@@ -204,6 +204,8 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
             policy,
             work_added,
             activity,
+            # A model may tell questions from passages; this one embeds questions.
+            embedder if settings.embedder_choice[0] != "sentence-transformers" else None,
         )
     await stack.enter_async_context(running(loops))
     server = _listen(

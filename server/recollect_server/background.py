@@ -44,8 +44,13 @@ def worker_loops(
     policy: DuePolicy,
     work_added: asyncio.Event,
     activity: Activity,
+    urgent: Embedder | None = None,
 ) -> Loops:
-    """Return what a worker does, by name; each runs until it is cancelled."""
+    """Return what a worker does, by name; each runs until it is cancelled.
+
+    Args:
+        urgent: see `EmbeddingWorker`.
+    """
     compactor = Compactor(sessions, summarizer, policy, utc_now)
     episodes = SqlEpisodeStore(database, utc_now)
     maker = EpisodeMaker(sessions, episodes, summarizer, policy, utc_now)
@@ -59,7 +64,7 @@ def worker_loops(
             JobKind.EPISODE: maker.run,
         },
     )
-    embedding = EmbeddingWorker(queue, embedder, work_added, activity)
+    embedding = EmbeddingWorker(queue, embedder, work_added, activity, urgent)
     upkeep = UpkeepWorker(SqlUpkeep(database, utc_now, policy), work_added)
     return {"embedding": embedding.run, "jobs": runner.run, "upkeep": upkeep.run}
 

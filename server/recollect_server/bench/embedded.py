@@ -87,6 +87,7 @@ def _child(
     name: str, module: Sequence[str], folder: Path, more: Mapping[str, str]
 ) -> Iterator[Child]:
     ready, said = folder / "ready", folder / "log"
+    ready.unlink(missing_ok=True)
     command = [sys.executable, "-m", *module, "--ready-file", str(ready)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_OUTSIDE)} | dict(more)
     with said.open("wb") as log:

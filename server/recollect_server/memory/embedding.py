@@ -33,6 +33,8 @@ class EmbeddingWorker:
     Args:
         work_added: set by whoever adds work in this process.
         activity: the calls of this process.
+        urgent: embeds what a recall waits for, beside and ahead of everything else; None leaves
+            it to `embedder`. Its vectors are the same.
     """
 
     def __init__(
@@ -41,14 +43,35 @@ class EmbeddingWorker:
         embedder: Embedder,
         work_added: asyncio.Event,
         activity: Activity,
+        urgent: Embedder | None = None,
     ) -> None:
         self._queue = queue
         self._embedder = embedder
         self._work_added = work_added
         self._activity = activity
+        self._urgent = urgent
 
     async def run(self) -> None:
         """Work until cancelled; an outage of the store is waited out."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._run())
+            if self._urgent is not None:
+                group.create_task(self._run_urgent(self._urgent))
+
+    async def _run_urgent(self, embedder: Embedder) -> None:
+        """Embed what somebody waits for, whatever the other loop is at."""
+        while True:
+            try:
+                while await self._queue.somebody_waits():
+                    task = await self._queue.lease_embedding(embedder.model, BATCH)
+                    if task is None:
+                        break
+                    await self._embed(task, embedder)
+            except Unavailable as error:
+                log.debug("store unavailable", reason=error.reason)
+            await asyncio.sleep(IDLE_SECONDS)
+
+    async def _run(self) -> None:
         while True:
             self._work_added.clear()
             try:
@@ -70,7 +93,7 @@ class EmbeddingWorker:
         task = await self._queue.lease_embedding(self._embedder.model, BATCH)
         if task is None:
             return False
-        await self._embed(task)
+        await self._embed(task, self._embedder)
         return True
 
     async def _wait_for_calm(self) -> None:
@@ -79,9 +102,9 @@ class EmbeddingWorker:
                 return
             await asyncio.sleep(PROBE_SECONDS)
 
-    async def _embed(self, task: EmbeddingTask) -> None:
+    async def _embed(self, task: EmbeddingTask, embedder: Embedder) -> None:
         try:
-            vectors = await self._embedder.embed([embedding_text(item) for item in task.items])
+            vectors = await embedder.embed([embedding_text(item) for item in task.items])
         except Unavailable as error:
             log.warning("embedder unavailable", reason=error.reason, job_id=task.job_id)
             await self._queue.fail_embedding(task, error.message, waits=True)
@@ -92,4 +115,4 @@ class EmbeddingWorker:
                 task, "the embedder failed; see the server's log", waits=False
             )
             return
-        await self._queue.complete_embedding(task, self._embedder.model, vectors)
+        await self._queue.complete_embedding(task, embedder.model, vectors)
