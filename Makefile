@@ -42,7 +42,8 @@ lint: .venv/.dev ## Check style, types, layers, the contract, and that generated
 	$(BIN)/python scripts/generate.py --check
 	$(BIN)/python scripts/unasync.py --check
 
-unit: .venv/.dev tools ## Run the tests.
+# The extra sentence-transformers brings 5 GB of torch, so its tests run where it is, and in CI.
+unit: .venv/.dev $(if $(filter true,$(CI)),.venv/.torch) tools ## Run the tests.
 	$(BIN)/python -m pytest $(ARGS)
 
 prove: .venv/.dev tools ## Run the long proofs: 100 rounds of kills, and the bundled model made again.
@@ -75,6 +76,10 @@ $(UV):
 .venv/.dev: $(UV) uv.lock pyproject.toml clients/python/pyproject.toml
 	$(UV) sync --quiet --frozen --inexact --group dev
 	@touch $@ .venv/.run
+
+.venv/.torch: .venv/.dev
+	$(UV) sync --quiet --frozen --inexact --group dev --extra sentence-transformers
+	@touch $@
 
 # Tests that need a toolchain which is not there are skipped with that reason, but fail in CI.
 $(TOOLS)/grpcurl: PACKAGE := github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)

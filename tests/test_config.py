@@ -8,7 +8,7 @@ from recollect_server import config
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch):
-    for name in ("REDIS_URL", "VALKEY_URL", "ANTHROPIC_API_KEY", "DATABASE_URL"):
+    for name in ("REDIS_URL", "VALKEY_URL", "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -98,3 +98,45 @@ def test_a_local_address_needs_neither(listen):
 def test_a_wrong_setting_is_named(flags, text):
     with pytest.raises(ValidationError, match=text):
         config.load(**flags)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"embedder": "word2vec"}, "embedder must be minilm"),
+        ({"embedder": "minilm:other"}, "embedder must be minilm"),
+        ({"embedder": ""}, "embedder must be minilm"),
+        ({"embedder": "sentence-transformers"}, "needs a model's name"),
+        ({"embedder": "sentence-transformers:"}, "needs a model's name"),
+        ({"embedder": "openai"}, "needs OPENAI_API_KEY"),
+        ({"embedding_dimensions": 256}, "goes with embedder openai"),
+        (
+            {"embedder": "openai", "openai_api_key": "k", "openai_base_url": "http://models/v1"},
+            "in plain text",
+        ),
+        (
+            {"embedder": "openai", "openai_api_key": "k", "openai_base_url": "models"},
+            "must be https://HOST/v1",
+        ),
+    ],
+)
+def test_an_embedder_that_cannot_work_or_is_not_safe_is_refused(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        config.load(**settings)
+
+
+@pytest.mark.parametrize(
+    ("more", "choice"),
+    [
+        ({}, ("minilm", "")),
+        ({"embedder": "sentence-transformers:org/name"}, ("sentence-transformers", "org/name")),
+        ({"embedder": "openai"}, ("openai", "")),
+        ({"embedder": "openai:m", "openai_base_url": "http://127.0.0.1:9/v1"}, ("openai", "m")),
+        (
+            {"embedder": "openai", "openai_base_url": "http://models/v1", "insecure": True},
+            ("openai", ""),
+        ),
+    ],
+)
+def test_an_embedder_is_chosen_by_its_kind_and_model(more, choice):
+    assert config.load(openai_api_key="k", **more).embedder_choice == choice

@@ -31,10 +31,10 @@ from recollect_server.parts import (
     StartError,
     due_policy,
     extractor_of,
-    open_background_embedder,
     open_chat_model,
     open_database,
     open_embedder,
+    open_queue,
     open_valkey,
     summarizer_of,
     utc_now,
@@ -108,13 +108,15 @@ async def work(settings: Settings, on_ready: Callable[[], None]) -> None:
     ended = _until_signal()
     async with AsyncExitStack() as stack:
         database = await open_database(stack, settings)
-        embedder = open_background_embedder(stack, settings)
+        embedder = await open_embedder(stack, settings, background=True)
+        queue = await open_queue(database, embedder)
         model, _ = open_chat_model(stack, settings)
         policy = due_policy(settings)
         sessions = SqlSessionStore(database, utc_now, policy)
         loops = worker_loops(
             database,
             sessions,
+            queue,
             embedder,
             summarizer_of(model, settings),
             extractor_of(model, settings),
@@ -159,6 +161,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         open_database(stack, settings),
         open_valkey(stack, settings),
     )
+    queue = await open_queue(database, embedder)
     state, cache = _connect(stack, state_url, cache_url)
     model, notice = open_chat_model(stack, settings)
     policy = due_policy(settings)
@@ -169,7 +172,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     notices = ValkeyNotices(state_url)
     windows = Windows(ValkeyWindowCache(state), budget=settings.window_bytes)
     durable = SqlSessionStore(database, utc_now, policy)
-    source = SqlIndexSource(database, utc_now)
+    source = SqlIndexSource(database, utc_now, embedder.model)
     facts = SqlFactStore(database, utc_now)
     memory = Memory(
         sessions=Sessions(durable, ValkeySessions(state, utc_now)),
@@ -205,13 +208,24 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         max_message_bytes=settings.max_message_bytes,
         max_request_bytes=settings.max_request_bytes,
         probe=_probe(settings, database, state, cache),
+        backlog=queue.backlog,
     )
     watch = Watch(SqlChangeStore(database), notices)
     loops: Loops = {"windows": windows.run, "notices": notices.run}
     if settings.worker:
-        background = open_background_embedder(stack, settings)
+        background = await open_embedder(stack, settings, background=True)
         loops |= worker_loops(
-            database, durable, background, summarizer, extractor, policy, work_added, activity
+            database,
+            durable,
+            queue,
+            background,
+            summarizer,
+            extractor,
+            policy,
+            work_added,
+            activity,
+            # A model may tell questions from passages; this one embeds questions.
+            embedder if settings.embedder_choice[0] != "sentence-transformers" else None,
         )
     await stack.enter_async_context(running(loops))
     server = _listen(

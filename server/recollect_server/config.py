@@ -5,6 +5,7 @@ import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, DirectoryPath, Field, SecretStr, model_validator
 from pydantic_settings import (
@@ -16,6 +17,8 @@ from pydantic_settings import (
 
 MIB = 1024 * 1024
 
+
+EMBEDDERS = ("minilm", "sentence-transformers", "openai")
 
 DATABASE_SCHEMES = ("postgresql://", "postgres://", "sqlite:///")
 
@@ -63,7 +66,11 @@ class Settings(BaseSettings):
         extract_every: messages after which facts are drawn from a session.
         episode_idle_seconds: a session idle for so long becomes an episode.
         valkey_bytes: memory for the embedded Valkey.
+        embedder: minilm, sentence-transformers:NAME or openai[:MODEL].
         embedding_threads: 0 means one for each core.
+        embedding_dimensions: length of openai's vectors; 0 means the model's own.
+        openai_base_url: OpenAI's API or another that speaks it, as in https://HOST/v1; empty
+            means OpenAI's.
     """
 
     model_config = SettingsConfigDict(
@@ -89,6 +96,11 @@ class Settings(BaseSettings):
     anthropic_base_url: str = Field(
         "", validation_alias=_named("anthropic_base_url", "ANTHROPIC_BASE_URL")
     )
+    openai_api_key: SecretStr = Field(
+        SecretStr(""), validation_alias=_named("openai_api_key", "OPENAI_API_KEY")
+    )
+    openai_api_key_file: Path | None = None
+    openai_base_url: str = Field("", validation_alias=_named("openai_base_url", "OPENAI_BASE_URL"))
     chat_model: str = ""
     auth: Authentication = Authentication.NONE
     tls_cert: Path | None = None
@@ -101,7 +113,9 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(30.0, ge=0)
     index_bytes: int = Field(256 * MIB, gt=0)
     valkey_bytes: int = Field(256 * MIB, gt=0)
+    embedder: str = "minilm"
     embedding_threads: int = Field(0, ge=0)
+    embedding_dimensions: int = Field(0, ge=0, le=65_536)
     window_bytes: int = Field(64 * MIB, gt=0)
     worker: bool = True
     small_model: str = ""
@@ -125,7 +139,42 @@ class Settings(BaseSettings):
                 f"listening on {self.listen} needs TLS (--tls-cert, --tls-key) and --auth api-key, "
                 "or --insecure to say that the network is trusted"
             )
+        self._check_embedder()
         return self
+
+    def _check_embedder(self) -> None:
+        kind, model = self.embedder_choice
+        if kind not in EMBEDDERS or (kind == "minilm" and self.embedder != kind):
+            raise ValueError(
+                "embedder must be minilm, sentence-transformers:NAME or openai[:MODEL]"
+            )
+        if kind == "sentence-transformers" and not model:
+            raise ValueError(
+                "embedder sentence-transformers needs a model's name or folder: "
+                "sentence-transformers:NAME"
+            )
+        if self.embedding_dimensions and kind != "openai":
+            raise ValueError("embedding_dimensions goes with embedder openai alone")
+        if kind != "openai":
+            return
+        if not (self.openai_api_key.get_secret_value() or self.openai_api_key_file):
+            raise ValueError(
+                "embedder openai needs OPENAI_API_KEY, or --openai-api-key-file with a file of it"
+            )
+        url = urlsplit(self.openai_base_url or "https://")
+        if url.scheme not in ("https", "http") or (self.openai_base_url and not url.hostname):
+            raise ValueError("openai_base_url must be https://HOST/v1")
+        if url.scheme == "http" and not (is_local(f"{url.hostname}:0") or self.insecure):
+            raise ValueError(
+                "openai_base_url would send the key and what is stored in plain text: use https, "
+                "or --insecure to say that the network is trusted"
+            )
+
+    @property
+    def embedder_choice(self) -> tuple[str, str]:
+        """The kind of embedder and its model, "" for the kind's own."""
+        kind, _, model = self.embedder.partition(":")
+        return kind, model
 
     @property
     def sqlite_path(self) -> Path:
@@ -148,6 +197,12 @@ class Settings(BaseSettings):
         if self.anthropic_api_key_file is not None:
             return self.anthropic_api_key_file.read_text().strip()
         return self.anthropic_api_key.get_secret_value()
+
+    def openai_key(self) -> str:
+        """The OpenAI API key, "" for none."""
+        if self.openai_api_key_file is not None:
+            return self.openai_api_key_file.read_text().strip()
+        return self.openai_api_key.get_secret_value()
 
     @classmethod
     def settings_customise_sources(

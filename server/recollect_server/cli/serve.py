@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,21 @@ if TYPE_CHECKING:
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 """Where the client looks by itself; kept here because importing the client takes time."""
+
+
+def _embedding_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option(
+            "--embedder",
+            metavar="KIND[:MODEL]",
+            help="minilm (default), sentence-transformers:NAME or openai[:MODEL].",
+        ),
+        click.option("--embedding-dimensions", type=int, help="Of openai's vectors."),
+        click.option("--openai-base-url", help="Another address of the OpenAI API."),
+        click.option("--openai-api-key-file", type=click.Path(path_type=Path, exists=True)),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -39,6 +55,7 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 @click.option("--chat-model", help="Model used when a request names none.")
 @click.option("--anthropic-base-url", help="Another address of the Anthropic API.")
 @click.option("--anthropic-api-key-file", type=click.Path(path_type=Path, exists=True))
+@_embedding_options
 @click.option("--max-message-bytes", type=int, help="Default 1048576.")
 @click.option("--max-request-bytes", type=int, help="Default 4194304.")
 @click.option("--grace-seconds", type=float, help="For running calls after SIGTERM. Default 30.")
@@ -71,6 +88,7 @@ def serve(config_file: Path | None, ready_file: Path | None, **flags: Any) -> No
 @click.option("--anthropic-base-url", help="Another address of the Anthropic API.")
 @click.option("--anthropic-api-key-file", type=click.Path(path_type=Path, exists=True))
 @click.option("--small-model", help="The model for summaries.")
+@_embedding_options
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--log-format", type=click.Choice(["console", "json"]))
 @click.option(
