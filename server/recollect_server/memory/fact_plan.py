@@ -137,7 +137,9 @@ def merged(held: Fact, new: Fact, text: str) -> Fact:
 
 
 def joined_sources(held: Fact, new: Fact) -> tuple[FactSource, ...]:
-    """Return the sources of both, each once."""
+    """Return the sources of both, each once; a fact that was given rests on none."""
+    if not held.sources or not new.sources:
+        return ()
     return tuple(dict.fromkeys((*held.sources, *new.sources)))[:MOST_SOURCES]
 
 
