@@ -639,7 +639,9 @@ class Fact(_message.Message):
 
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___FactSource]:
-        """The messages it was drawn from; none for a fact given directly."""
+        """The messages it was drawn from, up to 100 stretches; none for a fact given directly, also where
+        messages say the same.
+        """
 
     def __init__(
         self,
