@@ -10,9 +10,9 @@ from recollect_server.activity import Activity
 from recollect_server.memory.due import DuePolicy, JobKind
 from recollect_server.memory.embedding import EmbeddingWorker
 from recollect_server.memory.extraction import Extraction
-from recollect_server.memory.forgetting import Forgetting
+from recollect_server.memory.forgetting import FactListener, Forgetting
 from recollect_server.memory.jobs import JobRunner
-from recollect_server.memory.ports import Embedder, FactListener, SessionStore, Summarizer
+from recollect_server.memory.ports import Embedder, SessionStore, Summarizer
 from recollect_server.memory.summaries import Compactor, EpisodeMaker
 from recollect_server.memory.upkeep import UpkeepWorker
 from recollect_server.parts import utc_now

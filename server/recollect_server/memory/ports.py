@@ -290,27 +290,6 @@ class FactStore(Protocol):
         """Return every version, oldest first. Raises `NotFound` with FACT_NOT_FOUND."""
 
 
-class FactListener(Protocol):
-    """Whoever keeps what rests on facts."""
-
-    async def forget_facts(self, scope: Scope, fact_ids: Sequence[str]) -> None:
-        """Drop what rests on facts that were changed or forgotten; may come twice.
-
-        Raises:
-            Unavailable: it cannot be reached; the same is asked again later.
-        """
-
-
-class FactNotices(Protocol):
-    """Facts whose change or end a `FactListener` has yet to learn, written with that change."""
-
-    async def fact_notices(self, scope: Scope, limit: int) -> tuple[tuple[str, ...], int]:
-        """Return the facts of the oldest notices, and the revision up to which these are all."""
-
-    async def remove_fact_notices(self, scope: Scope, through: int) -> None:
-        """Remove the notices up to a revision of the user."""
-
-
 @dataclass(frozen=True, slots=True)
 class IndexItem:
     """A thing that can be recalled, as an index loads it.

@@ -24,7 +24,7 @@ def note_facts(
 
 
 class SqlFactNotices:
-    """Implements `memory.ports.FactNotices`."""
+    """Implements `memory.forgetting.FactNotices`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
