@@ -111,6 +111,18 @@ async def test_statements_given_together_are_compared_with_each_other(stores):
     assert await _held(stores) == ["I like tea", "I moved to Berlin"]
 
 
+async def test_a_batch_sees_what_its_earlier_statements_changed(stores):
+    await _remember(stores, "I live in Rome")
+    stores.clock.move(days=1)
+    done = await _remember(stores, "I live in Rome with Eve", "I live in Rome", "I moved to Berlin")
+    assert [action for _, action in done] == ["MERGED", "IGNORED", "SUPERSEDED"]
+    assert await _held(stores) == ["I moved to Berlin"]
+    stores.clock.move(days=1)
+    back = await _remember(stores, "I live in Oslo", "I live in Rome")
+    assert [action for _, action in back] == ["SUPERSEDED", "SUPERSEDED"]
+    assert await _held(stores) == ["I live in Rome"]
+
+
 async def test_a_judge_decides_on_what_resembles_something_held(stores):
     await _remember(stores, "Drinks green tea", "Rides a bicycle")
 

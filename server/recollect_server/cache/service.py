@@ -116,7 +116,7 @@ class AnswerCache:
         )
 
     async def forget_facts(self, scope: Scope, fact_ids: Sequence[str]) -> None:
-        """Remove the entries that cite any of these facts; implements `memory.forgetting.FactListener`.
+        """Remove the entries that cite any of these facts; see `memory.forgetting.FactListener`.
 
         Until it is done, lookups pass over them: see `_still_rests`.
         """

@@ -135,7 +135,7 @@ class Reconciler:
         open_: dict[int, Compared] = {}
         for fact, candidates in zip(facts, similar, strict=True):
             earlier = tuple(step.fact for step in steps if step.action in _STORES)
-            step = by_rules(fact, (*candidates, *earlier))
+            step = by_rules(fact, _after((*candidates, *earlier), steps))
             certain = _says_the_same(step) or _among(step.targets, earlier)
             if candidates and not certain and fact.valid_to is None:
                 open_[len(steps)] = Compared(fact, candidates)
@@ -214,6 +214,13 @@ def _step(fact: Fact, judgement: Judgement) -> Step:
     return Step(fact, judgement.action, judgement.targets, judgement.text)
 
 
+def _after(held: Sequence[Fact], steps: Sequence[Step]) -> tuple[Fact, ...]:
+    """Return facts as they will be after some steps: without those closed, with those merged."""
+    closed = {t.fact_id for s in steps if s.action is FactAction.SUPERSEDED for t in s.targets}
+    next_ = {s.targets[0].fact_id: s.preview for s in steps if s.action is FactAction.MERGED}
+    return tuple(next_.get(f.fact_id, f) for f in held if f.fact_id not in closed)
+
+
 def _says_the_same(step: Step) -> bool:
     """Whether a step follows from equal words, which need no judge."""
     merges = step.action is FactAction.MERGED and step.text == step.targets[0].text
@@ -226,22 +233,31 @@ def _among(targets: Sequence[Fact], facts: Sequence[Fact]) -> bool:
 
 
 def _one_change_each(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Let only the first step that changes a fact change it; the others are added beside it.
+    """Let a fact be changed by one step of a plan; what else would change it is added beside it.
+
+    A merged fact may still be ended by a later step, or be all that one says.
 
     A step about a statement that is not stored after all is about what that one was merged with.
     """
     instead = {s.fact.fact_id: s.targets[0] for s in steps if s.action not in _STORES}
     changed: set[str] = set()
+    grown: set[str] = set()
     kept: list[Step] = []
     for step in steps:
+        taken = changed if step.action is FactAction.MERGED else changed - grown
         targets = tuple(
             t for target in step.targets
-            if (t := instead.get(target.fact_id, target)).fact_id not in changed
+            if (t := instead.get(target.fact_id, target)).fact_id not in taken
         )  # fmt: skip
         if step.targets and not targets:
             step = replace(step, action=FactAction.ADDED, text="")
         step = replace(step, targets=targets)
+        ids = {target.fact_id for target in targets}
+        if step.action is FactAction.MERGED:
+            grown |= ids
+        if step.action is FactAction.SUPERSEDED:
+            grown -= ids
         if step.action is not FactAction.IGNORED:
-            changed.update(target.fact_id for target in targets)
+            changed |= ids
         kept.append(step)
     return tuple(kept)

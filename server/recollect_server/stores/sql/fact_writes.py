@@ -55,6 +55,7 @@ class FactWriter:
         self._revision = revision
         self._now = now
         self._microseconds = to_microseconds(now)
+        self._merged: set[str] = set()
         self._changes = ChangeLog(tx, user_key, revision, self._microseconds)
 
     def carry_out(self, plan: Plan) -> tuple[Reconciled, ...]:
@@ -114,6 +115,7 @@ class FactWriter:
             case FactAction.IGNORED:
                 return self._ignore(new, targets[0])
             case FactAction.MERGED:
+                self._merged.add(targets[0].fact_id)
                 after = merged(targets[0], new, step.text)
                 return Reconciled(self._next(after), FactAction.MERGED)
             case _:
@@ -134,9 +136,13 @@ class FactWriter:
         return next((fact for fact in held if adds_nothing(new, fact)), None)
 
     def _current_target(self, target: Fact) -> Fact:
-        """Return what a step is about, as it is now; only its sources may have changed."""
+        """Return what a step is about, as it is now.
+
+        Its sources may have changed since it was compared, and it by an earlier step of the plan.
+        """
         held = current_fact(self._tx, self._user_key, target.fact_id)
-        if held is None or held.version != target.version:
+        planned = target.fact_id in self._merged
+        if held is None or (held.version != target.version and not planned):
             raise FactsChanged
         return held
 
