@@ -19,7 +19,7 @@ from recollect_server.memory.fact_plan import FactsChanged, Plan, Step, merged
 from recollect_server.memory.jobs import BadModelAnswer
 from recollect_server.memory.model import Fact, FactAction, MemoryKind
 from recollect_server.memory.ports import FactStore, IndexSource, RecallFilter, RecallIndex
-from recollect_server.memory.statements import Relation, relation
+from recollect_server.memory.statements import Relation, other_words, relation
 from recollect_server.scope import Scope
 
 T = TypeVar("T")
@@ -156,15 +156,17 @@ class Reconciler:
 
     async def _similar(self, scope: Scope, fact: Fact) -> tuple[Fact, ...]:
         """Return the facts held that say the same, and those that are like it."""
-        result = await self._index.search(
-            scope,
-            fact.text,
-            kinds=frozenset({MemoryKind.FACT}),
-            filter=RecallFilter(),
-            limit=CANDIDATES,
-        )
-        same = await self._facts.same_facts(scope, fact.text)
-        ids = dict.fromkeys([f.fact_id for f in same] + [r.item_id for r in result.ranked])
+        found = await self._facts.same_facts(scope, fact.text)
+        ids = dict.fromkeys(held.fact_id for held in found)
+        for query in filter(None, (fact.text, other_words(fact.text))):
+            result = await self._index.search(
+                scope,
+                query,
+                kinds=frozenset({MemoryKind.FACT}),
+                filter=RecallFilter(),
+                limit=CANDIDATES,
+            )
+            ids |= dict.fromkeys(ranked.item_id for ranked in result.ranked)
         held = await self._facts.get_facts(scope, list(ids))
         now = self._clock()
         return tuple(f for f in held if f.holds_at(now))

@@ -82,6 +82,12 @@ _STATES = {
     "widowed": "marriage", "vegan": "diet", "vegetarian": "diet", "pescatarian": "diet",
 }  # fmt: skip
 _PLACES = {"live": listed("in at"), "work": listed("at for as")}
+_OTHER_WORDS = {
+    "live": "live moved relocated",
+    "age": "age years old",
+    "marriage": " ".join(state for state, about in _STATES.items() if about == "marriage"),
+    "diet": " ".join(state for state, about in _STATES.items() if about == "diet"),
+}
 _LIKING = {"like": True, "love": True, "enjoy": True, "hate": False, "dislike": False}
 _ASSERTED = listed("use own have eat drink smoke speak play drive want need live work study")
 _LONGEST_SUBJECT = 4
@@ -99,6 +105,13 @@ def normal_form(text: str) -> str:
 def related(one: str, other: str) -> bool:
     """Whether two statements share a word with a topic."""
     return not _topics(one).isdisjoint(_topics(other))
+
+
+def other_words(text: str) -> str:
+    """Return the words in which another value of what a statement tells may be said, or ""."""
+    claim = claim_of(_tokens(text))
+    about = claim.about if claim is not None else ()
+    return next((_OTHER_WORDS[word] for word in about if word in _OTHER_WORDS), "")
 
 
 def relation(new: str, held: str) -> Relation:
