@@ -14,7 +14,7 @@ from grpc_health.v1 import health, health_pb2
 from recollect_server.activity import Activity
 from recollect_server.admin.keys import ApiKeys
 from recollect_server.admin.server import ServerFacts, StoreState
-from recollect_server.background import Loops, running, worker_loops
+from recollect_server.background import Loops, forgetting_loop, running, worker_loops
 from recollect_server.cache.service import AnswerCache
 from recollect_server.chat.job import Collaborators
 from recollect_server.chat.service import Chat
@@ -22,6 +22,7 @@ from recollect_server.config import Authentication, Settings
 from recollect_server.errors import Unavailable
 from recollect_server.memory.context import ContextBuilder
 from recollect_server.memory.extraction import Extraction
+from recollect_server.memory.reconciliation import Reconciler
 from recollect_server.memory.service import Memory
 from recollect_server.memory.sessions import Sessions
 from recollect_server.memory.summaries import Compactor
@@ -31,6 +32,7 @@ from recollect_server.parts import (
     StartError,
     due_policy,
     extractor_of,
+    judge_of,
     open_chat_model,
     open_database,
     open_embedder,
@@ -113,13 +115,18 @@ async def work(settings: Settings, on_ready: Callable[[], None]) -> None:
         model, _ = open_chat_model(stack, settings)
         policy = due_policy(settings)
         sessions = SqlSessionStore(database, utc_now, policy)
+        facts = SqlFactStore(database, utc_now)
+        source = SqlIndexSource(database, utc_now, embedder.model)
+        index = ExactIndex(source, embedder, budget=settings.index_bytes)
+        reconciler = Reconciler(facts, index, source, judge_of(model, settings), utc_now)
+        extractor = extractor_of(model, settings)
         loops = worker_loops(
             database,
             sessions,
             queue,
             embedder,
             summarizer_of(model, settings),
-            extractor_of(model, settings),
+            Extraction(sessions, facts, reconciler, extractor, policy, utc_now),
             policy,
             asyncio.Event(),
             Activity(),
@@ -166,7 +173,6 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     model, notice = open_chat_model(stack, settings)
     policy = due_policy(settings)
     summarizer = summarizer_of(model, settings)
-    extractor = extractor_of(model, settings)
     work_added = asyncio.Event()
     activity = Activity()
     notices = ValkeyNotices(state_url)
@@ -174,13 +180,18 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     durable = SqlSessionStore(database, utc_now, policy)
     source = SqlIndexSource(database, utc_now, embedder.model)
     facts = SqlFactStore(database, utc_now)
+    index = ExactIndex(source, embedder, budget=settings.index_bytes)
+    reconciler = Reconciler(facts, index, source, judge_of(model, settings), utc_now)
+    extractor = extractor_of(model, settings)
+    extraction = Extraction(durable, facts, reconciler, extractor, policy, utc_now)
     memory = Memory(
         sessions=Sessions(durable, ValkeySessions(state, utc_now)),
         facts=facts,
         episodes=SqlEpisodeStore(database, utc_now),
         windows=windows,
-        index=ExactIndex(source, embedder, budget=settings.index_bytes),
+        index=index,
         source=source,
+        reconciler=reconciler,
         notices=notices,
         max_message_bytes=settings.max_message_bytes,
         work_added=work_added,
@@ -212,6 +223,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     )
     watch = Watch(SqlChangeStore(database), notices)
     loops: Loops = {"windows": windows.run, "notices": notices.run}
+    loops |= forgetting_loop(database, answers)
     if settings.worker:
         background = await open_embedder(stack, settings, background=True)
         loops |= worker_loops(
@@ -220,7 +232,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
             queue,
             background,
             summarizer,
-            extractor,
+            extraction,
             policy,
             work_added,
             activity,
@@ -235,7 +247,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
                 memory,
                 contexts,
                 Compactor(durable, summarizer, policy, utc_now),
-                Extraction(durable, facts, extractor, policy, utc_now),
+                extraction,
                 watch,
             ),
             CacheServicer(answers, utc_now),

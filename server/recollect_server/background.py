@@ -10,20 +10,15 @@ from recollect_server.activity import Activity
 from recollect_server.memory.due import DuePolicy, JobKind
 from recollect_server.memory.embedding import EmbeddingWorker
 from recollect_server.memory.extraction import Extraction
+from recollect_server.memory.forgetting import FactListener, Forgetting
 from recollect_server.memory.jobs import JobRunner
-from recollect_server.memory.ports import (
-    Embedder,
-    EmbeddingQueue,
-    FactExtractor,
-    SessionStore,
-    Summarizer,
-)
+from recollect_server.memory.ports import Embedder, EmbeddingQueue, SessionStore, Summarizer
 from recollect_server.memory.summaries import Compactor, EpisodeMaker
 from recollect_server.memory.upkeep import UpkeepWorker
 from recollect_server.parts import utc_now
 from recollect_server.stores.sql.database import Database
 from recollect_server.stores.sql.episodes import SqlEpisodeStore
-from recollect_server.stores.sql.facts import SqlFactStore
+from recollect_server.stores.sql.fact_notices import SqlFactNotices
 from recollect_server.stores.sql.jobs import SqlJobQueue
 from recollect_server.stores.sql.upkeep import SqlUpkeep
 
@@ -40,7 +35,7 @@ def worker_loops(
     queue: EmbeddingQueue,
     embedder: Embedder,
     summarizer: Summarizer,
-    extractor: FactExtractor,
+    extraction: Extraction,
     policy: DuePolicy,
     work_added: asyncio.Event,
     activity: Activity,
@@ -54,8 +49,6 @@ def worker_loops(
     compactor = Compactor(sessions, summarizer, policy, utc_now)
     episodes = SqlEpisodeStore(database, utc_now)
     maker = EpisodeMaker(sessions, episodes, summarizer, policy, utc_now)
-    facts = SqlFactStore(database, utc_now)
-    extraction = Extraction(sessions, facts, extractor, policy, utc_now)
     runner = JobRunner(
         SqlJobQueue(database, utc_now),
         {
@@ -67,6 +60,13 @@ def worker_loops(
     embedding = EmbeddingWorker(queue, embedder, work_added, activity, urgent)
     upkeep = UpkeepWorker(SqlUpkeep(database, utc_now, policy), work_added)
     return {"embedding": embedding.run, "jobs": runner.run, "upkeep": upkeep.run}
+
+
+def forgetting_loop(database: Database, listener: FactListener) -> Loops:
+    """Return what tells one who keeps what rests on facts; it runs where that one is reached."""
+    forgetting = Forgetting(SqlFactNotices(database), listener)
+    runner = JobRunner(SqlJobQueue(database, utc_now), {JobKind.FORGET: forgetting.run})
+    return {"forgetting": runner.run}
 
 
 @asynccontextmanager

@@ -6,12 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from recollect_server.chat.extractor import ModelExtractor
+from recollect_server.chat.judge import ModelJudge
 from recollect_server.chat.ports import ChatModel
 from recollect_server.chat.summarizer import ModelSummarizer
 from recollect_server.config import Durability, Settings
 from recollect_server.errors import Unavailable
 from recollect_server.memory.due import DuePolicy
 from recollect_server.memory.ports import Embedder, FactExtractor, Summarizer
+from recollect_server.memory.reconciliation import Judge
 from recollect_server.models.anthropic import DEFAULT_MODEL, SMALL_MODEL, AnthropicModel
 from recollect_server.models.local import CACHED_TEXTS
 from recollect_server.models.minilm import MiniLmEmbedder
@@ -179,3 +181,10 @@ def extractor_of(model: ChatModel, settings: Settings) -> FactExtractor:
     if isinstance(model, OfflineModel):
         return VerbatimExtractor()
     return ModelExtractor(model, settings.small_model or SMALL_MODEL)
+
+
+def judge_of(model: ChatModel, settings: Settings) -> Judge | None:
+    """Return who compares facts: the provider's small model, or None for rules alone."""
+    if isinstance(model, OfflineModel):
+        return None
+    return ModelJudge(model, settings.small_model or SMALL_MODEL)

@@ -30,6 +30,22 @@ def test_what_is_remembered_is_recalled_and_explained(server):
     assert _recollect("recall", "anything", "--target", server.address).returncode == 0
 
 
+def test_facts_are_listed_with_their_history_and_forgotten(server):
+    who = ("--target", server.address, "--user", unique("ada"))
+    first = _recollect("remember", "I live in Paris", "--kind", "profile", *who)
+    paris = first.stdout.split()[0]
+    second = _recollect("remember", "I live in Berlin", "--reconcile", *who)
+    assert "  superseded  I live in Berlin" in second.stdout
+    berlin = second.stdout.split()[0]
+    assert _recollect("facts", "list", *who).stdout.splitlines()[0].startswith(berlin)
+    closed = _recollect("facts", "list", "--all", "--kind", "profile", *who).stdout
+    assert closed.startswith(paris)
+    told = _recollect("facts", "history", paris, *who).stdout
+    assert f"superseded by {berlin}" in told
+    assert _recollect("facts", "forget", berlin, *who).returncode == 0
+    assert _recollect("facts", "list", *who).stdout == ""
+
+
 def test_chat_shows_what_was_recalled_and_who_answered(server):
     who = ("--target", server.address, "--user", unique("ada"))
     _recollect("remember", "Allergic to peanuts", *who)

@@ -29,3 +29,6 @@ class ExactCache(Protocol):
 
     async def delete(self, tenant: str, entry_id: str) -> bool:
         """Remove the entry; False if there was none."""
+
+    async def forget_facts(self, scope: Scope, fact_ids: Sequence[str]) -> None:
+        """Remove the user's entries that cite any of these facts."""

@@ -86,6 +86,12 @@ class AnswerCache:
             return LookupResult(None, miss_reason=MissReason.NOT_FOUND)
         if newest_fact is not None and newest_fact > entry.create_time:
             return LookupResult(None, miss_reason=MissReason.NEWER_MEMORY)
+        try:
+            rests = await self._still_rests(scope, entry)
+        except Unavailable:
+            return LookupResult(None, miss_reason=MissReason.DEGRADED)
+        if not rests:
+            return LookupResult(None, miss_reason=MissReason.NEWER_MEMORY)
         return LookupResult(entry, tier=CacheTier.EXACT, probability=1.0)
 
     async def newest_of(self, scope: Scope, fact_ids: Sequence[str]) -> datetime | None:
@@ -94,6 +100,27 @@ class AnswerCache:
             return None
         facts = await self._facts.get_facts(scope, fact_ids)
         return max((fact.recorded_at for fact in facts), default=None)
+
+    async def _still_rests(self, scope: Scope, entry: CacheEntry) -> bool:
+        """Whether the facts that an entry cites are as they were when it was stored, and hold.
+
+        An entry in GLOBAL holds no memory: what it cites is its author's affair.
+        """
+        cited = set(entry.cited_fact_ids)
+        if not cited or not entry.user_id:
+            return True
+        facts = await self._facts.get_facts(scope, tuple(cited))
+        now = self._clock()
+        return len(facts) == len(cited) and all(
+            fact.recorded_at <= entry.create_time and fact.holds_at(now) for fact in facts
+        )
+
+    async def forget_facts(self, scope: Scope, fact_ids: Sequence[str]) -> None:
+        """Remove the entries that cite any of these facts; see `memory.forgetting.FactListener`.
+
+        Until it is done, lookups pass over them: see `_still_rests`.
+        """
+        await self._exact.forget_facts(scope, fact_ids)
 
     async def store(
         self,

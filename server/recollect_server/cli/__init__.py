@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "health": ("health", "Ask a server or worker whether it serves."),
     "chat": ("chat", "Chat in the terminal, and see what was recalled."),
     "remember": ("memory", "Store facts about a user."),
+    "facts": ("facts", "List, explain and forget a user's facts."),
     "recall": ("memory", "Find facts and messages of a user."),
     "keys": ("keys", "Make, list and revoke API keys."),
     "bench": ("bench", "Measure a server."),

@@ -4,17 +4,31 @@ import click
 
 from recollect.v1 import common_pb2, memory_pb2
 from recollect_server.cli.client import connect, target_options
+from recollect_server.cli.facts import KINDS, kind_number
 
 
 @click.command()
 @click.argument("facts", nargs=-1, required=True, metavar="FACT...")
+@click.option("--kind", type=click.Choice(KINDS), default="other", show_default=True)
+@click.option("--reconcile", is_flag=True, help="Merge with similar facts, or supersede them.")
 @target_options
-def remember(facts: tuple[str, ...], target: str, api_key: str | None, user: str) -> None:
+def remember(
+    facts: tuple[str, ...],
+    kind: str,
+    reconcile: bool,
+    target: str,
+    api_key: str | None,
+    user: str,
+) -> None:
     """Store facts about a user, one argument each."""
+    new = [memory_pb2.NewFact(text=text, kind=kind_number(kind)) for text in facts]
     with connect(target, api_key, user) as client:
-        response = client.memory.remember(list(facts))
-        for fact in response.facts:
-            click.echo(f"{fact.fact_id}  {fact.text}")
+        response = client.memory.remember(new, reconcile=reconcile)
+        for fact, action in zip(response.facts, response.actions, strict=True):
+            done = memory_pb2.FactAction.Name(action).removeprefix("FACT_ACTION_").lower()
+            click.echo(f"{fact.fact_id}  {done}  {fact.text}")
+        for degradation in response.degradations:
+            click.echo(f"degraded: {degradation.effect}", err=True)
 
 
 @click.command()

@@ -8,6 +8,7 @@ from recollect_server.memory.audit import AuditLog, Caller
 from recollect_server.memory.model import (
     Episode,
     Fact,
+    FactKind,
     MemoryKind,
     Message,
     PromptMessage,
@@ -258,7 +259,7 @@ def _memory_pieces(
 def _piece(hit: RecallHit) -> _Piece:
     item = hit.item
     if isinstance(item, Fact):
-        line = f"- {item.valid_from:%Y-%m-%d}: {_escape(item.text)}"
+        line = f"- {_since(item)}: {_escape(item.text)}"
         return _Piece(
             ContextItem(ContextPart.FACT, item.fact_id, "", 0, estimate_text(line), hit.score),
             line,
@@ -292,6 +293,14 @@ def _piece(hit: RecallHit) -> _Piece:
         line,
         item,
     )
+
+
+def _since(fact: Fact) -> str:
+    """Say since when a fact holds, until when if that is known, and what it is about."""
+    said = f"{fact.valid_from:%Y-%m-%d}"
+    if fact.valid_to is not None:
+        said += f" to {fact.valid_to:%Y-%m-%d}"
+    return said if fact.kind is FactKind.OTHER else f"{said}, {fact.kind.name.lower()}"
 
 
 def _window_item(message: Message, *, omitted: bool) -> ContextItem:

@@ -12,6 +12,7 @@ class JobKind(StrEnum):
     SUMMARIZE = "summarize"
     EXTRACT = "extract"
     EPISODE = "episode"
+    FORGET = "forget"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,12 @@ CONCURRENCY = 4
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A leased job about a session.
+    """A leased job about a session, or about a user.
 
     Attributes:
         lease: tells this lease from earlier ones of the job.
         attempts: how often its work failed before.
+        session_id: "" if it is about the user.
     """
 
     job_id: str

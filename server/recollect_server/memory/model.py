@@ -258,6 +258,26 @@ class Appended:
     session_time: datetime
 
 
+class FactKind(IntEnum):
+    """What a fact is about; values equal `recollect.v1.FactKind`."""
+
+    PREFERENCE = 1
+    PROFILE = 2
+    ENVIRONMENT = 3
+    PROJECT = 4
+    ISSUE = 5
+    OTHER = 6
+
+
+class FactAction(IntEnum):
+    """What became of a statement; values equal `recollect.v1.FactAction`."""
+
+    ADDED = 1
+    MERGED = 2
+    SUPERSEDED = 3
+    IGNORED = 4
+
+
 @dataclass(frozen=True, slots=True)
 class NewFact:
     """A fact to remember; an empty `fact_id` lets the server make one."""
@@ -268,6 +288,7 @@ class NewFact:
     confidence: float = 1.0
     valid_from: datetime | None = None
     valid_to: datetime | None = None
+    kind: FactKind = FactKind.OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,12 +297,15 @@ class ExtractedFact:
 
     Attributes:
         confidence: 0 to 1.
+        sequences: of the messages, rising, at least one.
+        said_at: when the first of them was said.
     """
 
     text: str
     confidence: float
-    first_sequence: int
-    last_sequence: int
+    sequences: tuple[int, ...]
+    said_at: datetime
+    kind: FactKind = FactKind.OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,14 +339,37 @@ class Fact:
     recorded_at: datetime
     sources: tuple[FactSource, ...] = ()
     superseded_by: str = ""
+    kind: FactKind = FactKind.OTHER
+
+    def holds_at(self, time: datetime) -> bool:
+        """Whether it has not ended by then."""
+        return self.valid_to is None or self.valid_to > time
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """A fact that holds what a statement says, and what became of the statement."""
+
+    fact: Fact
+    action: FactAction
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What Remember stored."""
+    """What Remember did, in the order of what was given.
 
-    facts: tuple[Fact, ...]
+    Attributes:
+        by_rules: the small model was down, rules alone compared.
+    """
+
+    results: tuple[Reconciled, ...]
     user_revision: int
+    by_rules: bool = False
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """The facts that hold what was given."""
+        return tuple(result.fact for result in self.results)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,20 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from recollect_server.memory.fact_plan import Plan
 from recollect_server.memory.model import (
     Appended,
     Episode,
     ExtractedFact,
     Fact,
+    FactKind,
     MemoryKind,
     Message,
     NewEpisode,
     NewFact,
     NewMessage,
     NewSession,
+    Reconciled,
     Remembered,
     Role,
     Session,
@@ -215,28 +218,32 @@ class FactStore(Protocol):
         scope: Scope,
         facts: Sequence[NewFact],
         request: RequestKey | None,
+        plan: Plan | None = None,
     ) -> Remembered:
         """Store all facts or none, with the job that embeds them.
+
+        Args:
+            plan: what to do with them, in their order; None stores them as they are given, but for
+                those that add nothing to one that is held.
 
         Raises:
             AlreadyExists: FACT_EXISTS, a chosen id is taken.
             FailedPrecondition: REQUEST_ID_REUSED.
+            FactsChanged: the plan is no longer current.
         """
 
     async def save_extracted(
         self,
         scope: Scope,
         session_id: str,
-        facts: Sequence[ExtractedFact],
+        plan: Plan,
         *,
-        model: str,
         through: int,
         replaces_through: int,
         session_time: datetime | None = None,
-    ) -> tuple[Fact, ...] | None:
-        """Store facts found in a session's messages and move its watermark, in one step.
-
-        A fact whose text is held true already is not stored again.
+    ) -> tuple[Reconciled, ...] | None:
+        """Do with facts found in a session's messages what is planned and move its watermark, in
+        one step.
 
         Args:
             through: the messages up to this sequence have been read.
@@ -246,7 +253,11 @@ class FactStore(Protocol):
 
         Raises:
             NotFound: SESSION_NOT_FOUND.
+            FactsChanged: the plan is no longer current.
         """
+
+    async def same_facts(self, scope: Scope, text: str) -> tuple[Fact, ...]:
+        """Return the current versions of facts with these words; see `statements.normal_form`."""
 
     async def get_fact(self, scope: Scope, fact_id: str) -> Fact:
         """Return the current version. Raises `NotFound` with FACT_NOT_FOUND."""
@@ -255,9 +266,19 @@ class FactStore(Protocol):
         """Return the current versions of those that exist, in the ids' order."""
 
     async def list_facts(
-        self, scope: Scope, *, limit: int, after: tuple[datetime, str] | None, valid_only: bool
+        self,
+        scope: Scope,
+        *,
+        limit: int,
+        after: tuple[datetime, str] | None,
+        valid_only: bool,
+        kinds: frozenset[FactKind] = frozenset(),
     ) -> tuple[Fact, ...]:
-        """Return current versions, newest recorded first, after (recorded_at, fact_id)."""
+        """Return current versions, newest recorded first, after (recorded_at, fact_id).
+
+        Args:
+            kinds: only facts of these kinds; none means all.
+        """
 
     async def update_fact(self, scope: Scope, fact_id: str, changes: Mapping[str, object]) -> Fact:
         """Write the next version with the named attributes of `Fact` changed."""
@@ -279,6 +300,7 @@ class IndexItem:
         sequence: 0 for a fact.
         vector: shape (dimensions,), None until it is embedded.
         speaker: the author's name, else the role in lower case, "" for a fact.
+        fact_kind: None but for a fact.
     """
 
     kind: MemoryKind
@@ -291,6 +313,7 @@ class IndexItem:
     time: datetime
     metadata: Mapping[str, str]
     vector: Vector | None
+    fact_kind: FactKind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,12 +456,14 @@ class RecallFilter:
         start: items of this time or later.
         end: items before this time.
         metadata: every pair must be present and equal.
+        fact_kinds: of facts only these; other items are not restricted by it.
     """
 
     session_ids: frozenset[str] = frozenset()
     start: datetime | None = None
     end: datetime | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    fact_kinds: frozenset[FactKind] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

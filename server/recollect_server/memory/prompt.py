@@ -40,13 +40,18 @@ class ModelParameters:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A whole request to a model, oldest message first."""
+    """A whole request to a model, oldest message first.
+
+    Attributes:
+        output_schema_json: the JSON Schema that the reply's text must follow; "" for free text.
+    """
 
     model: str
     system: str
     tools: tuple[Tool, ...]
     parameters: ModelParameters
     messages: tuple[PromptMessage, ...]
+    output_schema_json: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,12 @@ from datetime import datetime, timedelta
 
 from recollect_server.errors import DeadlineExceeded, InvalidArgument, Reason, Unavailable
 from recollect_server.ids import uuid7
+from recollect_server.memory.fact_plan import Plan, first_version
 from recollect_server.memory.model import (
     Appended,
     Episode,
     Fact,
+    FactKind,
     MemoryKind,
     Message,
     NewFact,
@@ -33,6 +35,7 @@ from recollect_server.memory.ports import (
     SessionStore,
 )
 from recollect_server.memory.prompt import is_json_object
+from recollect_server.memory.reconciliation import Reconciler
 from recollect_server.memory.tokens import part_bytes
 from recollect_server.memory.watch import Notices
 from recollect_server.memory.windows import Windows
@@ -106,6 +109,7 @@ class Memory:
         windows: Windows,
         index: RecallIndex,
         source: IndexSource,
+        reconciler: Reconciler,
         notices: Notices,
         max_message_bytes: int,
         work_added: asyncio.Event,
@@ -117,6 +121,7 @@ class Memory:
         self._windows = windows
         self._index = index
         self._source = source
+        self._reconciler = reconciler
         self._notices = notices
         self._max_message_bytes = max_message_bytes
         self._work_added = work_added
@@ -311,15 +316,33 @@ class Memory:
     # Facts
 
     async def remember(
-        self, scope: Scope, facts: Sequence[NewFact], request: RequestKey | None
+        self,
+        scope: Scope,
+        facts: Sequence[NewFact],
+        request: RequestKey | None,
+        *,
+        reconcile: bool = False,
     ) -> Remembered:
-        """Store facts, all or none; durable on return. See `FactStore`."""
+        """Store facts, all or none; durable on return. See `FactStore`.
+
+        Args:
+            reconcile: compare them with similar facts, by rules while the small model is down.
+        """
         for position, fact in enumerate(facts):
             if fact.valid_from and fact.valid_to and fact.valid_to <= fact.valid_from:
                 raise InvalidArgument(
                     f"facts[{position}].valid_to", "must be later than valid_from"
                 )
-        remembered = await self._facts.remember(scope, facts, request)
+
+        async def save(plan: Plan | None = None) -> Remembered:
+            return await self._facts.remember(scope, facts, request, plan)
+
+        if reconcile:
+            now = self._clock()
+            new = [first_version(fact, now) for fact in facts]
+            remembered = await self._reconciler.apply(scope, new, save, may_go_by_rules=True)
+        else:
+            remembered = await save()
         self.changed(scope)
         return remembered
 
@@ -328,10 +351,18 @@ class Memory:
         return await self._facts.get_fact(scope, fact_id)
 
     async def list_facts(
-        self, scope: Scope, *, limit: int, after: tuple[datetime, str] | None, valid_only: bool
+        self,
+        scope: Scope,
+        *,
+        limit: int,
+        after: tuple[datetime, str] | None,
+        valid_only: bool,
+        kinds: frozenset[FactKind] = frozenset(),
     ) -> tuple[Fact, ...]:
         """Return a page of facts. See `FactStore`."""
-        return await self._facts.list_facts(scope, limit=limit, after=after, valid_only=valid_only)
+        return await self._facts.list_facts(
+            scope, limit=limit, after=after, valid_only=valid_only, kinds=kinds
+        )
 
     async def update_fact(self, scope: Scope, fact_id: str, changes: Mapping[str, object]) -> Fact:
         """Write the next version of a fact. See `FactStore`."""
@@ -393,7 +424,7 @@ class Memory:
         for message in await self._sessions.find_messages(scope, turns):
             items[MemoryKind.TURN, message.message_id] = message
         for fact in await self._facts.get_facts(scope, facts):
-            if fact.valid_to is None or fact.valid_to > now:
+            if fact.holds_at(now):
                 items[MemoryKind.FACT, fact.fact_id] = fact
         for episode in await self._episodes.get_episodes(scope, episodes):
             items[MemoryKind.EPISODE, episode.episode_id] = episode

@@ -1,9 +1,14 @@
 """Facts and their history."""
 
 import asyncio
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from tests.stores.sql.support import ADA, request
+from tests.stores.sql.support import ADA, Stores, request
 
 from recollect_server.errors import (
     AlreadyExists,
@@ -11,9 +16,15 @@ from recollect_server.errors import (
     InvalidArgument,
     NotFound,
     Reason,
+    Unavailable,
 )
-from recollect_server.memory.model import NewFact
+from recollect_server.memory.due import JobKind
+from recollect_server.memory.forgetting import Forgetting
+from recollect_server.memory.model import FactKind, NewFact
 from recollect_server.scope import Scope
+from recollect_server.stores.sql.fact_notices import SqlFactNotices
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 async def test_facts_are_stored_all_or_none(stores):
@@ -100,3 +111,114 @@ async def test_a_stranger_sees_no_fact(stores, stranger):
         await stores.facts.forget_fact(stranger, "f")
     await stores.facts.remember(stranger, [NewFact("mine", "f")], None)
     assert (await stores.facts.get_fact(ADA, "f")).text == "x"
+
+
+async def _every(stores: Stores):
+    return await stores.facts.list_facts(ADA, limit=99, after=None, valid_only=False)
+
+
+async def test_a_fact_that_adds_nothing_is_returned_and_not_stored_again(stores):
+    given = NewFact("I like tea.", metadata={"a": "1"}, kind=FactKind.PREFERENCE)
+    (first,) = (await stores.facts.remember(ADA, [given], None)).facts
+    stores.clock.move(days=1)
+    for again in (
+        given,
+        NewFact("i like  tea"),
+        NewFact("I like tea", valid_from=first.valid_from),
+    ):
+        done = await stores.facts.remember(ADA, [again], None)
+        assert [(r.fact, r.action.name) for r in done.results] == [(first, "IGNORED")]
+    assert await _every(stores) == (first,)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"metadata": {"b": "2"}},
+        {"kind": FactKind.PROJECT},
+        {"fact_id": "chosen"},
+        {"valid_from": -1},
+        {"valid_to": 1},
+    ],
+)
+async def test_a_fact_that_adds_something_is_stored_beside_the_other(stores, more):
+    for name in ("valid_from", "valid_to"):
+        if name in more:
+            more = {name: stores.clock() + timedelta(days=more[name])}
+    await stores.facts.remember(ADA, [NewFact("I like tea")], None)
+    stores.clock.move(hours=1)
+    done = await stores.facts.remember(ADA, [NewFact("I like tea", **more)], None)
+    assert [r.action.name for r in done.results] == ["ADDED"]
+    assert len(await _every(stores)) == 2
+
+
+async def test_a_fact_that_was_forgotten_or_has_ended_can_be_stored_anew(stores):
+    (one,) = (await stores.facts.remember(ADA, [NewFact("I like tea")], None)).facts
+    await stores.facts.forget_fact(ADA, one.fact_id)
+    (two,) = (await stores.facts.remember(ADA, [NewFact("I like tea")], None)).facts
+    stores.clock.move(days=1)
+    await stores.facts.update_fact(ADA, two.fact_id, {"valid_to": stores.clock()})
+    (three,) = (await stores.facts.remember(ADA, [NewFact("I like tea")], None)).facts
+    assert len({one.fact_id, two.fact_id, three.fact_id}) == 3
+
+
+def test_processes_that_remember_one_fact_make_one(location):
+    command = [sys.executable, str(Path(__file__).parent / "fact_writer.py"), str(location), "8"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    writers = [
+        subprocess.Popen(
+            [*command, text], stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment
+        )
+        for text in ("I live in Paris", "I live in Paris.", "i live in paris", "I LIVE IN PARIS")
+    ]
+    ids = [line for writer in writers for line in writer.communicate()[0].split()]
+    assert [writer.returncode for writer in writers] == [0] * 4
+    assert (len(ids), len(set(ids))) == (32, 1)
+
+
+async def test_facts_are_listed_by_kind(stores):
+    facts = [NewFact(kind.name, kind.name, kind=kind) for kind in FactKind]
+    await stores.facts.remember(ADA, facts, None)
+    wanted = frozenset({FactKind.ISSUE, FactKind.PROFILE})
+    found = await stores.facts.list_facts(ADA, limit=9, after=None, valid_only=True, kinds=wanted)
+    assert {fact.kind for fact in found} == wanted
+    updated = await stores.facts.update_fact(ADA, "ISSUE", {"kind": FactKind.OTHER})
+    assert (updated.kind, updated.text) == (FactKind.OTHER, "ISSUE")
+
+
+class Listener:
+    """Keeps what it is told; down when it is told to be."""
+
+    def __init__(self) -> None:
+        self.down = True
+        self.told: list[str] = []
+
+    async def forget_facts(self, scope, fact_ids) -> None:
+        if self.down:
+            raise Unavailable(Reason.STORE_UNAVAILABLE, "down")
+        assert scope == ADA
+        self.told += fact_ids
+
+
+async def test_who_rests_on_facts_learns_of_every_change_however_long_it_was_down(stores, other):
+    facts = [NewFact(name, name) for name in ("kept", "changed", "forgotten", "changed later")]
+    await stores.facts.remember(ADA, facts, None)
+    await stores.facts.update_fact(ADA, "changed", {"text": "new"})
+    await stores.facts.forget_fact(ADA, "forgotten")
+    listener = Listener()
+    notices = SqlFactNotices(other.database)
+    job = await other.jobs.lease_job([JobKind.FORGET])
+    with pytest.raises(Unavailable):
+        await Forgetting(notices, listener).run(job)
+    await other.jobs.fail_job(job, "down", waits=True)
+    listener.down = False
+    stores.clock.move(hours=1)
+    job = await other.jobs.lease_job([JobKind.FORGET])
+    await Forgetting(notices, listener).run(job)
+    await other.jobs.finish_job(job)
+    assert sorted(listener.told) == ["changed", "forgotten"]
+    assert await other.jobs.lease_job([JobKind.FORGET]) is None
+    await stores.facts.update_fact(ADA, "changed later", {"text": "newer"})
+    job = await other.jobs.lease_job([JobKind.FORGET])
+    await Forgetting(notices, listener).run(job)
+    assert listener.told[2:] == ["changed later"]

@@ -10,7 +10,7 @@ import pytest
 from tests.postgres_server import PostgresServer
 from tests.stores.sql.support import ADA, MODEL, Stores, open_database, request
 
-from recollect_server.memory.model import TextPart
+from recollect_server.memory.model import FactKind, TextPart
 from recollect_server.stores.codec import encode_parts, pack
 from recollect_server.stores.sql import migrate as schema
 from recollect_server.stores.sql.migrate import HEAD, SchemaError, migrate, needs_migration
@@ -107,6 +107,9 @@ async def test_a_database_of_the_first_schema_keeps_its_data(empty, monkeypatch)
     assert (await stores.append("text 4")).messages[0].sequence == 4
     position = await stores.changes.latest_position(ADA)
     assert position.revision == 11
+    fact = await stores.facts.get_fact(ADA, "f")
+    assert (fact.text, fact.kind) == ("a fact", FactKind.OTHER)
+    assert await stores.facts.same_facts(ADA, "A fact.") == (fact,)
     await database.close()
 
 

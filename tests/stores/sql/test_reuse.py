@@ -6,6 +6,7 @@ import pytest
 from tests.stores.sql.support import ADA, request
 
 from recollect_server.errors import NotFound
+from recollect_server.memory.fact_plan import Plan, Step, found
 from recollect_server.memory.model import ExtractedFact, NewEpisode, Summary
 
 
@@ -31,12 +32,11 @@ async def test_late_facts_and_episodes_of_the_one_before_are_not_stored(stores):
     before = await stores.sessions.get_session(ADA, "s")
     await _again(stores)
     await stores.append("new")
-    facts = [ExtractedFact("old secret", 1.0, 1, 1)]
+    plan = _plan(stores, ExtractedFact("old secret", 1.0, (1,), stores.clock()))
     saved = await stores.facts.save_extracted(
         ADA,
         "s",
-        facts,
-        model="m",
+        plan,
         through=1,
         replaces_through=0,
         session_time=before.create_time,
@@ -61,12 +61,21 @@ async def test_a_repeated_append_to_the_one_before_finds_no_session(stores):
 async def test_equal_facts_of_one_answer_are_stored_once(stores):
     await stores.session()
     await stores.append("a")
-    facts = [ExtractedFact("same", 1.0, 1, 1), ExtractedFact("same", 0.5, 1, 1)]
+    facts = [
+        ExtractedFact("same", 1.0, (1,), stores.clock()),
+        ExtractedFact("Same.", 0.5, (1,), stores.clock()),
+    ]
     saved = await stores.facts.save_extracted(
-        ADA, "s", facts, model="m", through=1, replaces_through=0
+        ADA, "s", _plan(stores, *facts), through=1, replaces_through=0
     )
-    assert [fact.text for fact in saved] == ["same"]
+    assert [(r.fact.text, r.action.name) for r in saved] == [("same", "ADDED"), ("same", "IGNORED")]
     again = await stores.facts.save_extracted(
-        ADA, "s", facts, model="m", through=1, replaces_through=1
+        ADA, "s", _plan(stores, *facts), through=1, replaces_through=1
     )
-    assert again == ()
+    assert [r.action.name for r in again] == ["IGNORED", "IGNORED"]
+    assert len(await stores.facts.list_facts(ADA, limit=9, after=None, valid_only=False)) == 1
+
+
+def _plan(stores, *facts: ExtractedFact) -> Plan:
+    """What is planned if nothing else is held."""
+    return Plan(tuple(Step(found(fact, "s", "m", stores.clock())) for fact in facts), as_of=0)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recollect_server.memory.model import MemoryKind, Role, Vector
+from recollect_server.memory.model import FactKind, MemoryKind, Role, Vector
 from recollect_server.memory.ports import IndexItem
 from recollect_server.memory.recall.dates import holds_time
 from recollect_server.memory.recall.layout import Layout
@@ -72,6 +72,7 @@ class Identity:
     sequence: int
     metadata: Mapping[str, str]
     fingerprint: int
+    fact_kind: FactKind | None
 
 
 class Corpus:
@@ -200,6 +201,7 @@ class Corpus:
                 item.sequence,
                 item.metadata,
                 fingerprint,
+                item.fact_kind,
             )
         )
         self._changed()
@@ -297,6 +299,5 @@ def _counts(stems: Sequence[str]) -> dict[str, int]:
 def _fingerprint(item: IndexItem) -> int:
     """Equal for items that differ in their vector at most."""
     metadata = tuple(sorted(item.metadata.items()))
-    return hash(
-        (item.session_id, item.sequence, item.role, item.speaker, item.text, item.time, metadata)
-    )
+    said = (item.session_id, item.sequence, item.role, item.speaker, item.text, item.time)
+    return hash((*said, metadata, item.fact_kind))

@@ -257,10 +257,13 @@ def _allowed(
         allowed &= items["time"] >= filter.start.timestamp()
     if filter.end is not None:
         allowed &= items["time"] < filter.end.timestamp()
-    if filter.metadata:
+    if filter.metadata or filter.fact_kinds:
         rows = evidence.layout.rows[evidence.span]
         for place in np.flatnonzero(allowed).tolist():
-            allowed[place] = _has(corpus.identities[rows[place]].metadata, filter.metadata)
+            identity = corpus.identities[rows[place]]
+            allowed[place] = _has(identity.metadata, filter.metadata) and (
+                not filter.fact_kinds or identity.fact_kind in (None, *filter.fact_kinds)
+            )
     return np.asarray(allowed, np.bool_)
 
 

@@ -44,6 +44,9 @@ def request_of(prompt: Prompt) -> dict[str, Any]:
         request["temperature"] = prompt.parameters.temperature
     if prompt.parameters.stop:
         request["stop_sequences"] = list(prompt.parameters.stop)
+    if prompt.output_schema_json:
+        schema = json.loads(prompt.output_schema_json)
+        request["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
     return request
 
 

@@ -137,7 +137,11 @@ def from_usage(usage: Usage) -> pb.Usage:
 
 
 def degradations(
-    *, cache_down: bool = False, words_only: bool = False, answers_down: bool = False
+    *,
+    cache_down: bool = False,
+    words_only: bool = False,
+    answers_down: bool = False,
+    by_rules: bool = False,
 ) -> list[pb.Degradation]:
     """Return what was down and what it changed."""
     found = []
@@ -154,5 +158,11 @@ def degradations(
     if answers_down:
         found.append(
             pb.Degradation(component=pb.COMPONENT_ANSWER_CACHE, effect="the lookup missed")
+        )
+    if by_rules:
+        found.append(
+            pb.Degradation(
+                component=pb.COMPONENT_SMALL_MODEL, effect="facts were compared by rules alone"
+            )
         )
     return found

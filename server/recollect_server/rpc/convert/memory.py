@@ -1,6 +1,6 @@
 """Conversions of MemoryService."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,11 +16,14 @@ from recollect_server.memory.context import (
 from recollect_server.memory.model import (
     Episode,
     Fact,
+    FactKind,
     MemoryKind,
     Message,
     NewFact,
     NewMessage,
     NewSession,
+    Reconciled,
+    Remembered,
     Retention,
     Role,
     Session,
@@ -157,6 +160,7 @@ def to_new_fact(fact: pb.NewFact) -> NewFact:
         confidence=fact.confidence if fact.HasField("confidence") else 1.0,
         valid_from=to_time(fact.valid_from) if fact.HasField("valid_from") else None,
         valid_to=to_time(fact.valid_to) if fact.HasField("valid_to") else None,
+        kind=FactKind(fact.kind or FactKind.OTHER),
     )
 
 
@@ -169,6 +173,7 @@ def to_fact_changes(request: pb.UpdateFactRequest) -> dict[str, object]:
         "confidence": fact.confidence,
         "valid_from": to_time(fact.valid_from) if fact.HasField("valid_from") else None,
         "valid_to": to_time(fact.valid_to) if fact.HasField("valid_to") else None,
+        "kind": FactKind(fact.kind or FactKind.OTHER),
     }
     return {path: values[path] for path in request.update_mask.paths}
 
@@ -194,7 +199,38 @@ def from_fact(fact: Fact, user_id: str) -> pb.Fact:
             for source in fact.sources
         ],
         superseded_by=fact.superseded_by,
+        kind=pb.FactKind.ValueType(fact.kind),
     )
+
+
+def from_remembered(remembered: Remembered, user_id: str) -> pb.RememberResponse:
+    """Return the response of Remember."""
+    return pb.RememberResponse(
+        facts=[from_fact(fact, user_id) for fact in remembered.facts],
+        user_revision=remembered.user_revision,
+        actions=_actions(remembered.results),
+        degradations=degradations(by_rules=remembered.by_rules),
+    )
+
+
+def from_extracted(
+    results: Sequence[Reconciled], through: int, user_id: str
+) -> pb.ExtractFactsResponse:
+    """Return the response of ExtractFacts."""
+    return pb.ExtractFactsResponse(
+        facts=[from_fact(result.fact, user_id) for result in results],
+        through_sequence=through,
+        actions=_actions(results),
+    )
+
+
+def _actions(results: Iterable[Reconciled]) -> list[pb.FactAction.ValueType]:
+    return [pb.FactAction.ValueType(result.action) for result in results]
+
+
+def to_fact_kinds(kinds: Iterable[int]) -> frozenset[FactKind]:
+    """Return the kinds of facts asked for; none means all."""
+    return frozenset(FactKind(kind) for kind in kinds)
 
 
 def to_filter(filter: pb.RecallFilter) -> RecallFilter:
@@ -204,6 +240,7 @@ def to_filter(filter: pb.RecallFilter) -> RecallFilter:
         start=to_time(filter.start_time) if filter.HasField("start_time") else None,
         end=to_time(filter.end_time) if filter.HasField("end_time") else None,
         metadata=dict(filter.metadata),
+        fact_kinds=to_fact_kinds(filter.fact_kinds),
     )
 
 

@@ -20,7 +20,7 @@ from recollect_server.rpc.convert.watch import RESUME_KEY, from_change, from_pos
 from recollect_server.rpc.idempotency import request_key
 from recollect_server.rpc.paging import after_time, decode, encode, page_size, time_cursor
 
-DEFAULT_TOP_K = 10
+DEFAULT_TOP_K = 5
 LAST_SEQUENCE = 2**63 - 1
 
 
@@ -165,11 +165,9 @@ class MemoryServicer:
             call.scope,
             [convert.to_new_fact(fact) for fact in request.facts],
             request_key("Remember", request),
+            reconcile=request.reconcile,
         )
-        return pb.RememberResponse(
-            facts=[convert.from_fact(fact, request.user_id) for fact in remembered.facts],
-            user_revision=remembered.user_revision,
-        )
+        return convert.from_remembered(remembered, request.user_id)
 
     async def recall(self, call: Call, request: pb.RecallRequest) -> pb.RecallResponse:
         """Serve Recall."""
@@ -191,13 +189,16 @@ class MemoryServicer:
 
     async def list_facts(self, call: Call, request: pb.ListFactsRequest) -> pb.ListFactsResponse:
         """Serve ListFacts."""
-        binding = ("ListFacts", request.user_id, str(request.include_closed))
+        kinds = convert.to_fact_kinds(request.kinds)
+        wanted = ",".join(str(int(kind)) for kind in sorted(kinds))
+        binding = ("ListFacts", request.user_id, str(request.include_closed), wanted)
         limit = page_size(request.page_size)
         found = await self._memory.list_facts(
             call.scope,
             limit=limit + 1,
             after=after_time(decode(binding, request.page_token)),
             valid_only=not request.include_closed,
+            kinds=kinds,
         )
         response = pb.ListFactsResponse(
             facts=[convert.from_fact(fact, request.user_id) for fact in found[:limit]]
@@ -232,14 +233,11 @@ class MemoryServicer:
         self, call: Call, request: pb.ExtractFactsRequest
     ) -> pb.ExtractFactsResponse:
         """Serve ExtractFacts."""
-        facts, through = await self._extraction.extract(
+        results, through = await self._extraction.extract(
             call.scope, request.session_id, dry_run=request.dry_run
         )
         self._memory.changed(call.scope)
-        return pb.ExtractFactsResponse(
-            facts=[convert.from_fact(fact, request.user_id) for fact in facts],
-            through_sequence=through,
-        )
+        return convert.from_extracted(results, through, request.user_id)
 
     async def compact_session(
         self, call: Call, request: pb.CompactSessionRequest

@@ -50,8 +50,8 @@ class ChangeLog:
     def __init__(self, tx: Transaction, user_key: int, revision: int, now: int) -> None:
         self.user_key = user_key
         self.revision = revision
+        self.now = now
         self._tx = tx
-        self._now = now
         self._number = 0
 
     def session(self, type: ChangeType, row: Row) -> None:
@@ -102,7 +102,7 @@ class ChangeLog:
         row = {
             "user_key": self.user_key,
             "revision": self.revision,
-            "now": self._now,
+            "now": self.now,
             "number": self._number,
             "type": int(type),
             "subject": int(subject),

@@ -2,9 +2,10 @@
 
 from recollect_server.memory.model import MemoryKind
 from recollect_server.memory.watch import ChangeType
-from recollect_server.stores.codec import unpack
+from recollect_server.stores.codec import pack, unpack
 from recollect_server.stores.sql.changes import ChangeLog
 from recollect_server.stores.sql.database import Transaction
+from recollect_server.stores.sql.fact_notices import note_facts
 from recollect_server.stores.sql.pending import bury, forget_pending
 
 _TABLES = (
@@ -20,6 +21,8 @@ _TABLES = (
 
 def delete_session(tx: Transaction, changes: ChangeLog, session_key: int, session_id: str) -> None:
     """Delete a session with its messages, vectors, episodes, turns and jobs, and its only facts.
+
+    Facts that have other sources too lose this one.
 
     Args:
         changes: of the user and the revision that the deletion makes.
@@ -38,12 +41,20 @@ def delete_session(tx: Transaction, changes: ChangeLog, session_key: int, sessio
         "SELECT fact_id, sources FROM facts WHERE user_key = :user_key AND is_current = 1",
         {"user_key": user_key},
     )
-    orphans = [
-        fact_id
-        for fact_id, data in facts
-        if (sources := unpack(data)) and all(source[0] == session_id for source in sources)
-    ]
+    orphans: list[str] = []
+    for fact_id, data in facts:
+        sources = unpack(data)
+        left = [source for source in sources if source[0] != session_id]
+        if sources and not left:
+            orphans.append(fact_id)
+        elif len(left) < len(sources):
+            tx.execute(
+                "UPDATE facts SET sources = :sources WHERE user_key = :user_key "
+                "AND fact_id = :fact_id AND is_current = 1",
+                {"sources": pack(left), "user_key": user_key, "fact_id": fact_id},
+            )
     bury(tx, user_key, revision, MemoryKind.FACT, orphans)
+    note_facts(tx, user_key, revision, orphans, changes.now)
     for fact_id in orphans:
         forget_pending(tx, user_key, MemoryKind.FACT, fact_id)
         tx.execute(

@@ -136,8 +136,9 @@ def _waiting_items(tx: Transaction, user_key: int, limit: int) -> tuple[IndexIte
         params,
     )
     facts = tx.execute(
-        "SELECT f.fact_id, f.text, f.metadata, f.valid_from, NULL, NULL FROM pending_vectors p "
-        "JOIN facts f ON f.user_key = p.user_key AND f.fact_id = p.item_id AND f.is_current = 1 "
+        "SELECT f.fact_id, f.text, f.metadata, f.valid_from, f.kind, NULL, NULL "
+        "FROM pending_vectors p JOIN facts f ON f.user_key = p.user_key "
+        "AND f.fact_id = p.item_id AND f.is_current = 1 "
         "WHERE p.user_key = :user_key AND p.kind = :kind ORDER BY p.user_revision LIMIT :limit",
         params | {"kind": int(MemoryKind.FACT)},
     )

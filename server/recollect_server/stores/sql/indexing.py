@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from recollect_server.memory.due import JobKind
-from recollect_server.memory.model import MemoryKind, Role, plain_text
+from recollect_server.memory.model import FactKind, MemoryKind, Role, plain_text
 from recollect_server.memory.ports import IndexChanges, IndexItem
 from recollect_server.scope import Scope
 from recollect_server.stores.codec import (
@@ -22,7 +22,7 @@ from recollect_server.stores.sql.users import find_user
 _TURN_COLUMNS = (
     "m.message_id, s.session_id, m.sequence, m.role, m.content, m.extras, m.time, v.model, v.vector"
 )
-_FACT_COLUMNS = "fact_id, text, metadata, valid_from, vector_model, vector, valid_to"
+_FACT_COLUMNS = "fact_id, text, metadata, valid_from, kind, vector_model, vector, valid_to"
 
 
 def turn_item(row: Row, model: str) -> IndexItem:
@@ -55,7 +55,8 @@ def fact_item(row: Row, model: str) -> IndexItem:
         text=row[1],
         time=from_microseconds(row[3]),
         metadata=unpack(row[2]),
-        vector=to_vector(row[5]) if row[4] == model else None,
+        vector=to_vector(row[6]) if row[5] == model else None,
+        fact_kind=FactKind(row[4]),
     )
 
 
@@ -154,8 +155,9 @@ def _changes(
         params,
     )
     # A fact that no longer holds is not recalled; its history keeps it.
-    holding = [row for row in facts if row[6] is None or row[6] > now]
-    closed = [(MemoryKind.FACT, row[0]) for row in facts if row not in holding]
+    holding = [row for row in facts if row[-1] is None or row[-1] > now]
+    kept = {row[0] for row in holding}
+    closed = [(MemoryKind.FACT, row[0]) for row in facts if row[0] not in kept]
     episodes = tx.execute(
         f"SELECT {EPISODE_COLUMNS}, e.vector_model, e.vector FROM episodes e "
         "JOIN sessions s ON s.session_key = e.session_key "

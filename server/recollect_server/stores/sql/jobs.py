@@ -285,12 +285,13 @@ def _lease(tx: Transaction, kind: JobKind, now: int) -> Job | None:
         return None
     job_id, number, attempts, user_key, session_key = leased
     rows = tx.execute(
-        "SELECT u.tenant, u.user_id, s.session_id FROM users u JOIN sessions s "
-        "ON s.user_key = u.user_key WHERE u.user_key = :user_key AND s.session_key = :session_key",
+        "SELECT u.tenant, u.user_id, s.session_id FROM users u LEFT JOIN sessions s "
+        "ON s.user_key = u.user_key AND s.session_key = :session_key "
+        "WHERE u.user_key = :user_key",
         {"user_key": user_key, "session_key": session_key},
     )
-    if not rows:
+    if not rows or (session_key and rows[0][2] is None):
         tx.execute("DELETE FROM jobs WHERE job_id = :job_id", {"job_id": job_id})
         return None
     tenant, user_id, session_id = rows[0]
-    return Job(job_id, kind, number, attempts, Scope(tenant, user_id), session_id)
+    return Job(job_id, kind, number, attempts, Scope(tenant, user_id), session_id or "")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from recollect_server.memory.model import (
     Episode,
     Fact,
+    FactKind,
     FactSource,
     Message,
     Retention,
@@ -43,7 +44,7 @@ GOES_ON = "(s.ends IS NULL OR s.ends > :now)"
 """Holds for a session `s` that has not ended; upkeep deletes the others a little later."""
 FACT_COLUMNS = (
     "fact_id, version, text, metadata, confidence, valid_from, valid_to, recorded_at, sources, "
-    "superseded_by"
+    "superseded_by, kind"
 )
 
 
@@ -145,6 +146,7 @@ def to_fact(row: Row) -> Fact:
         recorded_at=from_microseconds(row[7]),
         sources=tuple(FactSource(*source) for source in unpack(row[8])),
         superseded_by=row[9],
+        kind=FactKind(row[10]),
     )
 
 
@@ -161,6 +163,7 @@ def fact_params(fact: Fact) -> dict[str, Any]:
         "recorded_at": to_microseconds(fact.recorded_at),
         "sources": pack_sources(fact.sources),
         "superseded_by": fact.superseded_by,
+        "kind": int(fact.kind),
     }
 
 

@@ -39,6 +39,11 @@ def entry_key(tenant: str, entry_id: str) -> str:
     return f"{PREFIX}answer:{digest('answer', tenant, entry_id)}"
 
 
+def citing_key(tenant: str, user_id: str, fact_id: str) -> str:
+    """Key of the set of a user's answers that cite a fact; untagged."""
+    return f"{PREFIX}citing:{digest('citing', tenant, user_id, fact_id)}"
+
+
 def session_key(scope: Scope, session_id: str, part: str) -> str:
     """Key of a part of an ephemeral session, tagged with the session."""
     tag = digest("session", scope.tenant, scope.user_id, session_id)

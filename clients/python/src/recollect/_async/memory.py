@@ -222,14 +222,20 @@ class AsyncMemory:
         self,
         facts: Iterable[FactLike],
         *,
+        reconcile: bool = False,
         request_id: str | None = None,
         user_id: str | None = None,
         timeout: float | None = None,
     ) -> pb.RememberResponse:
-        """Store facts, all or none; durable on return."""
+        """Store facts, all or none; durable on return.
+
+        With `reconcile` they are compared with similar facts, and may be merged with them or
+        supersede them; `actions` of the response says what became of each.
+        """
         request = pb.RememberRequest(
             user_id=self._user(user_id),
             facts=as_facts(facts),
+            reconcile=reconcile,
             request_id=request_id or new_request_id(),
         )
         return await self._transport.unary(
@@ -276,13 +282,17 @@ class AsyncMemory:
         self,
         *,
         include_closed: bool = False,
+        kinds: Sequence[pb.FactKind.ValueType] = (),
         page_size: int = 0,
         user_id: str | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[pb.Fact]:
-        """Yield all facts, most recently recorded first, page by page."""
+        """Yield all facts, or those of some kinds, most recently recorded first, page by page."""
         request = pb.ListFactsRequest(
-            user_id=self._user(user_id), include_closed=include_closed, page_size=page_size
+            user_id=self._user(user_id),
+            include_closed=include_closed,
+            kinds=kinds,
+            page_size=page_size,
         )
         while True:
             page = await self._transport.unary(
@@ -303,6 +313,7 @@ class AsyncMemory:
         confidence: float | None = None,
         valid_from: datetime | None = None,
         valid_to: datetime | None = None,
+        kind: pb.FactKind.ValueType | None = None,
         user_id: str | None = None,
         timeout: float | None = None,
     ) -> pb.Fact:
@@ -313,6 +324,7 @@ class AsyncMemory:
             "confidence": confidence,
             "valid_from": valid_from,
             "valid_to": valid_to,
+            "kind": kind,
         }
         request = pb.UpdateFactRequest(
             user_id=self._user(user_id),
@@ -323,6 +335,7 @@ class AsyncMemory:
                 confidence=confidence or 0.0,
                 valid_from=timestamp(valid_from),
                 valid_to=timestamp(valid_to),
+                kind=kind or pb.FACT_KIND_UNSPECIFIED,
             ),
             update_mask=FieldMask(paths=[name for name, v in given.items() if v is not None]),
         )

@@ -223,14 +223,20 @@ class Memory:
         self,
         facts: Iterable[FactLike],
         *,
+        reconcile: bool = False,
         request_id: str | None = None,
         user_id: str | None = None,
         timeout: float | None = None,
     ) -> pb.RememberResponse:
-        """Store facts, all or none; durable on return."""
+        """Store facts, all or none; durable on return.
+
+        With `reconcile` they are compared with similar facts, and may be merged with them or
+        supersede them; `actions` of the response says what became of each.
+        """
         request = pb.RememberRequest(
             user_id=self._user(user_id),
             facts=as_facts(facts),
+            reconcile=reconcile,
             request_id=request_id or new_request_id(),
         )
         return self._transport.unary(
@@ -277,13 +283,17 @@ class Memory:
         self,
         *,
         include_closed: bool = False,
+        kinds: Sequence[pb.FactKind.ValueType] = (),
         page_size: int = 0,
         user_id: str | None = None,
         timeout: float | None = None,
     ) -> Iterator[pb.Fact]:
-        """Yield all facts, most recently recorded first, page by page."""
+        """Yield all facts, or those of some kinds, most recently recorded first, page by page."""
         request = pb.ListFactsRequest(
-            user_id=self._user(user_id), include_closed=include_closed, page_size=page_size
+            user_id=self._user(user_id),
+            include_closed=include_closed,
+            kinds=kinds,
+            page_size=page_size,
         )
         while True:
             page = self._transport.unary(
@@ -304,6 +314,7 @@ class Memory:
         confidence: float | None = None,
         valid_from: datetime | None = None,
         valid_to: datetime | None = None,
+        kind: pb.FactKind.ValueType | None = None,
         user_id: str | None = None,
         timeout: float | None = None,
     ) -> pb.Fact:
@@ -314,6 +325,7 @@ class Memory:
             "confidence": confidence,
             "valid_from": valid_from,
             "valid_to": valid_to,
+            "kind": kind,
         }
         request = pb.UpdateFactRequest(
             user_id=self._user(user_id),
@@ -324,6 +336,7 @@ class Memory:
                 confidence=confidence or 0.0,
                 valid_from=timestamp(valid_from),
                 valid_to=timestamp(valid_to),
+                kind=kind or pb.FACT_KIND_UNSPECIFIED,
             ),
             update_mask=FieldMask(paths=[name for name, v in given.items() if v is not None]),
         )

@@ -111,6 +111,8 @@ class _ComponentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Component.V
     """The embedding model: words alone made the rank."""
     COMPONENT_VECTOR_INDEX: _Component.ValueType  # 4
     """The vector store: words alone made the rank."""
+    COMPONENT_SMALL_MODEL: _Component.ValueType  # 5
+    """The small model: rules alone compared facts."""
 
 class Component(_Component, metaclass=_ComponentEnumTypeWrapper):
     """A part of the server whose outage a response reports instead of failing."""
@@ -125,6 +127,8 @@ COMPONENT_EMBEDDER: Component.ValueType  # 3
 """The embedding model: words alone made the rank."""
 COMPONENT_VECTOR_INDEX: Component.ValueType  # 4
 """The vector store: words alone made the rank."""
+COMPONENT_SMALL_MODEL: Component.ValueType  # 5
+"""The small model: rules alone compared facts."""
 Global___Component: _TypeAlias = Component  # noqa: Y015
 
 class _ErrorReason:

@@ -55,6 +55,82 @@ It is not listed, recalled, summarised or watched, and cannot be chatted in.
 """
 Global___Retention: _TypeAlias = Retention  # noqa: Y015
 
+class _FactKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FactKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FactKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FACT_KIND_UNSPECIFIED: _FactKind.ValueType  # 0
+    """Not said: OTHER."""
+    FACT_KIND_PREFERENCE: _FactKind.ValueType  # 1
+    """What the user likes, dislikes or wants done in a certain way."""
+    FACT_KIND_PROFILE: _FactKind.ValueType  # 2
+    """Who the user is: name, home, work, family, health, history."""
+    FACT_KIND_ENVIRONMENT: _FactKind.ValueType  # 3
+    """What surrounds the user: devices, tools, systems, places, pets, things owned."""
+    FACT_KIND_PROJECT: _FactKind.ValueType  # 4
+    """What the user works on, plans or learns."""
+    FACT_KIND_ISSUE: _FactKind.ValueType  # 5
+    """What troubles the user and is not solved yet."""
+    FACT_KIND_OTHER: _FactKind.ValueType  # 6
+    """Anything else."""
+
+class FactKind(_FactKind, metaclass=_FactKindEnumTypeWrapper):
+    """What a fact is about."""
+
+FACT_KIND_UNSPECIFIED: FactKind.ValueType  # 0
+"""Not said: OTHER."""
+FACT_KIND_PREFERENCE: FactKind.ValueType  # 1
+"""What the user likes, dislikes or wants done in a certain way."""
+FACT_KIND_PROFILE: FactKind.ValueType  # 2
+"""Who the user is: name, home, work, family, health, history."""
+FACT_KIND_ENVIRONMENT: FactKind.ValueType  # 3
+"""What surrounds the user: devices, tools, systems, places, pets, things owned."""
+FACT_KIND_PROJECT: FactKind.ValueType  # 4
+"""What the user works on, plans or learns."""
+FACT_KIND_ISSUE: FactKind.ValueType  # 5
+"""What troubles the user and is not solved yet."""
+FACT_KIND_OTHER: FactKind.ValueType  # 6
+"""Anything else."""
+Global___FactKind: _TypeAlias = FactKind  # noqa: Y015
+
+class _FactAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FactActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FactAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FACT_ACTION_UNSPECIFIED: _FactAction.ValueType  # 0
+    """Not said."""
+    FACT_ACTION_ADDED: _FactAction.ValueType  # 1
+    """It is a new fact."""
+    FACT_ACTION_MERGED: _FactAction.ValueType  # 2
+    """A fact held has a next version that says both."""
+    FACT_ACTION_SUPERSEDED: _FactAction.ValueType  # 3
+    """It is a new fact, and what it contradicts holds no longer: those facts have a `valid_to` and name
+    it as `superseded_by`.
+    """
+    FACT_ACTION_IGNORED: _FactAction.ValueType  # 4
+    """A fact held says it already; the messages it was found in were added to that one's sources."""
+
+class FactAction(_FactAction, metaclass=_FactActionEnumTypeWrapper):
+    """What became of a statement when it was compared with the facts held."""
+
+FACT_ACTION_UNSPECIFIED: FactAction.ValueType  # 0
+"""Not said."""
+FACT_ACTION_ADDED: FactAction.ValueType  # 1
+"""It is a new fact."""
+FACT_ACTION_MERGED: FactAction.ValueType  # 2
+"""A fact held has a next version that says both."""
+FACT_ACTION_SUPERSEDED: FactAction.ValueType  # 3
+"""It is a new fact, and what it contradicts holds no longer: those facts have a `valid_to` and name
+it as `superseded_by`.
+"""
+FACT_ACTION_IGNORED: FactAction.ValueType  # 4
+"""A fact held says it already; the messages it was found in were added to that one's sources."""
+Global___FactAction: _TypeAlias = FactAction  # noqa: Y015
+
 class _ListOrder:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -530,6 +606,7 @@ class Fact(_message.Message):
     RECORDED_AT_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
     SUPERSEDED_BY_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user it is about."""
     fact_id: _builtins.str
@@ -542,6 +619,8 @@ class Fact(_message.Message):
     """How sure it is, 0 to 1."""
     superseded_by: _builtins.str
     """Id of the fact that contradicted it, if one did."""
+    kind: Global___FactKind.ValueType
+    """What it is about."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The caller's own pairs."""
@@ -560,7 +639,9 @@ class Fact(_message.Message):
 
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___FactSource]:
-        """The messages it was drawn from; none for a fact given directly."""
+        """The messages it was drawn from, up to 100 stretches; none for a fact given directly, also where
+        messages say the same.
+        """
 
     def __init__(
         self,
@@ -576,10 +657,11 @@ class Fact(_message.Message):
         recorded_at: _timestamp_pb2.Timestamp | None = ...,
         sources: _abc.Iterable[Global___FactSource] | None = ...,
         superseded_by: _builtins.str = ...,
+        kind: Global___FactKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["recorded_at", b"recorded_at", "valid_from", b"valid_from", "valid_to", b"valid_to"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "fact_id", b"fact_id", "metadata", b"metadata", "recorded_at", b"recorded_at", "sources", b"sources", "superseded_by", b"superseded_by", "text", b"text", "user_id", b"user_id", "valid_from", b"valid_from", "valid_to", b"valid_to", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "fact_id", b"fact_id", "kind", b"kind", "metadata", b"metadata", "recorded_at", b"recorded_at", "sources", b"sources", "superseded_by", b"superseded_by", "text", b"text", "user_id", b"user_id", "valid_from", b"valid_from", "valid_to", b"valid_to", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -647,12 +729,15 @@ class NewFact(_message.Message):
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     VALID_FROM_FIELD_NUMBER: _builtins.int
     VALID_TO_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The statement, up to 8192 bytes."""
     fact_id: _builtins.str
     """Its id. Default: made by the server."""
     confidence: _builtins.float
     """How sure it is, 0 to 1. Default 1."""
+    kind: Global___FactKind.ValueType
+    """What it is about. Default OTHER."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The caller's own pairs, at most 64. Default: none."""
@@ -674,10 +759,11 @@ class NewFact(_message.Message):
         confidence: _builtins.float | None = ...,
         valid_from: _timestamp_pb2.Timestamp | None = ...,
         valid_to: _timestamp_pb2.Timestamp | None = ...,
+        kind: Global___FactKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "valid_from", b"valid_from", "valid_to", b"valid_to"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "fact_id", b"fact_id", "metadata", b"metadata", "text", b"text", "valid_from", b"valid_from", "valid_to", b"valid_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "fact_id", b"fact_id", "kind", b"kind", "metadata", b"metadata", "text", b"text", "valid_from", b"valid_from", "valid_to", b"valid_to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
     _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
@@ -1493,10 +1579,16 @@ class RememberRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RECONCILE_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user."""
     request_id: _builtins.str
     """Makes the call idempotent; a UUID. Default: it is not."""
+    reconcile: _builtins.bool
+    """Compare the facts with similar ones, as extracted facts are: by the small model where there is
+    one, else by rules. A fact may then be merged with another one or supersede it. Default: every
+    fact is stored as it is given, but for repeated ones.
+    """
     @_builtins.property
     def facts(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewFact]:
         """The facts, 1 to 100."""
@@ -1507,10 +1599,11 @@ class RememberRequest(_message.Message):
         user_id: _builtins.str = ...,
         facts: _abc.Iterable[Global___NewFact] | None = ...,
         request_id: _builtins.str = ...,
+        reconcile: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "reconcile", b"reconcile", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1524,21 +1617,33 @@ class RememberResponse(_message.Message):
 
     FACTS_FIELD_NUMBER: _builtins.int
     USER_REVISION_FIELD_NUMBER: _builtins.int
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    DEGRADATIONS_FIELD_NUMBER: _builtins.int
     user_revision: _builtins.int
     """Revision of the user that holds them: pass it to Recall as `min_revision` to read this write."""
     @_builtins.property
     def facts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fact]:
-        """The stored facts, in the request's order."""
+        """In the request's order, the facts that hold what was given: stored now, or before."""
+
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedScalarFieldContainer[Global___FactAction.ValueType]:
+        """In the same order, what became of each."""
+
+    @_builtins.property
+    def degradations(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Degradation]:
+        """What was down."""
 
     def __init__(
         self,
         *,
         facts: _abc.Iterable[Global___Fact] | None = ...,
         user_revision: _builtins.int = ...,
+        actions: _abc.Iterable[Global___FactAction.ValueType] | None = ...,
+        degradations: _abc.Iterable[_common_pb2.Degradation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "user_revision", b"user_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "degradations", b"degradations", "facts", b"facts", "user_revision", b"user_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1574,6 +1679,7 @@ class RecallFilter(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    FACT_KINDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only turns and episodes of these sessions."""
@@ -1590,6 +1696,10 @@ class RecallFilter(_message.Message):
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only items that have all these pairs in their metadata."""
 
+    @_builtins.property
+    def fact_kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___FactKind.ValueType]:
+        """Of facts only these kinds; turns and episodes are found as without it."""
+
     def __init__(
         self,
         *,
@@ -1597,10 +1707,11 @@ class RecallFilter(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        fact_kinds: _abc.Iterable[Global___FactKind.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "metadata", b"metadata", "session_ids", b"session_ids", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "fact_kinds", b"fact_kinds", "metadata", b"metadata", "session_ids", b"session_ids", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1624,7 +1735,7 @@ class RecallRequest(_message.Message):
     query: _builtins.str
     """What to look for, in plain words, up to 64 KiB."""
     top_k: _builtins.int
-    """Most items to return, up to 100. Default 10."""
+    """Most items to return, up to 100. Default 5."""
     explain: _builtins.bool
     """Say of each item every score that made its rank."""
     min_revision: _builtins.int
@@ -1830,6 +1941,7 @@ class ListFactsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     INCLUDE_CLOSED_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user."""
     page_size: _builtins.int
@@ -1838,6 +1950,10 @@ class ListFactsRequest(_message.Message):
     """`next_page_token` of the page before, with the other fields unchanged. Default: the first page."""
     include_closed: _builtins.bool
     """Also facts that no longer hold. Default: only those that hold now."""
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___FactKind.ValueType]:
+        """Only facts of these kinds. Default: of all."""
+
     def __init__(
         self,
         *,
@@ -1845,10 +1961,11 @@ class ListFactsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         include_closed: _builtins.bool = ...,
+        kinds: _abc.Iterable[Global___FactKind.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_closed", b"include_closed", "page_size", b"page_size", "page_token", b"page_token", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_closed", b"include_closed", "kinds", b"kinds", "page_size", b"page_size", "page_token", b"page_token", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1902,7 +2019,9 @@ class UpdateFactRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Of `text`, `metadata`, `confidence`, `valid_from`, `valid_to`: which to set."""
+        """Of `text`, `metadata`, `confidence`, `valid_from`, `valid_to`, `kind`: which to set. To clear
+        `valid_to` makes the fact hold again.
+        """
 
     def __init__(
         self,
@@ -2075,21 +2194,27 @@ class ExtractFactsResponse(_message.Message):
 
     FACTS_FIELD_NUMBER: _builtins.int
     THROUGH_SEQUENCE_FIELD_NUMBER: _builtins.int
+    ACTIONS_FIELD_NUMBER: _builtins.int
     through_sequence: _builtins.int
     """Messages up to this sequence have been read."""
     @_builtins.property
     def facts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fact]:
-        """The facts that were, or with `dry_run` would be, stored."""
+        """The facts that were, or with `dry_run` would be, stored: new ones, and next versions of others."""
+
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedScalarFieldContainer[Global___FactAction.ValueType]:
+        """What became of each of `facts`, in their order."""
 
     def __init__(
         self,
         *,
         facts: _abc.Iterable[Global___Fact] | None = ...,
         through_sequence: _builtins.int = ...,
+        actions: _abc.Iterable[Global___FactAction.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "through_sequence", b"through_sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "facts", b"facts", "through_sequence", b"through_sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

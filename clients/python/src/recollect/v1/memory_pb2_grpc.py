@@ -213,7 +213,8 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Remember(self, request, context):
-        """Stores facts given directly: all or none. Answered only when they are durable.
+        """Stores facts given directly: all or none. Answered only when they are durable. A fact that says
+        nothing that another one does not say already is not stored again: the other one is returned.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -62,7 +62,9 @@ class MemoryServiceStub:
     GetContext: _grpc.UnaryUnaryMultiCallable[_memory_pb2.GetContextRequest, _memory_pb2.GetContextResponse]
     """Returns what to put into a model's prompt for a query within a token budget."""
     Remember: _grpc.UnaryUnaryMultiCallable[_memory_pb2.RememberRequest, _memory_pb2.RememberResponse]
-    """Stores facts given directly: all or none. Answered only when they are durable."""
+    """Stores facts given directly: all or none. Answered only when they are durable. A fact that says
+    nothing that another one does not say already is not stored again: the other one is returned.
+    """
     Recall: _grpc.UnaryUnaryMultiCallable[_memory_pb2.RecallRequest, _memory_pb2.RecallResponse]
     """Finds facts that hold now, turns and episodes, by meaning and words."""
     GetFact: _grpc.UnaryUnaryMultiCallable[_memory_pb2.GetFactRequest, _memory_pb2.GetFactResponse]
@@ -123,7 +125,9 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     GetContext: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetContextRequest, _memory_pb2.GetContextResponse]  # type: ignore[assignment]
     """Returns what to put into a model's prompt for a query within a token budget."""
     Remember: _aio.UnaryUnaryMultiCallable[_memory_pb2.RememberRequest, _memory_pb2.RememberResponse]  # type: ignore[assignment]
-    """Stores facts given directly: all or none. Answered only when they are durable."""
+    """Stores facts given directly: all or none. Answered only when they are durable. A fact that says
+    nothing that another one does not say already is not stored again: the other one is returned.
+    """
     Recall: _aio.UnaryUnaryMultiCallable[_memory_pb2.RecallRequest, _memory_pb2.RecallResponse]  # type: ignore[assignment]
     """Finds facts that hold now, turns and episodes, by meaning and words."""
     GetFact: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetFactRequest, _memory_pb2.GetFactResponse]  # type: ignore[assignment]
@@ -241,7 +245,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_pb2.RememberRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_pb2.RememberResponse, _abc.Awaitable[_memory_pb2.RememberResponse]]:
-        """Stores facts given directly: all or none. Answered only when they are durable."""
+        """Stores facts given directly: all or none. Answered only when they are durable. A fact that says
+        nothing that another one does not say already is not stored again: the other one is returned.
+        """
 
     @_abc_1.abstractmethod
     def Recall(
