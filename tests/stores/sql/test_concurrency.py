@@ -129,7 +129,7 @@ async def test_concurrent_repeats_of_creating_a_session_create_it_once(stores, o
 
 async def test_concurrent_repeats_of_remembering_store_once(stores, other):
     for number in range(8):
-        facts = [NewFact("chosen", f"f{number}"), NewFact("not chosen")]
+        facts = [NewFact(f"chosen {number}", f"f{number}"), NewFact(f"not chosen {number}")]
         answers = await asyncio.gather(
             *(
                 (stores, other)[i % 2].facts.remember(ADA, facts, request(f"r{number}", "R"))

@@ -9,11 +9,11 @@ import pytest
 from tests.stores.sql.support import ADA, message, request
 
 from recollect_server.errors import NotFound, Reason
+from recollect_server.memory.fact_plan import Plan, Step, first_version
 from recollect_server.memory.model import FactSource, NewEpisode, NewFact, NewSession, Summary
 from recollect_server.memory.watch import ChangeType, Position
 from recollect_server.scope import Scope
-from recollect_server.stores.sql.changes import ChangeLog
-from recollect_server.stores.sql.facts import _as_given, _insert
+from recollect_server.stores.sql.fact_writes import FactWriter
 from recollect_server.stores.sql.upkeep import CLOCK_SKEW
 from recollect_server.stores.sql.users import step_revision
 
@@ -143,10 +143,9 @@ async def _know(stores, fact_id, *sessions):
 
     def work(tx):
         user_key, revision = step_revision(tx, ADA)
-        (fact,) = _as_given([NewFact("text", fact_id)], [fact_id], now)
+        fact = first_version(NewFact("text", fact_id), now)
         fact = replace(fact, sources=tuple(FactSource(s, 1, 1) for s in sessions))
-        _insert(tx, user_key, revision, fact)
-        ChangeLog(tx, user_key, revision, 0).fact(ChangeType.CREATED, fact_id, 1)
+        FactWriter(tx, user_key, revision, now).carry_out(Plan((Step(fact, always=True),)))
 
     await stores.database.write(work)
 
