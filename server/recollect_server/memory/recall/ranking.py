@@ -1,10 +1,11 @@
-"""The order of what is found: a weighted sum of six features, each explained.
+"""The order of what is found: a weighted sum of seven features, each explained.
 
-The features and the shape of the sum were fitted on conversations between two people (a listwise
-softmax, one conversation left out at a time), then bent where other kinds of data asked for it:
-the length of a message is compared with a fixed one rather than with the corpus's mean, a long
-message neither lends words and vectors to its neighbours nor borrows theirs, and words count for
-less in a long question, whose many words say less each.
+The weights lie between those that a listwise softmax learns and those that serve the worst of
+several kinds of conversation: two friends, a user and an assistant with short and with long
+answers, personal statements. See docs/recall.md for what each part is worth on each of them. The
+length of a message is compared with a fixed one rather than with the corpus's mean, a long message
+neither lends words and vectors to its neighbours nor borrows theirs, and words count for less in a
+long question, whose many words say less each.
 """
 
 import math
@@ -15,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from recollect_server.memory.model import MemoryKind, Vector
+from recollect_server.memory.model import MemoryKind, Role, Vector
 from recollect_server.memory.ports import Ranked, RecallFilter, ScoreTerm
 from recollect_server.memory.recall.corpus import Corpus, Identity
 from recollect_server.memory.recall.dates import NamedDate
@@ -36,6 +37,9 @@ LONG_QUERY = 0.75
 
 MEANT = 0.8
 """Of naming the speaker, how much it is to say "I" or "you"."""
+
+ADDRESSED = 0.4
+"""How much any message of a user asks the assistant that speaks next."""
 
 MAX_TERMS = 24
 """Only the rarest terms of a very long query count."""
@@ -129,14 +133,16 @@ class Evidence:
     def reply(self) -> Floats:
         """How much like the query was the question that the item follows, 0 to 1: the share of
         the query's words, weighted by idf, that another speaker's turn just before it holds,
-        times how much that turn asks and how short it is."""
+        times how much that turn asks and how short it is. A user's turn asks an assistant's."""
         value = np.zeros(len(self.items), np.float32)
         found, idf = self.occurrences
         if len(idf) and len(value) > 1:
             before, item = self.items[:-1], self.items[1:]
             answers = (before["group"] == item["group"]) & (before["speaker"] != item["speaker"])
+            addressed = (before["role"] == Role.USER) & (item["role"] == Role.ASSISTANT)
+            asked = np.maximum(before["question"], ADDRESSED * addressed)
             shared = idf @ (found[:, :-1] > 0) / idf.sum()
-            value[1:] = shared * before["question"] * before["locality"] * answers
+            value[1:] = shared * asked * before["locality"] * answers
         return value
 
     @cached_property
