@@ -307,8 +307,9 @@ async def measure_fitted(kinds: Sequence[Kind], vectors: Vectors) -> None:
     """Print what weights learned without a user's questions do on that user, by kind."""
     known = [example for kind in kinds for example in await examples(kind, vectors)]
     users = sorted({example.user for example in known})
-    show_weights("fitted to all", fit(known))
-    fitted = {user: fit([e for e in known if e.user != user]) for user in users}
+    everyone = fit(known)
+    show_weights("fitted to all", everyone)
+    fitted = {user: fit([e for e in known if e.user != user], everyone) for user in users}
     print(f"{'weights learned without the user':34}    R@5    R@10     MRR      n")
     for kind in kinds:
         scores = Scores()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 PENALTY = 1e-3
 STEPS = 12
+STEPS_FROM_NEAR = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,18 @@ class Example:
     user: str
 
 
-def fit(examples: Sequence[Example]) -> NDArray[np.float64]:
-    """Return the weights, shape (features,), by Newton's method."""
+def fit(
+    examples: Sequence[Example], near: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Return the weights, shape (features,), by Newton's method.
+
+    Args:
+        near: weights that were fitted to nearly the same examples, to start from.
+    """
     count = Counter(example.kind for example in examples)
     scale = np.concatenate([example.values for example in examples]).std(axis=0) + 1e-9
-    weights = np.zeros(len(scale))
-    for _ in range(STEPS):
+    weights = np.zeros(len(scale)) if near is None else near * scale
+    for _ in range(STEPS if near is None else STEPS_FROM_NEAR):
         gradient = 2 * PENALTY * weights
         curvature = 2 * PENALTY * np.eye(len(scale))
         for example in examples:
