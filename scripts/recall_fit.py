@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 PENALTY = 1e-3
-STEPS = 12
+STEPS = 20
 STEPS_FROM_NEAR = 3
+LONGEST_STEP = 0.5
+"""In units of a feature's deviation: farther away the curvature says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,5 +58,6 @@ def fit(
             share = 1 / count[example.kind]
             gradient += share * (mean - values[example.relevant].mean(axis=0))
             curvature += share * ((values.T * chance) @ values - np.outer(mean, mean))
-        weights -= np.linalg.solve(curvature, gradient)
+        step = np.linalg.solve(curvature, gradient)
+        weights -= step * min(1.0, LONGEST_STEP / max(float(np.linalg.norm(step)), 1e-12))
     return np.asarray(weights / scale)
