@@ -1,11 +1,17 @@
 """Measure recall on files of questions, and what each feature of the rank is worth.
 
-    python scripts/evaluate_recall.py DATA.jsonl... [--ablation] [--words-only]
+    python scripts/evaluate_recall.py DATA.jsonl... [--stand-ins ENTRIES.jsonl...] [--ablation]
+        [--fit] [--words-only]
 
 A file holds one JSON object a line: `{"kind":"turn","user","session","id","time","speaker",
 "text"}`, `{"kind":"fact","user","id","text"}` and `{"kind":"question","user","text",
 "relevant":[ids],"category"}`. It ranks in this process, without a server; `recollect bench recall`
-goes through one. Vectors are kept in the temporary folder for the next run.
+goes through one.
+
+`--stand-ins` adds kinds of conversation made of the files' texts (see `recall_kinds.py`) and of
+the answers in files of `{"messages": [{"role", "content"}]}`. `--fit` learns weights from all
+users but one, of all kinds, and measures them on that one. Vectors are kept in the temporary
+folder for the next run.
 """
 
 import argparse
@@ -23,33 +29,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from recall_fit import Example, fit
+from recall_kinds import (
+    REQUEST_WORDS,
+    Padding,
+    Person,
+    Question,
+    answers_long,
+    facts_told,
+    paragraphs,
+    threads,
+    user_long,
+)
 
 from recollect_server.memory.model import MemoryKind, Role, Vector
 from recollect_server.memory.ports import IndexItem, RecallFilter
 from recollect_server.memory.recall import Corpus, analyse, embedding_text, rank
-from recollect_server.memory.recall.ranking import FEATURES, Feature
+from recollect_server.memory.recall.layout import Floats
+from recollect_server.memory.recall.ranking import FEATURES, Evidence, Feature
 from recollect_server.models.minilm import MiniLmEmbedder
 
 TIME_FORMATS = ("%I:%M %p on %d %B, %Y", "%d %B, %Y", "%B %Y", "%Y")
 CUTS = (5, 10)
 DEPTH = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A question and the ids of the items that answer it."""
-
-    text: str
-    relevant: frozenset[str]
-    category: str
-
-
-@dataclass(slots=True)
-class Person:
-    """One user's items and questions."""
-
-    items: list[IndexItem] = field(default_factory=list)
-    questions: list[Question] = field(default_factory=list)
 
 
 def parse_time(text: str) -> datetime:
@@ -158,35 +161,37 @@ class Scores:
 
 
 async def evaluate(
-    people: Mapping[str, Person],
-    corpora: Mapping[str, Corpus],
-    vectors: Vectors,
-    features: tuple[Feature, ...],
-    words_only: bool,
+    kind: "Kind", vectors: Vectors, features: tuple[Feature, ...], words_only: bool
 ) -> Scores:
     """Ask every question of every person."""
     scores = Scores()
-    for user, person in people.items():
-        corpus = corpora[user]
-        kinds = frozenset(item.kind for item in person.items)
-        queries = [analyse(question.text, corpus) for question in person.questions]
-        embedded = await vectors.get([query.embedding_text for query in queries])
-        corpus.layout()
-        for question, vector in zip(person.questions, embedded, strict=True):
-            start = time.perf_counter()
-            query = analyse(question.text, corpus)
-            ranked = rank(
-                corpus,
-                query,
-                None if words_only else vector,
-                kinds,
-                RecallFilter(),
-                DEPTH,
-                features,
-            )
-            took = (time.perf_counter() - start) * 1000
-            scores.add(question, [r.item_id for r in ranked], took)
+    for user, person in kind.people.items():
+        corpus = kind.corpora[user]
+        await ask(person, corpus, vectors, features, scores, words_only=words_only)
     return scores
+
+
+async def ask(
+    person: Person,
+    corpus: Corpus,
+    vectors: Vectors,
+    features: tuple[Feature, ...],
+    scores: Scores,
+    *,
+    words_only: bool = False,
+) -> None:
+    """Ask a person's questions and count the answers."""
+    kinds = frozenset(item.kind for item in person.items)
+    queries = [analyse(question.text, corpus) for question in person.questions]
+    embedded = await vectors.get([query.embedding_text for query in queries])
+    corpus.layout()
+    for question, vector in zip(person.questions, embedded, strict=True):
+        start = time.perf_counter()
+        query = analyse(question.text, corpus)
+        meant = None if words_only else vector
+        ranked = rank(corpus, query, meant, kinds, RecallFilter(), DEPTH, features)
+        took = (time.perf_counter() - start) * 1000
+        scores.add(question, [r.item_id for r in ranked], took)
 
 
 async def build(people: Mapping[str, Person], vectors: Vectors) -> dict[str, Corpus]:
@@ -201,35 +206,150 @@ async def build(people: Mapping[str, Person], vectors: Vectors) -> dict[str, Cor
     return corpora
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of conversation, embedded and indexed."""
+
+    name: str
+    people: Mapping[str, Person]
+    corpora: Mapping[str, Corpus]
+
+
+async def read_kinds(
+    paths: Sequence[Path], entries: Sequence[Path], vectors: Vectors
+) -> list[Kind]:
+    """The files' kinds, and with `entries` those made of them."""
+    read = {path.stem: read_people(path) for path in paths}
+    made: dict[str, Mapping[str, Person]] = dict(read)
+    if entries:
+        made |= await stand_ins(read, [t for path in entries for t in paragraphs(path)], vectors)
+    return [Kind(name, people, await build(people, vectors)) for name, people in made.items()]
+
+
+async def stand_ins(
+    read: Mapping[str, Mapping[str, Person]], texts: Sequence[str], vectors: Vectors
+) -> dict[str, Mapping[str, Person]]:
+    """Other kinds made of the files' texts and of these."""
+    friends, chats, facts = {}, {}, {}
+    for people in read.values():
+        for user, person in people.items():
+            if all(item.kind is MemoryKind.FACT for item in person.items):
+                facts[user] = person
+            elif any(item.role is Role.ASSISTANT for item in person.items):
+                chats[user] = person
+            else:
+                friends[user] = person
+    asked = {
+        item.text
+        for person in chats.values()
+        for item in person.items
+        if item.role is Role.USER and len(item.text.split()) >= REQUEST_WORDS
+    }
+    made: dict[str, Mapping[str, Person]] = {}
+    if friends:
+        made["threads"] = threads(friends)
+    if friends and chats:
+        requests = Padding(sorted(asked), vectors.get)
+        made["user_long"] = await user_long(friends, requests, Padding(texts, vectors.get))
+    if chats:
+        long = await answers_long(chats, Padding(texts, vectors.get))
+        made["answers_long"] = long
+        if facts:
+            made["facts_told"] = facts_told(facts, long)
+    return made
+
+
+SINGLE = (
+    Feature("vector", 1.0, lambda evidence: evidence.own),
+    Feature("bm25", 1.0, lambda evidence: usual_bm25(evidence)),
+)
+"""The plain methods to compare with: one vector a message, and BM25 with its usual constants."""
+
+
+def usual_bm25(evidence: Evidence) -> Floats:
+    """BM25 of single items with k1 1.2 and b 0.75 around the mean length."""
+    found, idf = evidence.occurrences
+    if not len(idf):
+        return np.zeros(len(evidence.items), np.float32)
+    length = evidence.items["terms"] / max(evidence.items["terms"].mean(), 1)
+    return np.asarray(idf @ (found * 2.2 / (found + 1.2 * (0.25 + 0.75 * length))), np.float32)
+
+
 def variants(ablation: bool) -> Iterator[tuple[str, tuple[Feature, ...]]]:
-    """The full rank, and with `ablation` the rank without each feature and with one alone."""
+    """The full rank, and with `ablation` plain methods and the rank without each feature."""
     yield "all", FEATURES
     if ablation:
+        for single in SINGLE:
+            yield f"plain {single.name}", (single,)
         for left_out in FEATURES:
             yield f"without {left_out.name}", tuple(f for f in FEATURES if f is not left_out)
-        for alone in FEATURES[:2]:
-            yield f"{alone.name} alone", (alone,)
 
 
-async def measure(paths: Sequence[Path], ablation: bool, words_only: bool) -> None:
-    """Print a table for each file."""
+async def examples(kind: Kind, vectors: Vectors) -> list[Example]:
+    """The questions whose answer is among the best `DEPTH`, to learn from."""
+    found = []
+    for user, person in kind.people.items():
+        corpus = kind.corpora[user]
+        kinds = frozenset(item.kind for item in person.items)
+        queries = [analyse(question.text, corpus) for question in person.questions]
+        embedded = await vectors.get([query.embedding_text for query in queries])
+        for question, query, vector in zip(person.questions, queries, embedded, strict=True):
+            ranked = rank(corpus, query, vector, kinds, RecallFilter(), DEPTH)
+            terms = [{term.name: term.value for term in r.terms} for r in ranked]
+            values = np.array([[t.get(f.name, 0.0) for f in FEATURES] for t in terms])
+            relevant = np.array([r.item_id in question.relevant for r in ranked], np.bool_)
+            if relevant.any():
+                found.append(Example(values, relevant, kind.name, user))
+    return found
+
+
+async def measure_fitted(kinds: Sequence[Kind], vectors: Vectors) -> None:
+    """Print what weights learned without a user's questions do on that user, by kind."""
+    known = [example for kind in kinds for example in await examples(kind, vectors)]
+    users = sorted({example.user for example in known})
+    everyone = fit(known)
+    show_weights("fitted to all", everyone)
+    fitted = {user: fit([e for e in known if e.user != user], everyone) for user in users}
+    print(f"{'weights learned without the user':34}    R@5    R@10     MRR      n")
+    for kind in kinds:
+        scores = Scores()
+        for user, person in kind.people.items():
+            if user in fitted:
+                weighted = zip(FEATURES, fitted[user].tolist(), strict=True)
+                features = tuple(replace(feature, weight=w) for feature, w in weighted)
+                await ask(person, kind.corpora[user], vectors, features, scores)
+        print(f"  {kind.name:32}{scores.row('all')}")
+
+
+def show_weights(title: str, weights: NDArray[np.float64]) -> None:
+    """Print weights, that of meaning set to what the rank has."""
+    meaning = next(i for i, feature in enumerate(FEATURES) if feature.name == "meaning")
+    weights = weights * FEATURES[meaning].weight / weights[meaning]
+    pairs = zip(FEATURES, weights, strict=True)
+    print(f"{title}: " + ", ".join(f"{feature.name} {w:.2f}" for feature, w in pairs))
+
+
+async def measure(arguments: argparse.Namespace) -> None:
+    """Print a table for each kind."""
     embedder = MiniLmEmbedder()
     vectors = Vectors(embedder)
     try:
-        for path in paths:
-            people = read_people(path)
-            corpora = await build(people, vectors)
-            sizes = [len(corpus) for corpus in corpora.values()]
-            print(f"{path.name}: {len(people)} users of {min(sizes)} to {max(sizes)} items")
+        kinds = await read_kinds(arguments.data, arguments.stand_ins, vectors)
+        vectors.save()
+        for kind in kinds:
+            sizes = [len(corpus) for corpus in kind.corpora.values()]
+            print(f"{kind.name}: {len(sizes)} users of {min(sizes)} to {max(sizes)} items")
             print(f"  {'':24}    R@5    R@10     MRR      n")
-            for name, features in variants(ablation):
-                scores = await evaluate(people, corpora, vectors, features, words_only)
+            for name, features in variants(arguments.ablation):
+                scores = await evaluate(kind, vectors, features, arguments.words_only)
                 print(f"  {name:24}{scores.row('all')}")
                 if features is FEATURES:
                     for category in sorted(scores.by_category.keys() - {"all"}):
                         print(f"    category {category:13}{scores.row(category)}")
                     print(f"  median {statistics.median(scores.milliseconds):.2f} ms a question")
-            vectors.save()
+        if arguments.fit:
+            await measure_fitted(kinds, vectors)
+        vectors.save()
     finally:
         await embedder.close()
 
@@ -238,10 +358,13 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("data", nargs="+", type=Path)
+    parser.add_argument(
+        "--stand-ins", nargs="+", type=Path, default=[], help="other kinds too, made with these"
+    )
     parser.add_argument("--ablation", action="store_true", help="also without each feature")
+    parser.add_argument("--fit", action="store_true", help="also with learned weights")
     parser.add_argument("--words-only", action="store_true", help="as if the embedder were down")
-    arguments = parser.parse_args()
-    asyncio.run(measure(arguments.data, arguments.ablation, arguments.words_only))
+    asyncio.run(measure(parser.parse_args()))
 
 
 if __name__ == "__main__":

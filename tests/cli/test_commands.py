@@ -26,7 +26,9 @@ def test_what_is_remembered_is_recalled_and_explained(server):
     recalled = _recollect("recall", "who lives in Portugal?", "--explain", *who)
     assert recalled.returncode == 0, recalled.stderr
     assert "Ada lives in Lisbon" in recalled.stdout.splitlines()[0]
-    assert "words:" in recalled.stdout
+    score, *addends = (line.split() for line in recalled.stdout.splitlines()[:2])
+    assert addends[0][1] == "words"
+    assert 0 < float(addends[0][0]) <= float(score[0]) + 0.01
     assert _recollect("recall", "anything", "--target", server.address).returncode == 0
 
 

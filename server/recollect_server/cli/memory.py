@@ -1,5 +1,9 @@
 """`recollect remember` and `recollect recall`."""
 
+import shutil
+import sys
+from collections.abc import Iterable
+
 import click
 
 from recollect.v1 import common_pb2, memory_pb2
@@ -45,17 +49,41 @@ def recall(
         if not response.hits:
             click.echo("nothing found")
         for hit in response.hits:
-            click.echo(f"{hit.score:7.2f}  {_line(hit)}")
-            for term in hit.explanation:
-                click.echo(f"           {term.name}: {term.value:.3f} x {term.weight:g}")
+            click.echo(_fitted(f"{hit.score:7.2f}  {_line(hit)}"))
+            _explain(hit.explanation)
         for degradation in response.degradations:
             click.echo(f"degraded: {degradation.effect}", err=True)
 
 
 def _line(hit: memory_pb2.RecallHit) -> str:
     if hit.HasField("fact"):
-        return f"fact  {hit.fact.text}"
+        return f"fact  {_flat(hit.fact.text)}"
+    if hit.HasField("episode"):
+        episode = hit.episode
+        days = f"{episode.start_time.ToDatetime():%Y-%m-%d}"
+        return f"{days}  episode: {_flat(episode.title)}. {_flat(episode.summary)}"
     turn = hit.turn
     speaker = turn.author_name or common_pb2.Role.Name(turn.role).removeprefix("ROLE_").lower()
     text = " ".join(part.text for part in turn.parts if part.HasField("text"))
-    return f"{turn.time.ToDatetime():%Y-%m-%d}  {speaker}: {text}"
+    return f"{turn.time.ToDatetime():%Y-%m-%d}  {speaker}: {_flat(text)}"
+
+
+def _explain(terms: Iterable[memory_pb2.ScoreTerm]) -> None:
+    """Show the addends of a score, the largest first, each with a bar of its length."""
+    addends = sorted(((term.value * term.weight, term) for term in terms), key=lambda a: -abs(a[0]))
+    for points, term in addends:
+        product = f"{term.value:.3f} x {term.weight:g}"
+        bar = ("-" if points < 0 else "+") * round(2 * abs(points))
+        click.echo(_fitted(f"{points:+15.2f}  {term.name:<10}{product:<16}{bar}"))
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _fitted(line: str) -> str:
+    """The line, cut to the width of the terminal if it goes to one."""
+    width = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() or len(line) <= width:
+        return line
+    return line[: width - 1] + "…"

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -73,6 +73,7 @@ BASE = IndexItem(
 steps = st.lists(st.tuples(st.sampled_from(["upsert", "remove", "read"]), items(BASE)), max_size=60)
 
 
+@settings(deadline=None)
 @given(steps, st.integers(0, 3))
 def test_a_changed_corpus_ranks_as_one_built_anew(
     changes: list[tuple[str, IndexItem]], repeats: int

@@ -127,6 +127,31 @@ def test_a_statement_comes_before_a_question(turn: Turn) -> None:
     assert ids(ask(items, "blue kite")) == ["b:1", "a:1"]
 
 
+def test_an_answer_to_the_same_question_comes_before_one_to_another(turn: Turn) -> None:
+    def talk(session: str, asked: str) -> list[IndexItem]:
+        return [
+            turn(1, asked, session=session),
+            turn(2, "Blue kites.", session=session, speaker="assistant", role=Role.ASSISTANT),
+        ]
+
+    items = [*talk("a", "Which kite flies best?"), *talk("b", "Which kite is cheap?")]
+    assert ids(ask(items, "the best kite that flies"))[0] == "a:2"
+    monologue = [turn(1, "Which kite flies best?"), turn(2, "Blue kites.")]
+    terms = {r.item_id: r.terms for r in ask(monologue, "the best kite that flies")}
+    assert "reply" not in {term.name for term in terms["s:2"]}
+
+
+def test_what_i_told_of_mine_is_looked_for_in_what_the_user_said(turn: Turn) -> None:
+    items = [
+        turn(1, "The cat is called Tom.", session="a"),
+        turn(1, "The cat is called Tim.", session="b", speaker="assistant", role=Role.ASSISTANT),
+    ]
+    assert ids(ask(items, "What is the name of my cat?")) == ["a:1", "b:1"]
+    assert ids(ask(items, "What is the cat called that I bought?")) == ["a:1", "b:1"]
+    advice = ask(items, "What would you call my cat?")
+    assert {term.name for r in advice for term in r.terms} == {"words"}
+
+
 def test_the_named_day_comes_before_the_month_before_other_times(turn: Turn) -> None:
     def said(session: str, month: int, day: int) -> IndexItem:
         return turn(
@@ -190,6 +215,7 @@ def test_the_terms_add_up_to_the_score(turn: Turn) -> None:
     items = [
         turn(1, "I moved to Oslo last May.", speaker="Ana", vector=unit(1, 1)),
         turn(2, "Why Oslo?", speaker="Bo", vector=unit(1, 0, 1)),
+        turn(3, "For the snow.", speaker="Ana", vector=unit(0, 1, 1)),
     ]
     ranked = ask(items, "When did Ana move to Oslo in March 2024?", unit(1, 0.5))
     assert {t.name for r in ranked for t in r.terms} == {
@@ -197,6 +223,7 @@ def test_the_terms_add_up_to_the_score(turn: Turn) -> None:
         "meaning",
         "speaker",
         "question",
+        "reply",
         "date",
         "time",
     }

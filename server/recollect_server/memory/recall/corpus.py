@@ -13,7 +13,7 @@ from recollect_server.memory.model import FactKind, MemoryKind, Role, Vector
 from recollect_server.memory.ports import IndexItem
 from recollect_server.memory.recall.dates import holds_time
 from recollect_server.memory.recall.layout import Layout
-from recollect_server.memory.recall.words import asks, terms, words
+from recollect_server.memory.recall.words import asking, terms, words
 
 PASSAGE_WORDS = 100
 """Up to about so many words a message is about one thing and read together with its neighbours."""
@@ -34,14 +34,14 @@ ITEM = np.dtype(
         ("day", "i1"),
         ("terms", "f4"),
         ("locality", "f4"),
-        ("question", "?"),
+        ("question", "f4"),
         ("timed", "?"),
         ("norm", "f4"),
     ]
 )
 """What is known of an item as numbers. `group` is its session, `terms` how many stems it has,
-`locality` (0 to 1) how much its neighbours say about it, `norm` the length of its window vector,
-to be computed anew where `stale`."""
+`locality` (0 to 1) how much its neighbours say about it, `question` the share of it that asks,
+`norm` the length of its window vector, to be computed anew where `stale`."""
 
 _ROLE_NAMES = frozenset(role.name.lower() for role in Role) | {""}
 # Bytes of Python objects, measured roughly: an item's ids and places in dicts; a term's posting
@@ -279,7 +279,7 @@ def _columns(
         item.time.day,
         stems,
         1 / (1 + (len(found) / PASSAGE_WORDS) ** 2) if turn else 0,
-        turn and asks(item.text),
+        asking(item.text) if turn else 0,
         holds_time(found),
         0,
     )

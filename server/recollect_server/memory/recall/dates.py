@@ -46,7 +46,6 @@ _TIME_WORDS = frozenset(_MONTHS) | listed(
     morning afternoon evening night
     """
 )
-_YEAR_WORD = re.compile(r"(?:19|20)\d\d")
 
 _ASKS_FOR_TIME = re.compile(
     r"\bwhen\b|\b(?:what|which) (?:time|day|date|week|month|year|season)\b|\bhow long\b",
@@ -93,4 +92,8 @@ def asks_for_time(text: str) -> bool:
 
 def holds_time(found: Iterable[str]) -> bool:
     """Whether one of these words (as `words.words` gives them) tells a time."""
-    return any(word in _TIME_WORDS or _YEAR_WORD.fullmatch(word) for word in found)
+    return any(word in _TIME_WORDS or _is_year(word) for word in found)
+
+
+def _is_year(word: str) -> bool:
+    return len(word) == 4 and word.startswith(("19", "20")) and word.isdigit()

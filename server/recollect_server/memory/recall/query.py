@@ -11,7 +11,14 @@ from recollect_server.memory.recall.words import STOP_WORDS, terms, words
 _WORD = re.compile(r"(?P<word>\w+)(?:['’]s\b)?")
 # The pronouns that name the two sides of a chat, where the question looks back.
 _LOOKS_BACK = {
-    Role.USER: re.compile(r"\b(?:did|do|have|had|am|was|were) i\b", re.IGNORECASE),
+    Role.USER: re.compile(
+        r"\b(?:did|do|have|had|am|was|were) i\b"
+        # "Where is my flat?" and "the song I played", but no request for advice about them.
+        r"|^\W*(?:what|who|whose|where|when|which|how)\b"
+        r"(?!.*\b(?:you|can|could|should|would|might|about)\b)"
+        r".*\b(?:my|i (?:\w+ed|got|bought|went|made|took|saw|met|said|told|gave|found|wrote))\b",
+        re.IGNORECASE,
+    ),
     Role.ASSISTANT: re.compile(
         r"\b(?:did|have|had|were) you\b"
         r"|\byou(?:['’]ve)? (?:said|told|gave|wrote|suggested|recommended|mentioned|listed)\b",

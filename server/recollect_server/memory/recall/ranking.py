@@ -1,10 +1,11 @@
-"""The order of what is found: a weighted sum of six features, each explained.
+"""The order of what is found: a weighted sum of seven features, each explained.
 
-The features and the shape of the sum were fitted on conversations between two people (a listwise
-softmax, one conversation left out at a time), then bent where other kinds of data asked for it:
-the length of a message is compared with a fixed one rather than with the corpus's mean, a long
-message neither lends words and vectors to its neighbours nor borrows theirs, and words count for
-less in a long question, whose many words say less each.
+The weights lie between those that a listwise softmax learns and those that serve the worst of
+several kinds of conversation: two friends, a user and an assistant with short and with long
+answers, personal statements. See docs/recall.md for what each part is worth on each of them. The
+length of a message is compared with a fixed one rather than with the corpus's mean, a long message
+neither lends words and vectors to its neighbours nor borrows theirs, and words count for less in a
+long question, whose many words say less each.
 """
 
 import math
@@ -15,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from recollect_server.memory.model import MemoryKind, Vector
+from recollect_server.memory.model import MemoryKind, Role, Vector
 from recollect_server.memory.ports import Ranked, RecallFilter, ScoreTerm
 from recollect_server.memory.recall.corpus import Corpus, Identity
 from recollect_server.memory.recall.dates import NamedDate
@@ -31,7 +32,14 @@ NEIGHBOUR_WORDS = 0.4
 """Term frequency that a neighbour's word counts as, divided by its distance in turns."""
 
 USUAL_TERMS = 4
-"""Terms of a short question; the words of a longer one weigh less by the root of the long_query."""
+LONG_QUERY = 0.75
+"""A question of n > USUAL_TERMS terms has each count for (USUAL_TERMS / n) ** LONG_QUERY."""
+
+MEANT = 0.8
+"""Of naming the speaker, how much it is to say "I" or "you"."""
+
+ADDRESSED = 0.4
+"""How much any message of a user asks the assistant that speaks next."""
 
 MAX_TERMS = 24
 """Only the rarest terms of a very long query count."""
@@ -66,7 +74,7 @@ class Evidence:
     @cached_property
     def words(self) -> Floats:
         """BM25 over the item's words and, as fractions of an occurrence, its neighbours'."""
-        found, idf = self._occurrences()
+        found, idf = self.occurrences
         if not len(idf):
             return np.zeros(len(self.items), np.float32)
         counts = found.copy()
@@ -77,8 +85,15 @@ class Evidence:
             np.maximum(counts[:, :-d], present[:, d:] * lent, out=counts[:, :-d])
         length = np.float32(K1) * (1 - B + B * self.items["terms"] / np.float32(PIVOT_TERMS))
         score = idf @ (counts * np.float32(K1 + 1) / (counts + length))
-        long_query = min(1, math.sqrt(USUAL_TERMS / len(self._query.terms)))
+        long_query = min(1, USUAL_TERMS / len(self._query.terms)) ** LONG_QUERY
         return np.asarray(score * long_query, np.float32)
+
+    @cached_property
+    def own(self) -> Floats:
+        """Cosine between the query and the item's own vector, 0 without one or the other."""
+        if self._vector is None:
+            return np.zeros(len(self.items), np.float32)
+        return self._corpus.similarities(self._vector)[self.layout.rows[self.span]]
 
     @cached_property
     def meaning(self) -> Floats:
@@ -86,7 +101,7 @@ class Evidence:
         those of its neighbours, weight 1 / (1 + distance). The mean where there is no vector."""
         if self._vector is None:
             return np.zeros(len(self.items), np.float32)
-        own = self._corpus.similarities(self._vector)[self.layout.rows[self.span]]
+        own = self.own
         total = own.copy()
         for d, tie in enumerate(self._ties[:WINDOW], 1):
             weight = tie / np.float32(1 + d)
@@ -102,17 +117,33 @@ class Evidence:
 
     @cached_property
     def speaker(self) -> Floats:
-        """1 where the query names who speaks, 0.5 where it does so by "I" or "you"."""
+        """1 where the query names who speaks, MEANT where it does so by "I" or "you"."""
         speaker, role = self.items["speaker"], self.items["role"]
         named = np.isin(speaker, self._corpus.speaker_numbers(self._query.speakers))
         meant = np.isin(role, [int(role) for role in self._query.roles])
         turn = self.items["kind"] == MemoryKind.TURN
-        return np.asarray(turn * np.maximum(named, 0.5 * meant), np.float32)
+        return np.asarray(turn * np.maximum(named, MEANT * meant), np.float32)
 
     @cached_property
     def question(self) -> Floats:
-        """1 where the item asks rather than tells."""
+        """The share of the item that asks rather than tells."""
         return np.asarray(self.items["question"], np.float32)
+
+    @cached_property
+    def reply(self) -> Floats:
+        """How much like the query was the question that the item follows, 0 to 1: the share of
+        the query's words, weighted by idf, that another speaker's turn just before it holds,
+        times how much that turn asks and how short it is. A user's turn asks an assistant's."""
+        value = np.zeros(len(self.items), np.float32)
+        found, idf = self.occurrences
+        if len(idf) and len(value) > 1:
+            before, item = self.items[:-1], self.items[1:]
+            answers = (before["group"] == item["group"]) & (before["speaker"] != item["speaker"])
+            addressed = (before["role"] == Role.USER) & (item["role"] == Role.ASSISTANT)
+            asked = np.maximum(before["question"], ADDRESSED * addressed)
+            shared = idf @ (found[:, :-1] > 0) / idf.sum()
+            value[1:] = shared * asked * before["locality"] * answers
+        return value
 
     @cached_property
     def date(self) -> Floats:
@@ -132,7 +163,8 @@ class Evidence:
         near = (self.items["norm"] > 0) & (self.meaning > MIN_MEANING)
         return np.asarray((self.words > 0) | near | (self.date > 0), np.bool_)
 
-    def _occurrences(self) -> tuple[Floats, Floats]:
+    @cached_property
+    def occurrences(self) -> tuple[Floats, Floats]:
         """How often each term occurs at each position, (terms, P), and its idf, (terms,)."""
         known = []
         for term in self._query.terms:
@@ -161,10 +193,11 @@ class Feature:
 
 
 FEATURES = (
-    Feature("words", 0.42, lambda e: e.words),
+    Feature("words", 0.45, lambda e: e.words),
     Feature("meaning", 10.0, lambda e: e.meaning),
     Feature("speaker", 2.5, lambda e: e.speaker),
-    Feature("question", -0.9, lambda e: e.question),
+    Feature("question", -1.8, lambda e: e.question),
+    Feature("reply", 5.0, lambda e: e.reply),
     Feature("date", 4.3, lambda e: e.date),
     Feature("time", 2.75, lambda e: e.time),
 )

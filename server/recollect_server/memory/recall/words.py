@@ -19,6 +19,8 @@ _WORD = re.compile(
     rf"|\d+(?:[.,]\d+)+(?!{_LETTER})"
     rf"|{_LETTER}(?:{_LETTER}|[{_MARKS}])*"
 )
+# The same for a text in ASCII alone, of which most are: several times as fast.
+_ASCII_WORD = re.compile(r"\d+(?:[.,]\d+)+(?![a-z0-9])|[a-z0-9]+")
 
 _QUESTION_MARKS = ("?", "？", "؟")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？؟])\s*(?=\S)")
@@ -89,6 +91,8 @@ def words(text: str) -> list[str]:
     Runs of a script written without spaces give each character and each pair of neighbours, so
     that a word is found wherever it begins.
     """
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())
     found: list[str] = []
     for match in _WORD.finditer(unicodedata.normalize("NFKC", text).casefold()):
         word = match.group()
@@ -112,14 +116,16 @@ def stem(word: str) -> str:
     return word
 
 
-def asks(text: str) -> bool:
-    """Whether the text ends as a question, and questions are more than a fifth of it.
+def asking(text: str) -> float:
+    """The share of the text that is questions, 0 to 1; 0 for one that does not end by asking.
 
-    A long message that tells something and then asks about it is no question.
+    A long message that tells something and then asks about it is hardly a question.
     """
     sentences = _SENTENCE_END.split(text.strip())
-    asking = sum(len(sentence) for sentence in sentences if sentence.endswith(_QUESTION_MARKS))
-    return sentences[-1].endswith(_QUESTION_MARKS) and 5 * asking > sum(map(len, sentences))
+    if not sentences[-1].endswith(_QUESTION_MARKS):
+        return 0.0
+    asked = sum(len(sentence) for sentence in sentences if sentence.endswith(_QUESTION_MARKS))
+    return asked / sum(map(len, sentences))
 
 
 def terms(found: list[str]) -> list[str]:
