@@ -1,7 +1,10 @@
-"""Generate the Python stubs and the reflection descriptors from `proto/`.
+"""Generate the stubs that are committed and the reflection descriptors from `proto/`.
 
     python scripts/generate.py            write them
     python scripts/generate.py --check    exit 1 if what is committed differs
+
+Go's stubs need the plugins that `make .tools/.go` installs; without them they are left as they are,
+unless CI=true.
 
 The validation rules stay in the descriptors as options, where the server reads them, but the
 import of `buf/validate/validate.proto` is taken out before generation: a client needs no copy of
@@ -11,6 +14,8 @@ that file, which would clash with any other package that ships it.
 import argparse
 import filecmp
 import importlib.util
+import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +28,10 @@ PROTO = ROOT / "proto"
 STUBS = Path("clients/python/src")
 REFLECTION = Path("server/recollect_server/rpc/contract.binpb")
 RULES = "buf/validate/validate.proto"
+GO = Path("clients/go")
+GO_STUBS = GO / "recollectv1"
+GO_PLUGINS = ("protoc-gen-go", "protoc-gen-go-grpc")
+COMMITTED = ((STUBS / "recollect/v1", "*_pb2*"), (GO_STUBS, "*.pb.go"))
 
 
 def _protoc(*args: str) -> None:
@@ -53,6 +62,31 @@ def _without_rules_import(files: FileDescriptorSet) -> FileDescriptorSet:
     return stripped
 
 
+def _has_go_plugins() -> bool:
+    found = all((ROOT / ".tools/bin" / plugin).exists() for plugin in GO_PLUGINS)
+    if not found and os.environ.get("CI") == "true":
+        sys.exit("the Go plugins are required in CI: `make .tools/.go`")
+    return found
+
+
+def _generate_go(target: Path, descriptors: Path, names: list[str]) -> None:
+    """Write Go's stubs. Their import path follows from the module's, not from the contract."""
+    found = re.search(r"^module (\S+)$", (ROOT / GO / "go.mod").read_text(), re.MULTILINE)
+    assert found is not None
+    module = found[1]
+    options = [f"module={module}", *(f"M{n}={module}/{GO_STUBS.name}" for n in names)]
+    (target / GO).mkdir(parents=True, exist_ok=True)
+    for plugin in GO_PLUGINS:
+        name = plugin.removeprefix("protoc-gen-")
+        _protoc(
+            f"--descriptor_set_in={descriptors}",
+            f"--plugin={plugin}={ROOT / '.tools/bin' / plugin}",
+            f"--{name}_out={target / GO}",
+            *(f"--{name}_opt={option}" for option in options),
+            *names,
+        )
+
+
 def generate(target: Path) -> list[Path]:
     """Write everything below `target`; return the paths relative to it."""
     names = sorted(str(p.relative_to(PROTO)) for p in (PROTO / "recollect").rglob("*.proto"))
@@ -81,8 +115,14 @@ def generate(target: Path) -> list[Path]:
         )
         (target / REFLECTION).parent.mkdir(parents=True, exist_ok=True)
         (target / REFLECTION).write_bytes(stripped.read_bytes())
-    stubs = sorted((target / STUBS / "recollect" / "v1").glob("*_pb2*"))
-    return [*(path.relative_to(target) for path in stubs), REFLECTION]
+        if _has_go_plugins():
+            _generate_go(target, stripped, names)
+    return [*_stubs(target), REFLECTION]
+
+
+def _stubs(root: Path) -> list[Path]:
+    found = (path for folder, kind in COMMITTED for path in (root / folder).glob(kind))
+    return sorted(path.relative_to(root) for path in found)
 
 
 def check() -> int:
@@ -95,10 +135,8 @@ def check() -> int:
             if not (ROOT / path).exists()
             or not filecmp.cmp(Path(folder, path), ROOT / path, shallow=False)
         ]
-        committed = (ROOT / STUBS / "recollect" / "v1").glob("*_pb2*")
-        stale += [
-            path.relative_to(ROOT) for path in committed if path.relative_to(ROOT) not in fresh
-        ]
+        suffixes = {path.suffix for path in fresh}
+        stale += [p for p in _stubs(ROOT) if p not in fresh and p.suffix in suffixes]
     for path in stale:
         print(f"{path}: not what proto/ generates; run scripts/generate.py", file=sys.stderr)
     return 1 if stale else 0
