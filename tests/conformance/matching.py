@@ -24,9 +24,13 @@ def filled(value: Any, variables: dict[str, Any]) -> Any:
 
 
 def at(value: Any, path: str) -> Any:
-    """Return what is at a path, as in `messages.0.message_id`."""
+    """Return what is at a path, as in `messages.0.message_id` or `kind=embed.job_id`."""
     for step in path.split("."):
-        value = value[int(step)] if isinstance(value, list) else value[step]
+        if "=" in step:
+            name, _, wanted = step.partition("=")
+            value = next((one for one in value if one[name] == wanted), {})
+        else:
+            value = value[int(step)] if isinstance(value, list) else value[step]
     return value
 
 

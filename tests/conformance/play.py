@@ -227,7 +227,7 @@ class Play:
         if found:
             raise Failed(f"{method.name}: " + "; ".join(found))
         source = outcome.get("result", outcome.get("items"))
-        for name, path in step.get("save", {}).items():
+        for name, path in filled(step.get("save", {}), self._variables).items():
             try:
                 self._variables[name] = at(source, path)
             except (KeyError, IndexError):

@@ -46,9 +46,8 @@ the server's own questions, which begin with a tag."""
 
 
 class Servers:
-    """A server of each kind: `plain`, `keys`, `tls` (keys as well) and `model`.
-
-    Scenarios share them, each with a user of its own; `own` is a new one each time.
+    """A server of each kind: `plain`, `keys`, `tls` (keys as well), `model`, and `frail`, which
+    scenarios may stop and break. They share them, each with a user of its own.
 
     Args:
         folder: for files.
@@ -68,6 +67,8 @@ class Servers:
         """Return the shared server of a kind."""
         if kind not in self._running:
             self._running[kind] = self._stack.enter_context(self._new(kind))
+        if self._running[kind].process is None:
+            self._running[kind].start()
         return self._running[kind]
 
     def _new(self, kind: str) -> RunningServer:
@@ -76,7 +77,7 @@ class Servers:
             return RunningServer(
                 "--anthropic-base-url", mock.url, environment={"ANTHROPIC_API_KEY": "test"}
             )
-        flags = {"plain": (), "keys": _KEYS, "tls": (*_KEYS, *_TLS)}[kind]
+        flags = {"plain": (), "frail": (), "keys": _KEYS, "tls": (*_KEYS, *_TLS)}[kind]
         return RunningServer(*flags)
 
     def admin_key(self, kind: str) -> str:
@@ -100,8 +101,8 @@ def act(server: RunningServer, what: str) -> None:
     """Do to a server what a step says.
 
     Args:
-        what: `stop`, `kill`, `start`, `restart`, `stop_valkey`, or `age_changes`, which makes what
-            a watch can resume from older than the server keeps.
+        what: `stop`, `kill`, `start`, `restart`, `stop_valkey` and then `kill_valkey`, or
+            `age_changes`, which makes what a watch can resume from older than the server keeps.
     """
     match what:
         case "stop":
@@ -116,6 +117,9 @@ def act(server: RunningServer, what: str) -> None:
         case "stop_valkey":
             (valkey,) = children(server.pid)
             os.kill(valkey, signal.SIGSTOP)
+        case "kill_valkey":
+            (valkey,) = children(server.pid)
+            os.kill(valkey, signal.SIGKILL)
         case "age_changes":
             database = server.data_dir / "recollect.db"
             with closing(sqlite3.connect(database)) as connection, connection:

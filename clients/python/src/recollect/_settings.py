@@ -61,6 +61,8 @@ _SERVICE_CONFIG = json.dumps(
 OPTIONS: list[tuple[str, Any]] = [
     ("grpc.service_config", _SERVICE_CONFIG),
     ("grpc.enable_retries", 1),
+    # What gRPC keeps of a request to repeat it; its own 256 KiB would leave out large appends.
+    ("grpc.per_rpc_retry_buffer_size", 8 * 1024 * 1024),
     ("grpc.max_receive_message_length", -1),
     # gRPC's own, 1 s growing to 2 min, leaves a server that is back unused for long.
     ("grpc.initial_reconnect_backoff_ms", 100),
