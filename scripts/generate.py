@@ -3,8 +3,8 @@
     python scripts/generate.py            write them
     python scripts/generate.py --check    exit 1 if what is committed differs
 
-Go's stubs need the plugins that `make .tools/.go` installs; without them they are left as they are,
-unless CI=true.
+Go's stubs need the plugins that `make .tools/bin/.go` installs; without them they are left as they
+are, unless CI=true.
 
 The validation rules stay in the descriptors as options, where the server reads them, but the
 import of `buf/validate/validate.proto` is taken out before generation: a client needs no copy of
@@ -65,7 +65,7 @@ def _without_rules_import(files: FileDescriptorSet) -> FileDescriptorSet:
 def _has_go_plugins() -> bool:
     found = all((ROOT / ".tools/bin" / plugin).exists() for plugin in GO_PLUGINS)
     if not found and os.environ.get("CI") == "true":
-        sys.exit("the Go plugins are required in CI: `make .tools/.go`")
+        sys.exit("the Go plugins are required in CI: `make .tools/bin/.go`")
     return found
 
 

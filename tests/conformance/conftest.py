@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import pytest
-from tests.conformance.runner import Runner, command
+from tests.conformance.runner import LANGUAGES, Runner
 from tests.conformance.servers import Servers
 
 MARKS = {"passed": "ok", "failed": "FAILED", "not served": "not served", "skipped": "skipped"}
@@ -22,7 +22,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 @pytest.fixture(scope="session")
 def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
     """The runner of a language."""
-    with Runner(command(request.param)) as running:
+    with Runner(LANGUAGES[request.param]()) as running:
         yield running
 
 

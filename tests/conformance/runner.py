@@ -3,7 +3,6 @@
 import json
 import os
 import queue
-import shutil
 import subprocess
 import sys
 import threading
@@ -12,40 +11,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import pytest
+from tests.harness import toolchain
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWER_SECONDS = 60.0
 
 
-def _python() -> list[str]:
+def python() -> list[str]:
+    """Return the command of the Python client's runner."""
     return [sys.executable, str(ROOT / "tests/conformance/runners/python.py")]
 
 
-def _go() -> list[str]:
-    binary = ROOT / ".tools/conformance/go"
-    client = ROOT / "clients/go"
-    subprocess.run(
-        ["go", "build", "-o", str(binary), "./internal/conformance"], cwd=client, check=True
-    )
-    return [str(binary)]
+def go() -> list[str]:
+    """Build the Go client's runner and return its command."""
+    binary = str(ROOT / ".tools/conformance/go")
+    build = [toolchain("go"), "build", "-o", binary, "./internal/conformance"]
+    subprocess.run(build, cwd=ROOT / "clients/go", check=True)
+    return [binary]
 
 
-LANGUAGES: dict[str, tuple[str, Callable[[], list[str]]]] = {
-    "python": (sys.executable, _python),
-    "go": ("go", _go),
-}
-"""Each client's language: the toolchain it needs, and what returns its runner's command."""
-
-
-def command(language: str) -> list[str]:
-    """Return the command of a language's runner, built; skip without its toolchain, but in CI."""
-    toolchain, build = LANGUAGES[language]
-    if shutil.which(toolchain) is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{toolchain} is required in CI")
-        pytest.skip(f"needs {toolchain}")
-    return build()
+LANGUAGES: dict[str, Callable[[], list[str]]] = {"python": python, "go": go}
+"""Each client's language, and what builds its runner and returns the command that starts it; it
+skips without the language's toolchain, but fails in CI."""
 
 
 class RunnerFailed(Exception):
