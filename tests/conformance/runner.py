@@ -1,7 +1,6 @@
 """A client's runner: a process that executes steps, one JSON object a line; see README.md."""
 
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -134,7 +133,6 @@ class Runner:
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
         )
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()

@@ -92,11 +92,6 @@ class ResourceExhausted(RecollectError):
 class Unavailable(RecollectError):
     """The server, or a part that the call needs, cannot be reached."""
 
-    @property
-    def connection_lost(self) -> bool:
-        """Whether the server itself is gone or going, rather than a part of it."""
-        return self.reason in ("", "SHUTTING_DOWN")
-
 
 class DeadlineExceeded(RecollectError):
     """The call took longer than its timeout."""

@@ -9,6 +9,9 @@ from recollect._settings import CHAT_TIMEOUT, MOST_TRIES, reconnect_pauses
 from recollect.errors import Unavailable
 from recollect.v1 import chat_pb2 as pb
 
+LOST = ("", "SHUTTING_DOWN")
+"""Reasons of an error that says nothing of the turn: the connection broke, or the server ends."""
+
 
 class AsyncChat:
     """Chat with memory and cache. Every method takes `user_id` (default: the client's) and
@@ -51,10 +54,11 @@ class AsyncChat:
         user_id: str | None = None,
         timeout: float | None = CHAT_TIMEOUT,
     ) -> AsyncIterator[pb.ChatEvent]:
-        """Send a message and yield what happens; the last event is `done`.
+        """Send a message and yield what happens; the last event is `done` or `interrupted`.
 
-        When the connection breaks, the events go on after the last one seen, without gap or repeat.
-        `timeout` is for all of it.
+        Where the connection breaks the turn is taken up again, on whichever server answers, without
+        gap or repeat. A second `started` means that the reply starts over. `timeout` is for all of
+        it.
         """
         request = pb.StreamChatRequest(
             user_id=self._user(user_id),
@@ -63,8 +67,36 @@ class AsyncChat:
             options=options,
             request_id=request_id or new_request_id(),
         )
-        async for event in self._follow(request, timeout):
-            yield event
+        resume = pb.ResumeChatRequest(user_id=request.user_id)
+        ends = None if timeout is None else time.monotonic() + timeout
+        pauses = reconnect_pauses()
+        tries = 0
+        while True:
+            left = None if ends is None else ends - time.monotonic()
+            try:
+                if resume.turn_id:
+                    resumed = self._transport.stream(
+                        "ChatService/ResumeChat", resume, pb.ResumeChatResponse, left
+                    )
+                    async for again in resumed:
+                        tries = 0
+                        _note(resume, again.event)
+                        yield again.event
+                else:
+                    responses = self._transport.stream(
+                        "ChatService/StreamChat", request, pb.StreamChatResponse, left
+                    )
+                    async for response in responses:
+                        _note(resume, response.event)
+                        yield response.event
+                return
+            except Unavailable as error:
+                tries += 1
+                pause = next(pauses)
+                late = ends is not None and time.monotonic() + pause >= ends
+                if error.reason not in LOST or late or tries == MOST_TRIES:
+                    raise
+            await self._transport.pause(pause)
 
     async def resume(
         self,
@@ -74,12 +106,15 @@ class AsyncChat:
         user_id: str | None = None,
         timeout: float | None = CHAT_TIMEOUT,
     ) -> AsyncIterator[pb.ChatEvent]:
-        """Yield the events of a turn after the last one seen, as `stream` does."""
+        """Yield the events of a turn after the last one seen, from whichever server runs it."""
         request = pb.ResumeChatRequest(
             user_id=self._user(user_id), turn_id=turn_id, after_sequence=after_sequence
         )
-        async for event in self._follow(request, timeout):
-            yield event
+        responses = self._transport.stream(
+            "ChatService/ResumeChat", request, pb.ResumeChatResponse, timeout
+        )
+        async for response in responses:
+            yield response.event
 
     async def get_turn(
         self, turn_id: str, *, user_id: str | None = None, timeout: float | None = None
@@ -101,46 +136,9 @@ class AsyncChat:
         )
         return response.turn
 
-    async def _follow(
-        self, request: pb.StreamChatRequest | pb.ResumeChatRequest, timeout: float | None
-    ) -> AsyncIterator[pb.ChatEvent]:
-        """Yield the events of a turn. A stream that breaks is begun again while the turn is not
-        known, with the same request id, and resumed after the last event seen once it is."""
-        if isinstance(request, pb.ResumeChatRequest):
-            seen = request
-        else:
-            seen = pb.ResumeChatRequest(user_id=request.user_id)
-        ends = None if timeout is None else time.monotonic() + timeout
-        pauses = reconnect_pauses()
-        tries = 0
-        while True:
-            tries += 1
-            left = None if ends is None else ends - time.monotonic()
-            try:
-                async for event in self._events(seen if seen.turn_id else request, left):
-                    if event.HasField("started"):
-                        seen.turn_id = event.started.turn_id
-                    seen.after_sequence = event.sequence
-                    pauses, tries = reconnect_pauses(), 0
-                    yield event
-                return
-            except Unavailable as error:
-                pause = next(pauses)
-                late = ends is not None and time.monotonic() + pause >= ends
-                if late or tries == MOST_TRIES or not error.connection_lost:
-                    raise
-            await self._transport.pause(pause)
 
-    async def _events(
-        self, request: pb.StreamChatRequest | pb.ResumeChatRequest, timeout: float | None
-    ) -> AsyncIterator[pb.ChatEvent]:
-        if isinstance(request, pb.StreamChatRequest):
-            async for begun in self._transport.stream(
-                "ChatService/StreamChat", request, pb.StreamChatResponse, timeout
-            ):
-                yield begun.event
-        else:
-            async for resumed in self._transport.stream(
-                "ChatService/ResumeChat", request, pb.ResumeChatResponse, timeout
-            ):
-                yield resumed.event
+def _note(resume: pb.ResumeChatRequest, event: pb.ChatEvent) -> None:
+    """Keep where a stream is, to go on there."""
+    resume.after_sequence = event.sequence
+    if event.HasField("started"):
+        resume.turn_id = event.started.turn_id

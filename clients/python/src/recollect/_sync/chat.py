@@ -10,6 +10,9 @@ from recollect._settings import CHAT_TIMEOUT, MOST_TRIES, reconnect_pauses
 from recollect.errors import Unavailable
 from recollect.v1 import chat_pb2 as pb
 
+LOST = ("", "SHUTTING_DOWN")
+"""Reasons of an error that says nothing of the turn: the connection broke, or the server ends."""
+
 
 class Chat:
     """Chat with memory and cache. Every method takes `user_id` (default: the client's) and
@@ -52,10 +55,11 @@ class Chat:
         user_id: str | None = None,
         timeout: float | None = CHAT_TIMEOUT,
     ) -> Iterator[pb.ChatEvent]:
-        """Send a message and yield what happens; the last event is `done`.
+        """Send a message and yield what happens; the last event is `done` or `interrupted`.
 
-        When the connection breaks, the events go on after the last one seen, without gap or repeat.
-        `timeout` is for all of it.
+        Where the connection breaks the turn is taken up again, on whichever server answers, without
+        gap or repeat. A second `started` means that the reply starts over. `timeout` is for all of
+        it.
         """
         request = pb.StreamChatRequest(
             user_id=self._user(user_id),
@@ -64,8 +68,36 @@ class Chat:
             options=options,
             request_id=request_id or new_request_id(),
         )
-        for event in self._follow(request, timeout):
-            yield event
+        resume = pb.ResumeChatRequest(user_id=request.user_id)
+        ends = None if timeout is None else time.monotonic() + timeout
+        pauses = reconnect_pauses()
+        tries = 0
+        while True:
+            left = None if ends is None else ends - time.monotonic()
+            try:
+                if resume.turn_id:
+                    resumed = self._transport.stream(
+                        "ChatService/ResumeChat", resume, pb.ResumeChatResponse, left
+                    )
+                    for again in resumed:
+                        tries = 0
+                        _note(resume, again.event)
+                        yield again.event
+                else:
+                    responses = self._transport.stream(
+                        "ChatService/StreamChat", request, pb.StreamChatResponse, left
+                    )
+                    for response in responses:
+                        _note(resume, response.event)
+                        yield response.event
+                return
+            except Unavailable as error:
+                tries += 1
+                pause = next(pauses)
+                late = ends is not None and time.monotonic() + pause >= ends
+                if error.reason not in LOST or late or tries == MOST_TRIES:
+                    raise
+            self._transport.pause(pause)
 
     def resume(
         self,
@@ -75,12 +107,15 @@ class Chat:
         user_id: str | None = None,
         timeout: float | None = CHAT_TIMEOUT,
     ) -> Iterator[pb.ChatEvent]:
-        """Yield the events of a turn after the last one seen, as `stream` does."""
+        """Yield the events of a turn after the last one seen, from whichever server runs it."""
         request = pb.ResumeChatRequest(
             user_id=self._user(user_id), turn_id=turn_id, after_sequence=after_sequence
         )
-        for event in self._follow(request, timeout):
-            yield event
+        responses = self._transport.stream(
+            "ChatService/ResumeChat", request, pb.ResumeChatResponse, timeout
+        )
+        for response in responses:
+            yield response.event
 
     def get_turn(
         self, turn_id: str, *, user_id: str | None = None, timeout: float | None = None
@@ -102,46 +137,9 @@ class Chat:
         )
         return response.turn
 
-    def _follow(
-        self, request: pb.StreamChatRequest | pb.ResumeChatRequest, timeout: float | None
-    ) -> Iterator[pb.ChatEvent]:
-        """Yield the events of a turn. A stream that breaks is begun again while the turn is not
-        known, with the same request id, and resumed after the last event seen once it is."""
-        if isinstance(request, pb.ResumeChatRequest):
-            seen = request
-        else:
-            seen = pb.ResumeChatRequest(user_id=request.user_id)
-        ends = None if timeout is None else time.monotonic() + timeout
-        pauses = reconnect_pauses()
-        tries = 0
-        while True:
-            tries += 1
-            left = None if ends is None else ends - time.monotonic()
-            try:
-                for event in self._events(seen if seen.turn_id else request, left):
-                    if event.HasField("started"):
-                        seen.turn_id = event.started.turn_id
-                    seen.after_sequence = event.sequence
-                    pauses, tries = reconnect_pauses(), 0
-                    yield event
-                return
-            except Unavailable as error:
-                pause = next(pauses)
-                late = ends is not None and time.monotonic() + pause >= ends
-                if late or tries == MOST_TRIES or not error.connection_lost:
-                    raise
-            self._transport.pause(pause)
 
-    def _events(
-        self, request: pb.StreamChatRequest | pb.ResumeChatRequest, timeout: float | None
-    ) -> Iterator[pb.ChatEvent]:
-        if isinstance(request, pb.StreamChatRequest):
-            for begun in self._transport.stream(
-                "ChatService/StreamChat", request, pb.StreamChatResponse, timeout
-            ):
-                yield begun.event
-        else:
-            for resumed in self._transport.stream(
-                "ChatService/ResumeChat", request, pb.ResumeChatResponse, timeout
-            ):
-                yield resumed.event
+def _note(resume: pb.ResumeChatRequest, event: pb.ChatEvent) -> None:
+    """Keep where a stream is, to go on there."""
+    resume.after_sequence = event.sequence
+    if event.HasField("started"):
+        resume.turn_id = event.started.turn_id
