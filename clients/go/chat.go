@@ -65,8 +65,8 @@ func (m *Chat) CancelTurn(ctx context.Context, req *pb.CancelTurnRequest) (*pb.T
 	return resp.GetTurn(), err
 }
 
-// follow yields the events of a turn. A stream that breaks is begun again while the turn is not
-// known, with the same request id, and resumed after the last event seen once it is.
+// follow yields the events of a turn. A stream that breaks is resumed after the last event seen.
+// Before the first event gRPC itself has begun the stream again, with the same request id.
 func (m *Chat) follow(
 	ctx context.Context, seen *pb.ResumeChatRequest,
 	open func(context.Context) iter.Seq2[*pb.ChatEvent, error],
@@ -94,7 +94,8 @@ func (m *Chat) follow(
 		if failed == nil {
 			return
 		}
-		if !lost(failed) || between.tries+1 >= maxTries {
+		givenUp := between.tries+1 >= maxTries || seen.GetTurnId() == ""
+		if !lost(failed) || givenUp {
 			yield(nil, failed)
 			return
 		}
@@ -102,9 +103,7 @@ func (m *Chat) follow(
 			yield(nil, fromRPC(ctx.Err()))
 			return
 		}
-		if seen.GetTurnId() != "" {
-			open = m.resume(seen)
-		}
+		open = m.resume(seen)
 	}
 }
 

@@ -94,7 +94,8 @@ class AsyncChat:
                 tries += 1
                 pause = next(pauses)
                 late = ends is not None and time.monotonic() + pause >= ends
-                if error.reason not in LOST or late or tries == MOST_TRIES:
+                given_up = tries == MOST_TRIES or not resume.turn_id
+                if error.reason not in LOST or late or given_up:
                     raise
             await self._transport.pause(pause)
 
