@@ -122,10 +122,11 @@ func (s *settings) dialOptions(address string) ([]grpc.DialOption, error) {
 			grpc.MaxCallRecvMsgSize(math.MaxInt32),
 			grpc.MaxRetryRPCBufferSize(retryBufferBytes),
 		),
-		// gRPC's own, 1 s growing to 2 min, leaves a server that is back unused for long.
+		// gRPC's own, 1 s growing to 2 min, leaves a server that is back unused for long. The longest
+		// is less than the pauses of a call's repeats together, so that they do not all fall into it.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{
-				BaseDelay: firstPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: longestPause,
+				BaseDelay: firstPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: longestReconnect,
 			},
 			MinConnectTimeout: 5 * time.Second,
 		}),

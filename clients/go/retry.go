@@ -13,9 +13,10 @@ import (
 )
 
 const (
-	maxTries     = 5
-	firstPause   = 100 * time.Millisecond
-	longestPause = 2 * time.Second
+	maxTries         = 5
+	firstPause       = 100 * time.Millisecond
+	longestPause     = 2 * time.Second
+	longestReconnect = time.Second
 	// What gRPC keeps of a request to repeat it; its own 256 KiB would leave out large appends.
 	retryBufferBytes = 8 << 20
 )
