@@ -9,6 +9,9 @@ UV_VERSION := 0.13.8
 GRPCURL_VERSION := v1.9.3
 KUSTOMIZE_VERSION := v5.8.1
 KUBECONFORM_VERSION := v0.8.0
+PROTOC_GEN_GO_VERSION := v1.36.12
+PROTOC_GEN_GO_GRPC_VERSION := v1.6.2
+STATICCHECK_VERSION := v0.8.2
 
 PYTHON ?= python3
 TOOLS := .tools/bin
@@ -21,7 +24,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
 export PATH := $(CURDIR)/$(TOOLS):$(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test lint unit generate prove container tools clean
+.PHONY: help run test lint unit clients conformance generate prove container tools clean
 
 help: ## List the commands.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -31,7 +34,7 @@ run: .venv/.run ## Start a server on 127.0.0.1:50051 with everything embedded.
 
 test: .venv/.dev tools lint unit ## Run every check and every test.
 
-lint: .venv/.dev ## Check style, types, layers, the contract, and that generated code is current.
+lint: .venv/.dev $(TOOLS)/.go ## Check style, types, layers, the contract, and that generated code is current.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -41,10 +44,18 @@ lint: .venv/.dev ## Check style, types, layers, the contract, and that generated
 	hadolint Dockerfile
 	$(BIN)/python scripts/generate.py --check
 	$(BIN)/python scripts/unasync.py --check
+	@if command -v go >/dev/null; then cd clients/go && \
+	  test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && staticcheck ./...; fi
 
 # The extra sentence-transformers brings 5 GB of torch, so its tests run where it is, and in CI.
 unit: .venv/.dev $(if $(filter true,$(CI)),.venv/.torch) tools ## Run the tests.
 	$(BIN)/python -m pytest $(ARGS)
+
+clients: .venv/.dev tools ## Test each client, and its examples.
+	$(BIN)/python -m pytest tests/clients tests/docs $(ARGS)
+
+conformance: .venv/.dev tools ## Play every scenario with every client, and show the table.
+	$(BIN)/python -m pytest tests/conformance $(ARGS)
 
 prove: .venv/.dev tools ## Run the long proofs: 100 rounds of kills, and the bundled model made again.
 	RECOLLECT_FAULT_ROUNDS=100 $(BIN)/python -m pytest tests/faults
@@ -54,7 +65,7 @@ prove: .venv/.dev tools ## Run the long proofs: 100 rounds of kills, and the bun
 container: .venv/.dev ## Build what the image holds without a container engine, and start it. Needs root.
 	$(BIN)/python scripts/container_build.py $(or $(FOLDER),/tmp/recollect-container)
 
-generate: .venv/.dev ## Write the stubs and reflection descriptors anew.
+generate: .venv/.dev $(TOOLS)/.go ## Write the stubs and reflection descriptors anew.
 	cd proto && buf format -w
 	$(BIN)/python scripts/generate.py
 	$(BIN)/python scripts/unasync.py
@@ -88,6 +99,13 @@ $(TOOLS)/kubeconform: PACKAGE := github.com/yannh/kubeconform/cmd/kubeconform@$(
 $(TOOLS)/grpcurl $(TOOLS)/kustomize $(TOOLS)/kubeconform: | $(UV)
 	@if command -v go >/dev/null; then \
 	  GOBIN=$(CURDIR)/$(TOOLS) go install $(PACKAGE); \
+	elif [ "$(CI)" = true ]; then echo "go is required in CI" >&2; exit 1; fi
+
+$(TOOLS)/.go: Makefile | $(UV)
+	@if command -v go >/dev/null; then export GOBIN=$(CURDIR)/$(TOOLS); \
+	  go install google.golang.org/protobuf/cmd/protoc-gen-go@$(PROTOC_GEN_GO_VERSION); \
+	  go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@$(PROTOC_GEN_GO_GRPC_VERSION); \
+	  go install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION); touch $@; \
 	elif [ "$(CI)" = true ]; then echo "go is required in CI" >&2; exit 1; fi
 
 $(DEBIAN)/.fetched: scripts/debian_programs | $(UV)

@@ -78,6 +78,16 @@ def grpcurl_path() -> Path:
     return Path(found)
 
 
+def toolchain(program: str) -> str:
+    """Return the path of a language's program, or skip; in CI it must be there."""
+    found = shutil.which(program)
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{program} is required in CI")
+        pytest.skip(f"needs {program}")
+    return found
+
+
 class RunningServer:
     """`recollect serve` in a folder of its own.
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.harness import RunningServer, grpcurl_path
+from tests.harness import RunningServer, grpcurl_path, toolchain
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "clients/python/README.md")
+DOCUMENTS = ("README.md", "clients/python/README.md", "clients/go/README.md")
 ADDRESS = "127.0.0.1:50051"
 _BLOCK = re.compile(r"<!-- run -->\n```(\w+)\n(.*?)```", re.DOTALL)
 
@@ -34,32 +34,49 @@ def examples(document: str) -> list[Example]:
     ]
 
 
-def _run(example: Example, address: str) -> str:
+def _go(code: str, folder: Path) -> list[str]:
+    """Make a module that uses the client, as one of a user would, and return how to run it."""
+    client = ROOT / "clients/go"
+    version = re.search(r"^go \S+$", (client / "go.mod").read_text(), re.MULTILINE)
+    assert version is not None
+    (folder / "main.go").write_text(code)
+    (folder / "go.mod").write_text(f"module example\n\n{version[0]}\n")
+    (folder / "go.work").write_text(f"{version[0]}\n\nuse (\n\t.\n\t{client}\n)\n")
+    return [toolchain("go"), "run", "."]
+
+
+def _run(example: Example, address: str, folder: Path) -> str:
     code = example.code.replace(ADDRESS, address)
-    if example.language == "python":
-        command = [sys.executable, "-c", code]
-    else:
-        command = ["bash", "-euo", "pipefail", "-c", code.replace("grpcurl", str(grpcurl_path()))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    match example.language:
+        case "python":
+            command = [sys.executable, "-c", code]
+        case "go":
+            command = _go(code, folder)
+        case _:
+            shell = code.replace("grpcurl", str(grpcurl_path()))
+            command = ["bash", "-euo", "pipefail", "-c", shell]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, cwd=folder
+    )
     where = f"{example.document}:{example.line}"
     assert done.returncode == 0, f"{where} ended with {done.returncode}:\n{done.stderr}"
     return done.stdout
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_the_examples_of_a_document_run_one_after_the_other(document):
+def test_the_examples_of_a_document_run_one_after_the_other(document, tmp_path):
     found = examples(document)
     assert found, f"{document} has no examples"
     with RunningServer() as server:
-        outputs = [_run(example, server.address) for example in found]
+        outputs = [_run(example, server.address, tmp_path) for example in found]
     assert all(output.strip() for output in outputs)
 
 
-def test_the_grpcurl_examples_show_what_they_promise():
+def test_the_grpcurl_examples_show_what_they_promise(tmp_path):
     shells = [e for e in examples("README.md") if e.language == "sh"]
     with RunningServer() as server:
         listed, described, _, _, recalled, streamed, health = (
-            _run(example, server.address) for example in shells
+            _run(example, server.address, tmp_path) for example in shells
         )
     for service in ("MemoryService", "CacheService", "ChatService", "AdminService"):
         assert f"recollect.v1.{service}" in listed

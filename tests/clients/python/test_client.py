@@ -89,7 +89,8 @@ class Chat(chat_pb2_grpc.ChatServiceServicer):
 
     async def StreamChat(self, request, context):
         if request.session_id == "breaks":
-            yield chat_pb2.StreamChatResponse(event=chat_pb2.ChatEvent(sequence=1))
+            started = chat_pb2.ChatStarted(turn_id="t")
+            yield chat_pb2.StreamChatResponse(event=chat_pb2.ChatEvent(sequence=1, started=started))
             await context.abort(grpc.StatusCode.UNAVAILABLE, "broke off")
         sequence = 0
         try:
@@ -99,6 +100,14 @@ class Chat(chat_pb2_grpc.ChatServiceServicer):
                 await asyncio.sleep(0.005)
         finally:
             self.cancelled.set()
+
+    async def ResumeChat(self, request, context):
+        assert (request.user_id, request.turn_id) == ("ada", "t")
+        if request.after_sequence == 3:
+            await Memory._abort(context, grpc.StatusCode.UNAVAILABLE, "MODEL_UNAVAILABLE")
+        event = chat_pb2.ChatEvent(sequence=request.after_sequence + 1)
+        yield chat_pb2.ResumeChatResponse(event=event)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "broke off again")
 
 
 class Peer:
@@ -231,9 +240,14 @@ async def test_leaving_a_stream_early_ends_it_on_the_server(peer):
         await peer.chat.cancelled.wait()
 
 
-async def test_a_stream_that_breaks_raises_this_package_s_error(peer):
-    with pytest.raises(errors.Unavailable):
-        await peer.stream("breaks", 2)
+async def test_a_chat_stream_that_breaks_goes_on_after_the_last_event(peer):
+    assert await peer.stream("breaks", 3) == [1, 2, 3]
+
+
+async def test_a_chat_stream_ends_with_the_failure_of_its_turn(peer):
+    with pytest.raises(errors.Unavailable) as caught:
+        await peer.stream("breaks", 4)
+    assert caught.value.reason == "MODEL_UNAVAILABLE"
 
 
 async def test_the_key_is_sent_and_the_user_can_be_said_a_call(peer):

@@ -61,11 +61,14 @@ _SERVICE_CONFIG = json.dumps(
 OPTIONS: list[tuple[str, Any]] = [
     ("grpc.service_config", _SERVICE_CONFIG),
     ("grpc.enable_retries", 1),
+    # What gRPC keeps of a request to repeat it; its own 256 KiB would leave out large appends.
+    ("grpc.per_rpc_retry_buffer_size", 8 * 1024 * 1024),
     ("grpc.max_receive_message_length", -1),
-    # gRPC's own, 1 s growing to 2 min, leaves a server that is back unused for long.
+    # gRPC's own, 1 s growing to 2 min, leaves a server that is back unused for long. The longest
+    # is less than the pauses of a call's repeats together, so that they do not all fall into it.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 ]

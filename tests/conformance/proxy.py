@@ -1,0 +1,291 @@
+"""A TCP proxy that reads HTTP/2 and breaks gRPC calls at points a scenario names.
+
+It records what clients send: the tries of a call, their metadata and their messages.
+"""
+
+import asyncio
+import base64
+import contextlib
+import struct
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from google.rpc import status_pb2
+from hpack import Decoder, Encoder, NeverIndexedHeaderTuple
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    HeadersFrame,
+)
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+MOST_TABLE_BYTES = 1 << 20
+LINGER_SECONDS = 5.0
+
+
+@dataclass
+class Fault:
+    """What to do to the next calls.
+
+    Args:
+        method: its name, as in `Recall`; "" for any. Not used at `connect`.
+        at: `connect`, when a connection is made; `request`, when the call arrives, which the server
+            then never sees; `response`, when the server begins to answer, which the client then
+            never sees; `message`, when `after` messages of a stream have gone to the client.
+        do: `drop` the connection; `hold` the call for ever; `answer` with `status` (at `request`).
+        times: how often.
+    """
+
+    method: str = ""
+    at: str = "request"
+    do: str = "drop"
+    after: int = 0
+    times: int = 1
+    status: status_pb2.Status | None = None
+
+    def takes(self, at: str, method: str = "", count: int = 0) -> bool:
+        """Whether it strikes here; counts the strike."""
+        if self.times < 1 or self.at != at or self.method not in ("", method):
+            return False
+        if at == "message" and count != self.after:
+            return False
+        self.times -= 1
+        return True
+
+
+@dataclass
+class Sent:
+    """One try of a call, as the client sent it.
+
+    Attributes:
+        answered: the server began to answer, if only by its initial metadata.
+    """
+
+    method: str
+    metadata: dict[str, str]
+    answered: bool = False
+    data: bytearray = field(default_factory=bytearray)
+
+    def messages(self) -> Iterator[bytes]:
+        """Yield the complete messages."""
+        yield from _messages(self.data)
+
+
+def _messages(data: bytearray) -> Iterator[bytes]:
+    start = 0
+    while len(data) - start >= 5:
+        (length,) = struct.unpack_from(">I", data, start + 1)
+        if len(data) - start - 5 < length:
+            return
+        yield bytes(data[start + 5 : start + 5 + length])
+        start += 5 + length
+
+
+class Proxy:
+    """Stands before a server of plain text, HOST:PORT, from `with` on."""
+
+    def __init__(self, target: str) -> None:
+        self.host, _, port = target.rpartition(":")
+        self.port = int(port)
+        self.address = ""
+        self.faults: list[Fault] = []
+        self.sent: list[Sent] = []
+        self._connections: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._run(self._listen())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._run(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def strikes(self, at: str, method: str = "", count: int = 0) -> Fault | None:
+        """Return the fault that strikes here, if one does."""
+        return next((f for f in self.faults if f.takes(at, method, count)), None)
+
+    def _run(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    async def _listen(self) -> None:
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._connections.add(asyncio.ensure_future(self._serve(reader, writer)))
+
+        self._server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def _close(self) -> None:
+        self._server.close()
+        for connection in self._connections:
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if self.strikes("connect"):
+                return
+            upstream = await asyncio.open_connection(self.host, self.port)
+            with contextlib.closing(upstream[1]):
+                await _Connection(self, (reader, writer), upstream).run()
+        except OSError:
+            pass  # Either side is gone, which is what faults are for.
+        finally:
+            writer.close()
+
+
+class _Dropped(Exception):
+    """A fault ends the connection."""
+
+
+class _Connection:
+    """One connection of a client, and the one to the server behind it."""
+
+    def __init__(self, proxy: Proxy, client: Any, server: Any) -> None:
+        self._proxy = proxy
+        self._from_client, self._to_client = client
+        self._from_server, self._to_server = server
+        self._decoder, self._encoder = Decoder(), Encoder()
+        self._decoder.max_allowed_table_size = MOST_TABLE_BYTES
+        self._sent: dict[int, Sent] = {}
+        self._received: dict[int, bytearray] = {}
+        self._kept: set[int] = set()  # Streams that the server never sees.
+        self._held: set[int] = set()  # Streams whose answers the client never sees.
+
+    async def run(self) -> None:
+        """Copy both ways until either ends or a fault strikes."""
+        ways = [asyncio.ensure_future(way) for way in (self._upwards(), self._downwards())]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        """Say the end, but let what was said before arrive: closing at once would take it back."""
+        with contextlib.suppress(OSError, TimeoutError):
+            self._to_client.write_eof()
+            async with asyncio.timeout(LINGER_SECONDS):
+                while await self._from_client.read(65536):
+                    pass
+
+    async def _upwards(self) -> None:
+        self._to_server.write(await self._from_client.readexactly(len(PREFACE)))
+        while True:
+            header, body, frame = await _read(self._from_client)
+            stream = frame.stream_id
+            if isinstance(frame, HeadersFrame):
+                block = await self._block(frame)
+                if stream in self._sent or self._begins(stream, block):
+                    self._forward_headers(stream, frame, block)
+            elif stream not in self._kept:
+                if isinstance(frame, DataFrame):
+                    self._sent[stream].data += frame.data
+                self._to_server.write(header + body)
+            elif isinstance(frame, DataFrame):
+                self._sent[stream].data += frame.data
+            await self._to_server.drain()
+            await self._to_client.drain()
+
+    async def _block(self, frame: HeadersFrame) -> list[tuple[str, str]]:
+        data, flags = frame.data, frame.flags
+        while "END_HEADERS" not in flags:
+            _, _, more = await _read(self._from_client)
+            assert isinstance(more, ContinuationFrame)
+            data, flags = data + more.data, more.flags
+        return [(str(name), str(value)) for name, value in self._decoder.decode(data)]
+
+    def _begins(self, stream: int, block: list[tuple[str, str]]) -> bool:
+        """Record a call and let a fault strike; return whether the server sees it."""
+        metadata = dict(block)
+        method = metadata[":path"].rpartition("/")[2]
+        sent = self._sent[stream] = Sent(method, metadata)
+        self._proxy.sent.append(sent)
+        fault = self._proxy.strikes("request", method)
+        if fault is None:
+            return True
+        if fault.do == "drop":
+            raise _Dropped
+        self._kept.add(stream)
+        if fault.do == "answer":
+            assert fault.status is not None
+            self._to_client.write(_trailers_only(stream, fault.status))
+        return False
+
+    def _forward_headers(
+        self, stream: int, frame: HeadersFrame, block: list[tuple[str, str]]
+    ) -> None:
+        copy = HeadersFrame(stream, self._encoder.encode(block))
+        copy.flags.add("END_HEADERS")
+        if "END_STREAM" in frame.flags:
+            copy.flags.add("END_STREAM")
+        self._to_server.write(copy.serialize())
+
+    async def _downwards(self) -> None:
+        while True:
+            header, body, frame = await _read(self._from_server)
+            stream = frame.stream_id
+            if isinstance(frame, HeadersFrame | DataFrame) and stream in self._sent:
+                self._answers(stream, frame)
+            if stream not in self._held:
+                self._to_client.write(header + body)
+                await self._to_client.drain()
+            if isinstance(frame, DataFrame):
+                self._count(stream, frame)
+
+    def _answers(self, stream: int, frame: Frame) -> None:
+        if stream in self._received or stream in self._held:
+            return
+        self._sent[stream].answered = True
+        fault = self._proxy.strikes("response", self._sent[stream].method)
+        if fault is not None and fault.do == "drop":
+            raise _Dropped
+        if fault is not None:
+            self._held.add(stream)
+        self._received[stream] = bytearray()
+
+    def _count(self, stream: int, frame: DataFrame) -> None:
+        received = self._received[stream]
+        before = sum(1 for _ in _messages(received))
+        received += frame.data
+        for count in range(before + 1, sum(1 for _ in _messages(received)) + 1):
+            if self._proxy.strikes("message", self._sent[stream].method, count):
+                raise _Dropped
+
+
+async def _read(reader: asyncio.StreamReader) -> tuple[bytes, bytes, Frame]:
+    header = await reader.readexactly(9)
+    frame, length = Frame.parse_frame_header(memoryview(header))
+    body = await reader.readexactly(length)
+    frame.parse_body(memoryview(body))
+    return header, body, frame
+
+
+def _trailers_only(stream: int, status: status_pb2.Status) -> bytes:
+    """Return a whole answer in one frame that leaves the connection's header table as it is."""
+    fields = {
+        ":status": "200",
+        "content-type": "application/grpc",
+        "grpc-status": str(status.code),
+        "grpc-message": status.message,
+        "grpc-status-details-bin": base64.b64encode(status.SerializeToString()).decode(),
+    }
+    block = Encoder().encode([NeverIndexedHeaderTuple(*pair) for pair in fields.items()])
+    frame = HeadersFrame(stream, block)
+    frame.flags |= {"END_HEADERS", "END_STREAM"}
+    return frame.serialize()
