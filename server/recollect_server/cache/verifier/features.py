@@ -32,6 +32,9 @@ class View:
 
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
+        # What `_new` last found, because several features ask for it.
+        self.compared: View | None = None
+        self.new: list[str] = []
 
     @cached_property
     def question(self) -> NDArray[np.float32]:
@@ -216,7 +219,10 @@ def _asking(view: View) -> frozenset[str]:
 
 def _new(one: View, other: View) -> list[str]:
     """Content words of a question that the other conversation does not have, in order."""
-    return [word for word in one.reading.content if word not in other.vocabulary]
+    if one.compared is not other:
+        one.compared = other
+        one.new = [word for word in one.reading.content if word not in other.vocabulary]
+    return one.new
 
 
 def _share_new(one: View, other: View) -> float:
