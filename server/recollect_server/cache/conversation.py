@@ -37,3 +37,13 @@ class Verifier(Protocol):
 
         Shape (len(stored),), from 0 to 1.
         """
+
+    def threshold(self, max_false_hit_rate: float) -> float:
+        """Return the probability from which a candidate is a hit; over 1 means never.
+
+        Args:
+            max_false_hit_rate: most false hits among hits of the semantic tier, 0 to 1.
+        """
+
+    def explain(self, asked: Conversation, stored: Conversation) -> tuple[tuple[str, float], ...]:
+        """Return the name and value of each number that made a pair's probability."""

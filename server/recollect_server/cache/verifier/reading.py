@@ -1,0 +1,161 @@
+"""What the verifier reads in a text: its words, names, quantities and turning words."""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+
+from recollect_server.cache.verifier.quantities import TOKEN, Quantity, quantities
+from recollect_server.memory.recall.words import QUESTION_WORDS, STOP_WORDS, listed, stem, words
+
+_NEGATIONS = listed("not no never none nothing nobody neither nor without cannot unable except")
+_OPPOSITES = {
+    word: (pair, side)
+    for pair, line in enumerate(
+        """
+        more most greater larger bigger higher longer | less least fewer smaller lower shorter
+        before earlier prior | after later afterwards
+        first | last final
+        best better good | worst worse bad
+        increase increases increased increasing raise raises grow gain gains gained rise rises |
+          decrease decreases decreased decreasing reduce reduces shrink lose loses lost fall falls
+        above over exceed exceeds maximum max most | below under minimum min least
+        buy buys bought buying purchase | sell sells sold selling
+        pros advantage advantages benefit benefits strength strengths |
+          cons disadvantage disadvantages drawback drawbacks risk risks weakness weaknesses
+        start begin open opened opening on enable | stop end close closed closing off disable
+        add added include including with | remove removed exclude excluding without
+        old oldest older | new newest newer young youngest younger
+        male man men boy boys he him his | female woman women girl girls she her hers
+        left | right
+        hot hotter hottest warm | cold colder coldest cool
+        fast faster fastest quick | slow slower slowest
+        cheap cheaper cheapest | expensive costly dearer
+        can able possible | cannot unable impossible
+        same similar similarities | different differences difference differ
+        up | down
+        inside indoor indoors internal | outside outdoor outdoors external
+        north northern | south southern
+        east eastern | west western
+        legal allowed | illegal forbidden banned
+        public | private
+        cause causes caused | effect effects affect affects
+        win wins won | lose loses lost
+        import imports imported | export exports exported
+        install | uninstall
+        encode encrypt | decode decrypt
+        always | never
+        all every | some none
+        """.replace("|\n", "|")
+        .strip()
+        .splitlines()
+    )
+    for side, half in enumerate(line.split("|"))
+    for word in half.split()
+}
+_QUALIFIERS = listed(
+    """
+    only just all every each both either any some except besides another extra additional
+    additionally also more less least most fewer other else instead still again remaining rest left
+    total average per difference first second third last next previous former latter same different
+    best worst main mainly alone together if unless before after since until during without however
+    but though although once twice
+    """
+)
+_SENTENCES = re.compile(r"(?<=[.!?])\s+")
+_FEW = 5
+_LONG = 15
+"""Of more words a text is taken to say itself what its pronouns mean."""
+_POINTERS = listed(
+    """
+    he she they it him them his her hers their theirs its this that these those there former latter
+    """
+)
+_LIGHT = listed(
+    """
+    way ways step steps tip tips kind sort give show tell explain describe help want wanted need
+    please try recommend suggest calculate compute determine find figure number amount work works
+    use go possible become question answer hi hello thank
+    """
+)
+"""Words that only frame a question."""
+_ENGLISH = STOP_WORDS | _QUALIFIERS
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A text, read.
+
+    Attributes:
+        words: case folded, in order.
+        content: stems of the words that carry a topic, in order, repeats kept, quantities left out.
+        names: stems of words with a capital; common words that begin sentences are left out.
+        quantities: in order; a bare "one" is none.
+        asks: question words.
+        negations: how many.
+        turns: which side of which pair of opposites is named.
+        qualifiers: words that narrow or widen what is asked.
+        foreign: words outside the Latin script, in order.
+        english: share of the words that are common English ones, 1 of fewer than five.
+        points: a pronoun stands for something said before.
+        asking: content of the last sentence.
+    """
+
+    words: tuple[str, ...]
+    content: tuple[str, ...]
+    names: frozenset[str]
+    quantities: tuple[Quantity, ...]
+    asks: frozenset[str]
+    negations: int
+    turns: frozenset[tuple[int, int]]
+    qualifiers: frozenset[str]
+    foreign: tuple[str, ...]
+    english: float
+    points: bool
+    asking: tuple[str, ...]
+
+
+def _names(text: str) -> frozenset[str]:
+    found = set()
+    for match in TOKEN.finditer(text):
+        folded = match.group().casefold()
+        if match.group()[0].isupper() and folded not in STOP_WORDS and folded not in _LIGHT:
+            found.add(stem(folded))
+    return frozenset(found)
+
+
+def _latin(word: str) -> bool:
+    return ord(word[0]) < 0x0250
+
+
+@lru_cache(maxsize=16_384)
+def read(text: str) -> Reading:
+    """Read a text; those of up to 16,384 recent calls are kept."""
+    normal = unicodedata.normalize("NFKC", text)
+    tokens = [match.group() for match in TOKEN.finditer(normal.casefold())]
+    found, taken = quantities(tokens)
+    bare = {"one"}
+    counted = tuple(q for q in found if tokens[q.start] not in bare or q.value != 1)
+    latin = [t for i, t in enumerate(tokens) if i not in taken and t.isalpha() and _latin(t)]
+    folded = words(normal)
+    return Reading(
+        words=tuple(folded),
+        content=tuple(stem(t) for t in latin if t not in STOP_WORDS and t not in _LIGHT),
+        names=_names(normal),
+        quantities=counted,
+        asks=frozenset(t for t in latin if t in QUESTION_WORDS),
+        negations=sum(
+            t in _NEGATIONS or (t == "t" and i > 0 and tokens[i - 1].endswith("n"))
+            for i, t in enumerate(tokens)
+        ),
+        turns=frozenset(_OPPOSITES[t] for t in latin if t in _OPPOSITES),
+        qualifiers=frozenset(t for t in latin if t in _QUALIFIERS),
+        foreign=tuple(w for w in folded if not _latin(w)),
+        english=sum(t in _ENGLISH for t in latin) / len(latin) if len(latin) >= _FEW else 1.0,
+        points=len(latin) < _LONG and any(t in _POINTERS for t in latin),
+        asking=tuple(
+            stem(t)
+            for t in TOKEN.findall(_SENTENCES.split(normal.casefold().strip())[-1])
+            if t.isalpha() and _latin(t) and t not in STOP_WORDS
+        ),
+    )
