@@ -12,6 +12,7 @@ class JobKind(StrEnum):
     SUMMARIZE = "summarize"
     EXTRACT = "extract"
     EPISODE = "episode"
+    REINDEX = "reindex"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ items than one process can rank. What it holds may be late or lost: an item coun
 it, and a store is filled again from SQL without embedding anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,6 +13,9 @@ from typing import Protocol
 
 from recollect_server.memory.model import MemoryKind, Vector
 from recollect_server.scope import Scope
+
+EXACT_URL = "exact:"
+"""Stands for the exact index in each server's memory, which nothing has to be filled for."""
 
 ItemKey = tuple[MemoryKind, str]
 """Kind and id of an item, unique within a scope."""
@@ -98,8 +101,16 @@ class VectorStore(Protocol):
     async def drop(self) -> None:
         """Delete everything the store holds, and what holds it."""
 
-    async def close(self) -> None:
-        """Let go of connections and files."""
+
+class OpenVectorStore(Protocol):
+    """Returns a vector store, without connecting to it yet."""
+
+    def __call__(self, url: str, name: str, dimensions: int) -> VectorStore:
+        """Return the store called `name` where `url` says; see `RegisteredStore`.
+
+        Raises:
+            InvalidArgument: `target`, the URL is not one of a vector store.
+        """
 
 
 class VectorStoreState(StrEnum):
@@ -200,3 +211,39 @@ class VectorFeeds(Protocol):
 
     async def forget_store(self, store: RegisteredStore) -> None:
         """Forget a retired store, which has been dropped."""
+
+
+class ItemPlace(Protocol):
+    """Where an item is; `memory.recall.Identity` is one."""
+
+    @property
+    def kind(self) -> MemoryKind:
+        """What it is."""
+
+    @property
+    def item_id(self) -> str:
+        """Its id."""
+
+    @property
+    def session_id(self) -> str:
+        """Its session, "" for a fact."""
+
+    @property
+    def sequence(self) -> int:
+        """Its number in the session, for a turn."""
+
+
+class VectorSource(Protocol):
+    """Vectors of single items."""
+
+    async def read_vectors(
+        self, scope: Scope, items: Sequence[ItemPlace], model: str
+    ) -> Mapping[ItemKey, Vector]:
+        """Return the vectors of those that have one of `model`; raises `Unavailable`."""
+
+
+class FeedState(Protocol):
+    """How far a store is behind SQL."""
+
+    async def indexed_revision(self, store: RegisteredStore, scope: Scope) -> tuple[int, int]:
+        """Return the user's revision, and the one up to which the store has everything."""

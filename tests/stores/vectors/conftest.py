@@ -1,0 +1,36 @@
+"""The places of all stores."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from tests.postgres_server import PostgresServer
+from tests.stores.vectors.setups import KINDS, Opened, Place, chroma_server
+
+from recollect_server.stores.sql.migrate import migrate
+
+
+@pytest.fixture(scope="session")
+def chroma_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running Chroma server."""
+    with chroma_server(tmp_path_factory.mktemp("chroma")) as url:
+        yield url
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A store of each kind, empty, with a database; pgvector is in that database."""
+    if request.param == "pgvector":
+        postgres: PostgresServer = request.getfixturevalue("postgres")
+        return Place(postgres.create("recollect"), "pgvector:")
+    file = tmp_path / "recollect.db"
+    migrate(file)
+    if request.param == "chroma-http":
+        return Place(file, request.getfixturevalue("chroma_url"))
+    return Place(file, f"{request.param}://{tmp_path / request.param}")
+
+
+@pytest.fixture
+async def opened(place: Place) -> AsyncIterator[Opened]:
+    async with place.open() as opened:
+        yield opened
