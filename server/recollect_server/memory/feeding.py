@@ -155,10 +155,12 @@ class Feeder:
         if store.state is VectorStoreState.FILLING:
             if await self._feeds.take_over(store):
                 log.info("vector store took over", store=store.name)
-        elif store.state is VectorStoreState.RETIRED:
-            if self._clock() - store.state_time >= timedelta(seconds=RETIRED_SECONDS):
-                if store.url != EXACT_URL:
-                    await self._open(store).drop()
-                await self._feeds.forget_store(store)
-                self._known.pop(store.store_key, None)
-                log.info("vector store dropped", store=store.name)
+        elif store.state is VectorStoreState.RETIRED and self._is_over(store):
+            if store.url != EXACT_URL:
+                await self._open(store).drop()
+            await self._feeds.forget_store(store)
+            self._known.pop(store.store_key, None)
+            log.info("vector store dropped", store=store.name)
+
+    def _is_over(self, store: RegisteredStore) -> bool:
+        return self._clock() - store.state_time >= timedelta(seconds=RETIRED_SECONDS)

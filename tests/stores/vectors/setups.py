@@ -140,7 +140,9 @@ class Opened:
 
     async def store(self, dimensions: int, name: str = "") -> VectorStore:
         """Return a store that is there; a new one without a name."""
-        store = self.connections(self.url, name or unique("recollect_t").replace("-", "_"), dimensions)
+        store = self.connections(
+            self.url, name or unique("recollect_t").replace("-", "_"), dimensions
+        )
         await store.prepare()
         return store
 

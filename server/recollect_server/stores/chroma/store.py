@@ -71,6 +71,9 @@ class ChromaConnection:
         client, self._client = self._client, None
         if client is not None and self._embedded:
             await self.calls.run(client.close)
+        elif client is not None:
+            # The asynchronous client has no public way to close its connections.
+            await client._server.__aexit__(None, None, None)
         self.calls.close()
 
     def _open_folder(self) -> Any:

@@ -48,12 +48,12 @@ class QdrantConnection:
         import qdrant_client
 
         parts = urlsplit(url.removeprefix("qdrant+"))
-        self._local = parts.scheme == "qdrant"
+        self.local = parts.scheme == "qdrant"
         # The local mode is not made for several threads at a time.
-        self.calls = Calls("qdrant", blocking=self._local, threads=1)
+        self.calls = Calls("qdrant", blocking=self.local, threads=1)
         self._client: Any = None
         self._open: Callable[[], Any]
-        if self._local:
+        if self.local:
             self._open = lambda: qdrant_client.QdrantClient(path=parts.path)
             return
         grpc = parts.scheme == "grpc"
@@ -118,7 +118,8 @@ class QdrantStore:
                 hnsw_config=models.HnswConfigDiff(m=0, payload_m=LINKS, ef_construct=100),
             )
         )
-        for field, kind in _INDEXES.items():
+        # The local mode searches all there is, and warns of whatever would make it quicker.
+        for field, kind in () if self._connection.local else _INDEXES.items():
             schema: Any = kind
             if field == "owner":
                 schema = models.KeywordIndexParams(
@@ -183,7 +184,9 @@ class QdrantStore:
                 self._name,
                 query=vector.tolist(),
                 query_filter=_filter(scope, filter),
-                search_params=models.SearchParams(hnsw_ef=max(SEARCH_EF, limit)),
+                search_params=None
+                if self._connection.local
+                else models.SearchParams(hnsw_ef=max(SEARCH_EF, limit)),
                 limit=limit,
                 with_payload=["item_id", "kind", "passage"],
             ),
