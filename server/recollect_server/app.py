@@ -44,7 +44,6 @@ from recollect_server.rpc.services.admin import AdminServicer
 from recollect_server.rpc.services.cache import CacheServicer
 from recollect_server.rpc.services.chat import ChatServicer
 from recollect_server.rpc.services.memory import MemoryServicer
-from recollect_server.stores.exact import ExactIndex
 from recollect_server.stores.sql.audit import SqlAuditLog
 from recollect_server.stores.sql.changes import SqlChangeStore
 from recollect_server.stores.sql.database import Database
@@ -60,6 +59,8 @@ from recollect_server.stores.valkey.ephemeral import ValkeySessions
 from recollect_server.stores.valkey.exact_cache import ValkeyExactCache
 from recollect_server.stores.valkey.notices import ValkeyNotices
 from recollect_server.stores.valkey.window import ValkeyWindowCache
+from recollect_server.stores.vectors import SwitchingIndex
+from recollect_server.vectors import open_feeder, open_vectors
 
 log = structlog.get_logger("recollect.app")
 
@@ -120,6 +121,7 @@ async def work(settings: Settings, on_ready: Callable[[], None]) -> None:
             asyncio.Event(),
             Activity(),
         )
+        loops["feeding"] = open_feeder(stack, settings, database).run
         await stack.enter_async_context(running(loops))
         on_ready()
         await ended.wait()
@@ -150,14 +152,15 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     windows = Windows(ValkeyWindowCache(state), budget=settings.window_bytes)
     durable = SqlSessionStore(database, utc_now, policy)
     source = SqlIndexSource(database, utc_now)
+    vectors = await open_vectors(stack, settings, database, source, embedder)
     facts = SqlFactStore(database, utc_now)
     memory = Memory(
         sessions=Sessions(durable, ValkeySessions(state, utc_now)),
         facts=facts,
         episodes=SqlEpisodeStore(database, utc_now),
         windows=windows,
-        index=ExactIndex(source, embedder, budget=settings.index_bytes),
-        source=source,
+        index=vectors.index,
+        source=vectors.index,
         notices=notices,
         max_message_bytes=settings.max_message_bytes,
         work_added=work_added,
@@ -184,10 +187,10 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         authentication=settings.auth is not Authentication.NONE,
         max_message_bytes=settings.max_message_bytes,
         max_request_bytes=settings.max_request_bytes,
-        probe=_probe(settings, database, state, cache),
+        probe=_probe(settings, database, state, cache, vectors.index),
     )
     watch = Watch(SqlChangeStore(database), notices)
-    loops: Loops = {"windows": windows.run, "notices": notices.run}
+    loops: Loops = {"windows": windows.run, "notices": notices.run, **vectors.loops}
     if settings.worker:
         background = open_background_embedder(stack, settings)
         loops |= worker_loops(
@@ -206,7 +209,9 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
             ),
             CacheServicer(answers, utc_now),
             ChatServicer(chat),
-            AdminServicer(keys, SqlJobQueue(database, utc_now), audit, server_facts),
+            AdminServicer(
+                keys, SqlJobQueue(database, utc_now), audit, server_facts, vectors.reindexing
+            ),
         ),
         ApiKeyAuthenticator(keys) if settings.auth is Authentication.API_KEY else None,
         activity,
@@ -263,7 +268,7 @@ def _listen(
 
 
 def _probe(
-    settings: Settings, database: Database, state: Client, cache: Client
+    settings: Settings, database: Database, state: Client, cache: Client, index: SwitchingIndex
 ) -> Callable[[], Awaitable[tuple[StoreState, ...]]]:
     async def sql() -> bool:
         try:
@@ -280,11 +285,10 @@ def _probe(
         return True
 
     async def probe() -> tuple[StoreState, ...]:
-        answers = await asyncio.gather(sql(), valkey(state), valkey(cache))
+        answers = await asyncio.gather(sql(), valkey(state), valkey(cache), index.available())
         sql_kind = "postgresql" if settings.uses_postgres else "sqlite"
-        names = (("sql", sql_kind), ("state", "valkey"), ("cache", "valkey"))
-        found = (StoreState(n, k, up) for (n, k), up in zip(names, answers, strict=True))
-        return (*found, StoreState("index", "exact", available=True))
+        names = ("sql", sql_kind), ("state", "valkey"), ("cache", "valkey"), ("index", index.kind)
+        return tuple(StoreState(n, k, up) for (n, k), up in zip(names, answers, strict=True))
 
     return probe
 

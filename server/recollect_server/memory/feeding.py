@@ -46,6 +46,7 @@ class Feeder:
 
     Args:
         clock: returns the present as an aware UTC datetime.
+        tends: whether a store is to be fed by this process.
     """
 
     def __init__(
@@ -53,10 +54,12 @@ class Feeder:
         feeds: VectorFeeds,
         open_store: OpenVectorStore,
         clock: Callable[[], datetime],
+        tends: Callable[[RegisteredStore], bool] = lambda _: True,
     ) -> None:
         self._feeds = feeds
         self._open_store = open_store
         self._clock = clock
+        self._tends = tends
         self._known: dict[int, RegisteredStore] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
@@ -69,7 +72,7 @@ class Feeder:
                 except Unavailable as error:
                     log.warning("store unavailable, feeding waits", reason=error.reason)
                 else:
-                    self._known = {store.store_key: store for store in stores}
+                    self._known = {store.store_key: store for store in stores if self._tends(store)}
                     for key in self._known:
                         if key not in self._tasks or self._tasks[key].done():
                             self._tasks[key] = group.create_task(self._tend(key))

@@ -230,7 +230,9 @@ class QdrantStore:
                     )
                 ]
                 if count:
-                    must.append(models.FieldCondition(key="passage", range=models.Range(gte=count)))
+                    # First, because the local mode stops at the first that fails.
+                    beyond = models.Range(gte=count)
+                    must.insert(0, models.FieldCondition(key="passage", range=beyond))
                 await self._delete(models.Filter(must=must))
 
     async def _index(self, field: str, schema: Any) -> None:

@@ -1,7 +1,7 @@
 """Which index answers: the one that SQL names, noticed within a second."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -35,6 +35,7 @@ class SwitchingIndex:
         make_exact: returns an exact index.
         make_vector: returns an index over a registered store.
         model: the embedding model; a store with points of another one is not used.
+        ping: whether a store answers.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class SwitchingIndex:
         make_exact: Callable[[], RecallIndex],
         make_vector: Callable[[RegisteredStore], RecallIndex],
         model: str,
+        ping: Callable[[RegisteredStore], Awaitable[bool]],
     ) -> None:
+        self._ping = ping
         self._feeds = feeds
         self._state = state
         self._source = source
@@ -60,6 +63,17 @@ class SwitchingIndex:
     def active(self) -> RegisteredStore | None:
         """The vector store in use, None for the exact index."""
         return self._active
+
+    @property
+    def kind(self) -> str:
+        """The kind of what answers, as in `exact` or `chroma`."""
+        if self._active is None:
+            return EXACT_URL.rstrip(":")
+        return self._active.url.partition(":")[0].partition("+")[0]
+
+    async def available(self) -> bool:
+        """Whether what answers does not rank by words alone for want of its store."""
+        return self._active is None or await self._ping(self._active)
 
     async def run(self) -> None:
         """Follow what SQL names until cancelled."""
