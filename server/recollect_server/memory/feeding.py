@@ -25,6 +25,9 @@ IDLE_SECONDS = 0.1
 STORES_SECONDS = 1.0
 """How often the list of stores is read."""
 
+CHECK = timedelta(seconds=10)
+"""How often a store is asked whether it still has what it had."""
+
 CONCURRENCY = 4
 """Users fed at once to a store."""
 
@@ -81,35 +84,37 @@ class Feeder:
     async def _tend(self, key: int) -> None:
         """Feed a store as long as it is registered."""
         pause = FIRST_RETRY_SECONDS
-        prepared = False
+        checked: datetime | None = None
         while (store := self._known.get(key)) is not None:
             try:
-                if not prepared:
-                    await self._prepare(store)
-                    prepared = True
+                if checked is None or self._clock() - checked > CHECK:
+                    await self._check(store)
+                    checked = self._clock()
                 await self._drain(store)
                 await self._next_state(store)
                 pause = FIRST_RETRY_SECONDS
                 await asyncio.sleep(IDLE_SECONDS if store.fed else STORES_SECONDS)
             except Unavailable as error:
-                # What the store holds may be gone when it comes back.
-                prepared = False
+                checked = None
                 log.warning("vector store is behind", store=store.name, reason=error.reason)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_RETRY_SECONDS)
             except Exception:
-                prepared = False
+                checked = None
                 log.exception("feeding failed", store=store.name)
                 await asyncio.sleep(LONGEST_RETRY_SECONDS)
 
     def _open(self, store: RegisteredStore) -> VectorStore:
         return self._open_store(store.url, store.name, store.dimensions)
 
-    async def _prepare(self, store: RegisteredStore) -> None:
-        retired = store.state is VectorStoreState.RETIRED
-        if store.fed and not retired and await self._open(store).prepare():
-            log.info("vector store is new or was lost, filling it", store=store.name)
+    async def _check(self, store: RegisteredStore) -> None:
+        if not store.fed or store.state is VectorStoreState.RETIRED:
+            return
+        if not await self._open(store).exists():
+            log.warning("vector store was lost, filling it again", store=store.name)
+            # In this order, so that a crash in between does not leave an empty one for full.
             await self._feeds.refill(store)
+            await self._open(store).create()
 
     async def _drain(self, store: RegisteredStore) -> None:
         """Feed until nothing is behind."""

@@ -115,7 +115,7 @@ class Reindexing:
             )
             return job_id
         # Now, so that a store that does not work is refused, and is there for who writes to it.
-        await self._open_store(url, name, self._dimensions).prepare()
+        await self._open_store(url, name, self._dimensions).create()
         store, job_id = await self._registry.register(
             name, url, self._model, self._dimensions, fed=True
         )

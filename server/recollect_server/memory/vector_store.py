@@ -78,8 +78,11 @@ class VectorStore(Protocol):
     STORE_UNAVAILABLE when the store does not answer in time.
     """
 
-    async def prepare(self) -> bool:
-        """Make what holds the points, if it is not there; True if it was made now."""
+    async def exists(self) -> bool:
+        """Whether there is what holds the points; it may have been lost, with them."""
+
+    async def create(self) -> None:
+        """Make what holds the points, unless it is there. Nothing else makes it."""
 
     async def upsert(self, scope: Scope, points: Sequence[VectorPoint]) -> None:
         """Store points; an item's points are replaced as a whole. Repeating it changes nothing."""

@@ -1,5 +1,7 @@
 """The places of all stores."""
 
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -17,6 +19,15 @@ def chroma_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def memory_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where the system has one: Qdrant's local mode syncs every point."""
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(params=KINDS)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """A store of each kind, empty, with a database; pgvector is in that database."""
@@ -27,6 +38,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     migrate(file)
     if request.param == "chroma-http":
         return Place(file, request.getfixturevalue("chroma_url"))
+    if request.param == "qdrant":
+        return Place(file, f"qdrant://{request.getfixturevalue('memory_folder')}")
     return Place(file, f"{request.param}://{tmp_path / request.param}")
 
 

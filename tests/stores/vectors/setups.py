@@ -143,7 +143,7 @@ class Opened:
         store = self.connections(
             self.url, name or unique("recollect_t").replace("-", "_"), dimensions
         )
-        await store.prepare()
+        await store.create()
         return store
 
     async def remember(self, scope: Scope, texts: list[str], vectors: NDArray[np.float32]) -> None:

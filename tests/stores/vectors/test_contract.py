@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tests.stores.vectors.setups import START, Opened, point, topical, unit, within
 
+from recollect_server.errors import Unavailable
 from recollect_server.memory.model import MemoryKind
 from recollect_server.scope import Scope
 
@@ -98,9 +99,9 @@ async def test_filters_run_before_the_nearest_are_picked(store):
 
 async def test_deleting_a_user_leaves_the_others(store):
     for scope in (ADA, BOB):
-        await store.upsert(scope, [point(n, row) for n, row in enumerate(topical(700, DIMENSIONS))])
+        await store.upsert(scope, [point(n, row) for n, row in enumerate(topical(120, DIMENSIONS))])
     await store.delete_user(ADA)
-    assert (await store.count(ADA), await store.count(BOB)) == (0, 700)
+    assert (await store.count(ADA), await store.count(BOB)) == (0, 120)
     assert await _ids(store, ADA, AXES[0]) == []
     await store.delete_user(ADA)
 
@@ -114,9 +115,14 @@ async def test_deleting_what_is_not_there_is_nothing(store):
 
 async def test_a_store_is_made_once_and_dropped_for_good(opened: Opened):
     store = await opened.store(DIMENSIONS, "recollect_once")
-    assert not await store.prepare()
+    await store.create()
+    assert await store.exists()
     await opened.stores.session(scope=ADA)
     await store.upsert(ADA, [point(0, AXES[0])])
     await store.drop()
-    assert await store.prepare()
+    assert not await store.exists()
+    with pytest.raises(Unavailable):
+        await store.upsert(ADA, [point(0, AXES[0])])
+    assert not await store.exists()
+    await store.create()
     assert await store.count(ADA) == 0

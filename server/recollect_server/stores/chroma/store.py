@@ -103,18 +103,23 @@ class ChromaStore:
         self._name = name
         self._collection: Any = None
 
-    async def prepare(self) -> bool:
+    async def exists(self) -> bool:
         """See `VectorStore`."""
-        with contextlib.suppress(_errors().NotFoundError):
-            await self._open()
+        try:
+            await self._open(expected=(_errors().NotFoundError,))
+        except _errors().NotFoundError:
+            self._collection = None
             return False
+        return True
+
+    async def create(self) -> None:
+        """See `VectorStore`."""
         client = await self._connection.client()
         self._collection = await self._calls.run(
-            lambda: client.create_collection(
+            lambda: client.get_or_create_collection(
                 self._name, configuration={"hnsw": HNSW}, embedding_function=None
             )
         )
-        return True
 
     async def upsert(self, scope: Scope, points: Sequence[VectorPoint]) -> None:
         """See `VectorStore`."""
@@ -210,14 +215,13 @@ class ChromaStore:
 
     async def _get(self) -> Any:
         if self._collection is None:
-            await self.prepare()
+            await self._open()
         return self._collection
 
-    async def _open(self) -> None:
+    async def _open(self, expected: tuple[type[Exception], ...] = ()) -> None:
         client = await self._connection.client()
         self._collection = await self._calls.run(
-            lambda: client.get_collection(self._name, embedding_function=None),
-            expected=(_errors().NotFoundError,),
+            lambda: client.get_collection(self._name, embedding_function=None), expected=expected
         )
 
 

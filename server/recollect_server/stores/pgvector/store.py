@@ -12,6 +12,7 @@ from recollect_server.stores.pgvector.table import (
     delete_points,
     nearest_points,
     store_points,
+    table_exists,
 )
 from recollect_server.stores.sql.database import Database, StatementError, Transaction
 from recollect_server.stores.sql.users import find_user
@@ -36,9 +37,13 @@ class PgVectorStore:
         self._name = name
         self._dimensions = dimensions
 
-    async def prepare(self) -> bool:
+    async def exists(self) -> bool:
         """See `VectorStore`."""
-        return await self._write(lambda tx: create_table(tx, self._name, self._dimensions))
+        return await self._read(lambda tx: table_exists(tx, self._name))
+
+    async def create(self) -> None:
+        """See `VectorStore`."""
+        await self._write(lambda tx: create_table(tx, self._name, self._dimensions))
 
     async def upsert(self, scope: Scope, points: Sequence[VectorPoint]) -> None:
         """See `VectorStore`."""

@@ -8,10 +8,15 @@ from recollect_server.stores.codec import to_microseconds
 from recollect_server.stores.sql.database import Transaction
 
 
-def create_table(tx: Transaction, name: str, dimensions: int) -> bool:
-    """Make the table unless it is there; True if it was made now."""
-    if tx.execute("SELECT 1 FROM pg_class WHERE oid = to_regclass(:name)", {"name": name}):
-        return False
+def table_exists(tx: Transaction, name: str) -> bool:
+    """Whether the table is there."""
+    return bool(tx.execute("SELECT 1 FROM pg_class WHERE oid = to_regclass(:name)", {"name": name}))
+
+
+def create_table(tx: Transaction, name: str, dimensions: int) -> None:
+    """Make the table unless it is there."""
+    if table_exists(tx, name):
+        return
     tx.execute("CREATE EXTENSION IF NOT EXISTS vector")
     # The planner never takes the primary key's index for an order by distance, so a search is an
     # exact scan of one user's rows. An HNSW index would be the wrong tool: before pgvector 0.8 it
@@ -23,7 +28,6 @@ def create_table(tx: Transaction, name: str, dimensions: int) -> bool:
         f"vector vector({int(dimensions)}) NOT NULL, "
         "PRIMARY KEY (user_key, kind, item_id, passage))"
     )
-    return True
 
 
 def store_points(tx: Transaction, name: str, user_key: int, points: Sequence[VectorPoint]) -> None:

@@ -99,15 +99,18 @@ class QdrantStore:
         self._connection = connection
         self._name = name
         self._dimensions = dimensions
-        self._prepared = False
 
-    async def prepare(self) -> bool:
+    async def exists(self) -> bool:
+        """See `VectorStore`."""
+        found = await self._run(lambda client: client.collection_exists(self._name))
+        return bool(found)
+
+    async def create(self) -> None:
         """See `VectorStore`."""
         from qdrant_client import models
 
-        if await self._run(lambda client: client.collection_exists(self._name)):
-            self._prepared = True
-            return False
+        if await self.exists():
+            return
         await self._run(
             lambda client: client.create_collection(
                 self._name,
@@ -126,8 +129,6 @@ class QdrantStore:
                     type=models.KeywordIndexType.KEYWORD, is_tenant=True
                 )
             await self._index(field, schema)
-        self._prepared = True
-        return True
 
     async def upsert(self, scope: Scope, points: Sequence[VectorPoint]) -> None:
         """See `VectorStore`."""
@@ -135,7 +136,6 @@ class QdrantStore:
 
         if not points:
             return
-        await self._ready()
         owner = owner_digest(scope)
         digests = {key: item_digest(scope, *key) for key in {(p.kind, p.item_id) for p in points}}
         passages: dict[str, int] = defaultdict(int)
@@ -164,12 +164,10 @@ class QdrantStore:
 
     async def delete(self, scope: Scope, keys: Sequence[ItemKey]) -> None:
         """See `VectorStore`."""
-        await self._ready()
         await self._delete_beyond(dict.fromkeys((item_digest(scope, *key) for key in keys), 0))
 
     async def delete_user(self, scope: Scope) -> None:
         """See `VectorStore`."""
-        await self._ready()
         await self._delete(_filter(scope))
 
     async def search(
@@ -178,7 +176,6 @@ class QdrantStore:
         """See `VectorStore`."""
         from qdrant_client import models
 
-        await self._ready()
         found = await self._run(
             lambda client: client.query_points(
                 self._name,
@@ -204,7 +201,6 @@ class QdrantStore:
 
     async def count(self, scope: Scope) -> int:
         """See `VectorStore`."""
-        await self._ready()
         found = await self._run(
             lambda client: client.count(self._name, count_filter=_filter(scope), exact=True)
         )
@@ -213,7 +209,6 @@ class QdrantStore:
     async def drop(self) -> None:
         """See `VectorStore`."""
         await self._run(lambda client: client.delete_collection(self._name))
-        self._prepared = False
 
     async def _delete_beyond(self, passages: dict[str, int]) -> None:
         """Delete the points of items from a passage on, 0 for all."""
@@ -254,10 +249,6 @@ class QdrantStore:
     async def _run(self, call: Callable[[Any], Any], seconds: float = CALL_SECONDS) -> Any:
         client = await self._connection.client()
         return await self._connection.calls.run(lambda: call(client), seconds)
-
-    async def _ready(self) -> None:
-        if not self._prepared:
-            await self.prepare()
 
 
 def _filter(scope: Scope, filter: VectorFilter | None = None) -> Any:
