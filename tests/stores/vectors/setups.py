@@ -71,11 +71,12 @@ def within(*kinds: MemoryKind, **bounds: Any) -> VectorFilter:
 
 
 @contextmanager
-def chroma_server(folder: Path) -> Iterator[str]:
-    """A `chroma run` on a free port; yields its URL."""
+def chroma_server(folder: Path, port: int = 0) -> Iterator[str]:
+    """A `chroma run`, on a free port if none is named; yields its URL."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        if not port:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
     program = Path(sys.executable).parent / "chroma"
     command = [str(program), "run", "--path", str(folder), "--host", "127.0.0.1"]
     log = (folder / "log").open("ab")
