@@ -42,8 +42,9 @@ lint: .venv/.dev ## Check style, types, layers, the contract, and that generated
 unit: .venv/.dev tools ## Run the tests.
 	$(BIN)/python -m pytest $(ARGS)
 
-prove: .venv/.dev tools ## Run the long proofs: 100 rounds of kills, and the bundled model made again.
+prove: .venv/.dev tools ## Run the long proofs: kills, vector stores at 50,000 vectors, the model made again.
 	RECOLLECT_FAULT_ROUNDS=100 $(BIN)/python -m pytest tests/faults
+	RECOLLECT_VECTOR_PROOF=long $(BIN)/python -m pytest -s tests/stores/vectors
 	$(UV) sync --quiet --frozen --inexact --group dev --group model
 	$(BIN)/python scripts/convert_minilm.py --check
 

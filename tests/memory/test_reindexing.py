@@ -1,7 +1,5 @@
 """Which moves are started, on a real registry."""
 
-import asyncio
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from recollect_server.memory.reindexing import Reindexing
 from recollect_server.memory.vector_store import VectorStoreState
 from recollect_server.scope import Scope
 from recollect_server.stores.sql.migrate import migrate
-from recollect_server.stores.sql.vector_feeds import SqlVectorFeeds
+from recollect_server.stores.sql.vector_feeds import SETTLE_SECONDS, SqlVectorFeeds
 from recollect_server.stores.vectors import VectorConnections
 
 
@@ -22,7 +20,8 @@ async def parts(tmp_path: Path):
     migrate(file)
     database = open_database(file)
     connections = VectorConnections(database, postgres=False)
-    yield Stores(database), SqlVectorFeeds(database, lambda: datetime.now(UTC)), connections
+    stores = Stores(database)
+    yield stores, SqlVectorFeeds(database, stores.clock), connections
     await connections.close()
     await database.close()
 
@@ -58,9 +57,10 @@ async def test_another_embedding_model_fills_the_store_anew(parts, tmp_path: Pat
     url = f"chroma://{tmp_path / 'c'}"
     await _reindexing(parts).obey(url)
     (store,) = await parts[1].stores()
-    async with asyncio.timeout(20):
-        while not await parts[1].take_over(store):
-            await asyncio.sleep(0.1)
+    assert not await parts[1].take_over(store)
+    parts[0].clock.move(seconds=SETTLE_SECONDS)
+    assert not await parts[1].take_over(store)  # everybody is looked at once more
+    assert await parts[1].take_over(store)
     for _ in range(2):
         await _reindexing(parts, model="newer").obey(url)
     assert await _states(parts) == [
