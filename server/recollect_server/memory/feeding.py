@@ -94,9 +94,9 @@ class Feeder:
                 await self._next_state(store)
                 pause = FIRST_RETRY_SECONDS
                 await asyncio.sleep(IDLE_SECONDS if store.fed else STORES_SECONDS)
-            except Unavailable as error:
+            except (Unavailable, TimeoutError) as error:
                 checked = None
-                log.warning("vector store is behind", store=store.name, reason=error.reason)
+                log.warning("vector store is behind", store=store.name, error=repr(error))
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_RETRY_SECONDS)
             except Exception:

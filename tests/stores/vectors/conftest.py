@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.postgres_server import PostgresServer
+from tests.stores.vectors.qdrant_wire import qdrant_wire
 from tests.stores.vectors.setups import KINDS, Opened, Place, chroma_server
 
 from recollect_server.stores.sql.migrate import migrate
@@ -16,6 +17,13 @@ from recollect_server.stores.sql.migrate import migrate
 def chroma_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running Chroma server."""
     with chroma_server(tmp_path_factory.mktemp("chroma")) as url:
+        yield url
+
+
+@pytest.fixture
+def qdrant_url() -> Iterator[str]:
+    """Qdrant's HTTP API."""
+    with qdrant_wire() as url:
         yield url
 
 
@@ -38,6 +46,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     migrate(file)
     if request.param == "chroma-http":
         return Place(file, request.getfixturevalue("chroma_url"))
+    if request.param == "qdrant-wire":
+        return Place(file, request.getfixturevalue("qdrant_url"))
     if request.param == "qdrant":
         return Place(file, f"qdrant://{request.getfixturevalue('memory_folder')}")
     return Place(file, f"{request.param}://{tmp_path / request.param}")

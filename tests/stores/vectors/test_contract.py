@@ -4,11 +4,13 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from tests.stores.vectors.setups import START, Opened, point, topical, unit, within
+from tests.stores.vectors.setups import KINDS, START, Opened, point, topical, unit, within
 
 from recollect_server.errors import Unavailable
 from recollect_server.memory.model import MemoryKind
 from recollect_server.scope import Scope
+
+pytestmark = pytest.mark.parametrize("place", [*KINDS, "qdrant-wire"], indirect=True)
 
 DIMENSIONS = 8
 ADA, BOB = Scope("acme", "ada"), Scope("acme", "bob")
