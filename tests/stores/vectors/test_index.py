@@ -157,7 +157,7 @@ async def test_the_nearest_are_those_of_an_exact_search(opened: Opened):
 async def test_the_order_is_the_exact_index_s(opened: Opened):
     embedder = GivenEmbedder()
     words = "tea rain train river garden music winter letter market bridge".split()
-    texts = [f"{words[n % 10]} and {words[n // 10 % 10]}, {n}" for n in range(150)]
+    texts = [f"{words[n % 10]} and {words[n // 10 % 10]}, {n}" for n in range(1000)]
     rows = topical(len(texts), DIMENSIONS, seed=5)
     registered = await _registered(opened, embedder)
     await opened.remember(ADA, texts, rows)
@@ -165,12 +165,12 @@ async def test_the_order_is_the_exact_index_s(opened: Opened):
     await opened.stores.sessions.append_messages(
         ADA,
         "s",
-        [NewMessage(Role.USER, (TextPart(text),)) for text in texts[:70]],
+        [NewMessage(Role.USER, (TextPart(text),)) for text in texts[500:]],
         request=None,
         expected_revision=None,
     )
-    while task := await opened.stores.queue.lease_embedding(MODEL, 64):
-        vectors = topical(len(task.items), DIMENSIONS, seed=len(task.items))
+    while task := await opened.stores.queue.lease_embedding(MODEL, 500):
+        vectors = rows[np.array([int(item.text.rpartition(", ")[2]) for item in task.items])]
         await opened.stores.queue.complete_embedding(task, MODEL, vectors)
     await _feed(opened)
     exact = ExactIndex(opened.stores.source, embedder)
