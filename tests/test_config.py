@@ -8,7 +8,10 @@ from recollect_server import config
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch):
-    for name in ("REDIS_URL", "VALKEY_URL", "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "DATABASE_URL"):
+    for name in (
+        *("REDIS_URL", "VALKEY_URL", "ANTHROPIC_API_KEY", "DATABASE_URL", "OPENAI_API_KEY"),
+        *("CHROMADB_URL", "QDRANT_URL", "QDRANT_API_KEY"),
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -140,3 +143,36 @@ def test_an_embedder_that_cannot_work_or_is_not_safe_is_refused(settings, messag
 )
 def test_an_embedder_is_chosen_by_its_kind_and_model(more, choice):
     assert config.load(openai_api_key="k", **more).embedder_choice == choice
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ({}, ""),
+        ({"chromadb_url": "http://chroma:8000/"}, "chroma+http://chroma:8000"),
+        ({"qdrant_url": "grpc://qdrant:6334"}, "qdrant+grpc://qdrant:6334"),
+        ({"qdrant_url": "/var/vectors"}, "qdrant:///var/vectors"),
+        ({"chromadb_url": "http://c:1", "vector_store": "exact"}, "exact:"),
+        (
+            {"chromadb_url": "http://c:1", "qdrant_url": "http://q:1", "vector_store": "qdrant"},
+            "qdrant+http://q:1",
+        ),
+        ({"database_url": "postgresql://h/d", "vector_store": "pgvector"}, "pgvector:"),
+    ],
+)
+def test_the_vector_store_is_the_one_that_is_named_or_set(given, url):
+    assert config.load(**given).vector_store_url == url
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"chromadb_url": "http://c:1", "qdrant_url": "http://q:1"}, "vector_store must say"),
+        ({"vector_store": "pgvector"}, "database_url"),
+        ({"vector_store": "chroma"}, "chromadb_url"),
+        ({"vector_store": "qdrant", "chromadb_url": "http://c:1"}, "qdrant_url"),
+    ],
+)
+def test_a_vector_store_that_cannot_be_is_refused(given, named):
+    with pytest.raises(ValueError, match=named):
+        config.load(**given)

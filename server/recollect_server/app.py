@@ -64,6 +64,8 @@ from recollect_server.stores.valkey.ephemeral import ValkeySessions
 from recollect_server.stores.valkey.exact_cache import ValkeyExactCache
 from recollect_server.stores.valkey.notices import ValkeyNotices
 from recollect_server.stores.valkey.window import ValkeyWindowCache
+from recollect_server.stores.vectors import SwitchingIndex
+from recollect_server.vectors import open_feeder, open_vectors
 
 log = structlog.get_logger("recollect.app")
 
@@ -131,6 +133,7 @@ async def work(settings: Settings, on_ready: Callable[[], None]) -> None:
             asyncio.Event(),
             Activity(),
         )
+        loops["feeding"] = open_feeder(stack, settings, database).run
         await stack.enter_async_context(running(loops))
         if settings.health_listen:
             await stack.enter_async_context(_healthy(settings.health_listen))
@@ -179,9 +182,10 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     windows = Windows(ValkeyWindowCache(state), budget=settings.window_bytes)
     durable = SqlSessionStore(database, utc_now, policy)
     source = SqlIndexSource(database, utc_now, embedder.model)
+    vectors = await open_vectors(stack, settings, database, source, embedder)
     facts = SqlFactStore(database, utc_now)
-    index = ExactIndex(source, embedder, budget=settings.index_bytes)
-    reconciler = Reconciler(facts, index, source, judge_of(model, settings), utc_now)
+    judge = judge_of(model, settings)
+    reconciler = Reconciler(facts, vectors.index, vectors.index, judge, utc_now)
     extractor = extractor_of(model, settings)
     extraction = Extraction(durable, facts, reconciler, extractor, policy, utc_now)
     memory = Memory(
@@ -189,8 +193,8 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         facts=facts,
         episodes=SqlEpisodeStore(database, utc_now),
         windows=windows,
-        index=index,
-        source=source,
+        index=vectors.index,
+        source=vectors.index,
         reconciler=reconciler,
         notices=notices,
         max_message_bytes=settings.max_message_bytes,
@@ -218,11 +222,11 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         authentication=settings.auth is not Authentication.NONE,
         max_message_bytes=settings.max_message_bytes,
         max_request_bytes=settings.max_request_bytes,
-        probe=_probe(settings, database, state, cache),
+        probe=_probe(settings, database, state, cache, vectors.index),
         backlog=queue.backlog,
     )
     watch = Watch(SqlChangeStore(database), notices)
-    loops: Loops = {"windows": windows.run, "notices": notices.run}
+    loops: Loops = {"windows": windows.run, "notices": notices.run, **vectors.loops}
     loops |= forgetting_loop(database, answers)
     if settings.worker:
         background = await open_embedder(stack, settings, background=True)
@@ -252,7 +256,9 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
             ),
             CacheServicer(answers, utc_now),
             ChatServicer(chat),
-            AdminServicer(keys, SqlJobQueue(database, utc_now), audit, server_facts),
+            AdminServicer(
+                keys, SqlJobQueue(database, utc_now), audit, server_facts, vectors.reindexing
+            ),
         ),
         ApiKeyAuthenticator(keys) if settings.auth is Authentication.API_KEY else None,
         activity,
@@ -314,7 +320,7 @@ def _addresses(settings: Settings) -> str:
 
 
 def _probe(
-    settings: Settings, database: Database, state: Client, cache: Client
+    settings: Settings, database: Database, state: Client, cache: Client, index: SwitchingIndex
 ) -> Callable[[], Awaitable[tuple[StoreState, ...]]]:
     async def sql() -> bool:
         try:
@@ -331,11 +337,10 @@ def _probe(
         return True
 
     async def probe() -> tuple[StoreState, ...]:
-        answers = await asyncio.gather(sql(), valkey(state), valkey(cache))
+        answers = await asyncio.gather(sql(), valkey(state), valkey(cache), index.available())
         sql_kind = "postgresql" if settings.uses_postgres else "sqlite"
-        names = (("sql", sql_kind), ("state", "valkey"), ("cache", "valkey"))
-        found = (StoreState(n, k, up) for (n, k), up in zip(names, answers, strict=True))
-        return (*found, StoreState("index", "exact", available=True))
+        names = ("sql", sql_kind), ("state", "valkey"), ("cache", "valkey"), ("index", index.kind)
+        return tuple(StoreState(n, k, up) for (n, k), up in zip(names, answers, strict=True))
 
     return probe
 

@@ -37,6 +37,15 @@ class Durability(StrEnum):
     RELAXED = "relaxed"
 
 
+class VectorStoreKind(StrEnum):
+    """What finds candidates by meaning; `exact` is this process's own memory."""
+
+    EXACT = "exact"
+    CHROMA = "chroma"
+    QDRANT = "qdrant"
+    PGVECTOR = "pgvector"
+
+
 def _named(name: str, *usual: str) -> AliasChoices:
     """Accept a setting by its own name, as RECOLLECT_NAME, and by names that others use too."""
     return AliasChoices(name, f"RECOLLECT_{name.upper()}", *usual)
@@ -55,6 +64,12 @@ class Settings(BaseSettings):
         data_dir: the SQLite file and the embedded Valkey's socket and log.
         state_url: Valkey or Redis for windows; empty starts an embedded Valkey.
         cache_url: Valkey or Redis for answers; empty means the same as `state_url`.
+        vector_store: empty means the one whose URL is set, or what `recollect reindex` chose.
+        chromadb_url: http://HOST:PORT of a Chroma server, or the path of a folder for an embedded
+            one.
+        qdrant_url: http://HOST:PORT of a Qdrant server, grpc://HOST:PORT, or the path of a folder
+            for its client's local mode.
+        vector_store_api_key: for a server of either.
         anthropic_api_key: switches the Anthropic provider on; without it chat is offline.
         grace_seconds: how long running calls may go on after SIGTERM.
         index_bytes: memory for resident indexes.
@@ -89,6 +104,12 @@ class Settings(BaseSettings):
     )
     cache_url: SecretStr = SecretStr("")
     durability: Durability = Durability.FULL
+    vector_store: VectorStoreKind | None = None
+    chromadb_url: str = Field("", validation_alias=_named("chromadb_url", "CHROMADB_URL"))
+    qdrant_url: str = Field("", validation_alias=_named("qdrant_url", "QDRANT_URL"))
+    vector_store_api_key: SecretStr = Field(
+        SecretStr(""), validation_alias=_named("vector_store_api_key", "QDRANT_API_KEY")
+    )
     anthropic_api_key: SecretStr = Field(
         SecretStr(""), validation_alias=_named("anthropic_api_key", "ANTHROPIC_API_KEY")
     )
@@ -133,6 +154,7 @@ class Settings(BaseSettings):
         url = self.database_url.get_secret_value()
         if url and not url.startswith(DATABASE_SCHEMES):
             raise ValueError("database_url must be postgresql://... or sqlite:///PATH")
+        self._check_vector_store()
         safe = self.tls_cert is not None and self.auth is not Authentication.NONE
         if not (is_local(self.listen) or safe or self.insecure):
             raise ValueError(
@@ -176,6 +198,38 @@ class Settings(BaseSettings):
         kind, _, model = self.embedder.partition(":")
         return kind, model
 
+    def _check_vector_store(self) -> None:
+        if self.vector_store is None and self.chromadb_url and self.qdrant_url:
+            raise ValueError("vector_store must say which of chromadb_url and qdrant_url to use")
+        if self.vector_store is VectorStoreKind.PGVECTOR and not self.uses_postgres:
+            raise ValueError("vector_store pgvector needs database_url to be postgresql://...")
+        for kind in (VectorStoreKind.CHROMA, VectorStoreKind.QDRANT):
+            if self.vector_store is kind and kind not in self.vector_store_urls:
+                name = "chromadb_url" if kind is VectorStoreKind.CHROMA else "qdrant_url"
+                raise ValueError(f"vector_store {kind} needs {name}")
+
+    @property
+    def vector_store_urls(self) -> dict[VectorStoreKind, str]:
+        """The URLs of the stores that may be used, as `Reindex` names them."""
+        found = {VectorStoreKind.EXACT: "exact:"}
+        if self.uses_postgres:
+            found[VectorStoreKind.PGVECTOR] = "pgvector:"
+        if self.chromadb_url:
+            found[VectorStoreKind.CHROMA] = _store_url("chroma", self.chromadb_url)
+        if self.qdrant_url:
+            found[VectorStoreKind.QDRANT] = _store_url("qdrant", self.qdrant_url)
+        return found
+
+    @property
+    def vector_store_url(self) -> str:
+        """The URL of the store to use, "" if the settings do not say."""
+        kind = self.vector_store
+        if kind is None and self.chromadb_url:
+            kind = VectorStoreKind.CHROMA
+        if kind is None and self.qdrant_url:
+            kind = VectorStoreKind.QDRANT
+        return "" if kind is None else self.vector_store_urls[kind]
+
     @property
     def sqlite_path(self) -> Path:
         """The SQLite file."""
@@ -216,6 +270,15 @@ class Settings(BaseSettings):
         """Flags win over the environment, that over files of secrets, and these over TOML."""
         toml = TomlConfigSettingsSource(settings_cls)
         return init_settings, env_settings, file_secret_settings, toml
+
+
+def _store_url(kind: str, given: str) -> str:
+    """Return the URL of a store whose kind is known; a path is one of a folder."""
+    if given.startswith((f"{kind}+", f"{kind}:///")):
+        return given
+    if "://" in given:
+        return f"{kind}+{given.rstrip('/')}"
+    return f"{kind}://{Path(given).absolute()}"
 
 
 def is_local(listen: str) -> bool:

@@ -1205,9 +1205,13 @@ func (x *RevokeApiKeyResponse) GetApiKey() *ApiKey {
 // Request of Reindex.
 type ReindexRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// URL of the store to build, whose scheme names its kind. Default: the one in use.
+	// URL of the store to move to, whose scheme names its kind: `exact:`, `pgvector:`,
+	// `chroma+http://HOST:PORT`, `chroma:///PATH`, `qdrant+http://HOST:PORT`, `qdrant+grpc://HOST:PORT`
+	// or `qdrant:///PATH`. Default: the one in use, filled anew. A move is for all tenants, so with
+	// authentication on only stores that the server's settings name are allowed; any other gets
+	// PERMISSION_DENIED.
 	Target string `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
-	// Only this user. Default: all of the tenant.
+	// Fill only this user's part of the store in use; not together with a target. Default: all users.
 	UserId        string `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1260,7 +1264,7 @@ func (x *ReindexRequest) GetUserId() string {
 // Response of Reindex.
 type ReindexResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The job, to follow by ListJobs.
+	// The job, to follow by ListJobs: it is gone when the work is done.
 	JobId         string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1310,7 +1314,7 @@ type Job struct {
 	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
 	// What it does, as in `embed`.
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	// The user it is for.
+	// The user it is for; empty if it is for all.
 	UserId string `protobuf:"bytes,3,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	// Where it is.
 	State JobState `protobuf:"varint,4,opt,name=state,proto3,enum=recollect.v1.JobState" json:"state,omitempty"`

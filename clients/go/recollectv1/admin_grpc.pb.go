@@ -59,7 +59,9 @@ type AdminServiceClient interface {
 	ListApiKeys(ctx context.Context, in *ListApiKeysRequest, opts ...grpc.CallOption) (*ListApiKeysResponse, error)
 	// Revokes an API key at once. Repeating it changes nothing.
 	RevokeApiKey(ctx context.Context, in *RevokeApiKeyRequest, opts ...grpc.CallOption) (*RevokeApiKeyResponse, error)
-	// Builds an index anew from SQL, in the background.
+	// Fills a vector store from SQL in the background, embedding nothing, while the one in use goes on
+	// answering; then changes over to it. UNAVAILABLE if the store does not answer, and then nothing
+	// changes. Another move replaces one that is under way.
 	Reindex(ctx context.Context, in *ReindexRequest, opts ...grpc.CallOption) (*ReindexResponse, error)
 	// Lists background jobs, dead letters first.
 	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error)
@@ -221,7 +223,9 @@ type AdminServiceServer interface {
 	ListApiKeys(context.Context, *ListApiKeysRequest) (*ListApiKeysResponse, error)
 	// Revokes an API key at once. Repeating it changes nothing.
 	RevokeApiKey(context.Context, *RevokeApiKeyRequest) (*RevokeApiKeyResponse, error)
-	// Builds an index anew from SQL, in the background.
+	// Fills a vector store from SQL in the background, embedding nothing, while the one in use goes on
+	// answering; then changes over to it. UNAVAILABLE if the store does not answer, and then nothing
+	// changes. Another move replaces one that is under way.
 	Reindex(context.Context, *ReindexRequest) (*ReindexResponse, error)
 	// Lists background jobs, dead letters first.
 	ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error)

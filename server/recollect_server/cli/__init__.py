@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "remember": ("memory", "Store facts about a user."),
     "facts": ("facts", "List, explain and forget a user's facts."),
     "recall": ("memory", "Find facts and messages of a user."),
+    "reindex": ("reindex", "Move the index to another vector store."),
     "keys": ("keys", "Make, list and revoke API keys."),
     "bench": ("bench", "Measure a server."),
 }

@@ -43,6 +43,13 @@ def _embedding_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--state-url", help="Valkey or Redis for windows. Default: an embedded Valkey.")
 @click.option("--cache-url", help="Valkey or Redis for answers. Default: as --state-url.")
 @click.option(
+    "--vector-store",
+    type=click.Choice([k.value for k in config.VectorStoreKind]),
+    help="What finds candidates by meaning. Default: the one whose URL is set, else exact.",
+)
+@click.option("--chromadb-url", help="A Chroma server, or a folder for an embedded one.")
+@click.option("--qdrant-url", help="A Qdrant server, or a folder for its local mode.")
+@click.option(
     "--durability", type=click.Choice([d.value for d in config.Durability]), help="Default full."
 )
 @click.option(

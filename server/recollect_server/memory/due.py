@@ -13,6 +13,7 @@ class JobKind(StrEnum):
     EXTRACT = "extract"
     EPISODE = "episode"
     FORGET = "forget"
+    REINDEX = "reindex"
 
 
 @dataclass(frozen=True, slots=True)

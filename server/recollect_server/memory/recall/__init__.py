@@ -5,8 +5,17 @@ Pure computation on numpy arrays: no store, no model, no clock. A `Corpus` holds
 one thread while another reads it.
 """
 
+from recollect_server.memory.recall.candidates import CandidateEvidence, Candidates
 from recollect_server.memory.recall.corpus import Corpus, embedding_text
 from recollect_server.memory.recall.query import Query, analyse
 from recollect_server.memory.recall.ranking import rank
 
-__all__ = ["Corpus", "Query", "analyse", "embedding_text", "rank"]
+__all__ = [
+    "CandidateEvidence",
+    "Candidates",
+    "Corpus",
+    "Query",
+    "analyse",
+    "embedding_text",
+    "rank",
+]

@@ -137,6 +137,10 @@ class Corpus:
         if rows:
             self._kill(rows)
 
+    def row(self, key: tuple[MemoryKind, str]) -> int | None:
+        """The row of a living item, None if there is none."""
+        return self._row_of.get(key)
+
     def names(self) -> Mapping[str, frozenset[str]]:
         """Speakers who are people, not roles, by each case-folded word of their names."""
         if self._names is None:

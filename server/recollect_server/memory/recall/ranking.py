@@ -211,6 +211,7 @@ def rank(
     filter: RecallFilter,
     limit: int,
     features: tuple[Feature, ...] = FEATURES,
+    evidence: Evidence | None = None,
 ) -> list[Ranked]:
     """Return the best `limit` items that pass the filter, best first.
 
@@ -219,9 +220,10 @@ def rank(
     Args:
         vector: of `query.embedding_text`, None to rank by words alone.
         features: what the score is made of; the default but for measurements.
+        evidence: of this query, where it is not to be made from the whole corpus.
     """
-    evidence = Evidence(corpus, query, vector, kinds)
-    places = np.flatnonzero(evidence.relevant() & _allowed(corpus, evidence, kinds, filter))
+    evidence = evidence or Evidence(corpus, query, vector, kinds)
+    places = np.flatnonzero(evidence.relevant() & allowed(corpus, evidence, kinds, filter))
     if limit <= 0 or not len(places):
         return []
     values = [(feature, feature.value(evidence)) for feature in features]
@@ -279,25 +281,26 @@ def _date_match(items: NDArray[np.void], named: NamedDate) -> Floats:
     return np.asarray(month, np.float32) + np.asarray(day, np.float32)
 
 
-def _allowed(
+def allowed(
     corpus: Corpus, evidence: Evidence, kinds: frozenset[MemoryKind], filter: RecallFilter
 ) -> NDArray[np.bool_]:
+    """Which of the evidence's places pass the filter, shape (P,)."""
     items = evidence.items
-    allowed = np.isin(items["kind"], [int(kind) for kind in kinds])
+    passing = np.isin(items["kind"], [int(kind) for kind in kinds])
     if filter.session_ids:
-        allowed &= np.isin(items["group"], corpus.group_numbers(filter.session_ids))
+        passing &= np.isin(items["group"], corpus.group_numbers(filter.session_ids))
     if filter.start is not None:
-        allowed &= items["time"] >= filter.start.timestamp()
+        passing &= items["time"] >= filter.start.timestamp()
     if filter.end is not None:
-        allowed &= items["time"] < filter.end.timestamp()
+        passing &= items["time"] < filter.end.timestamp()
     if filter.metadata or filter.fact_kinds:
         rows = evidence.layout.rows[evidence.span]
-        for place in np.flatnonzero(allowed).tolist():
+        for place in np.flatnonzero(passing).tolist():
             identity = corpus.identities[rows[place]]
-            allowed[place] = _has(identity.metadata, filter.metadata) and (
+            passing[place] = _has(identity.metadata, filter.metadata) and (
                 not filter.fact_kinds or identity.fact_kind in (None, *filter.fact_kinds)
             )
-    return np.asarray(allowed, np.bool_)
+    return np.asarray(passing, np.bool_)
 
 
 def _has(metadata: Mapping[str, str], wanted: Mapping[str, str]) -> bool:

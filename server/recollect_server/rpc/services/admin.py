@@ -9,6 +9,7 @@ from recollect_server.admin.ports import JobStore
 from recollect_server.admin.server import ServerFacts
 from recollect_server.errors import Unavailable
 from recollect_server.memory.audit import AuditLog
+from recollect_server.memory.reindexing import Reindexing
 from recollect_server.rpc.call import Call
 from recollect_server.rpc.convert.admin import (
     from_api_key,
@@ -19,6 +20,7 @@ from recollect_server.rpc.convert.admin import (
 )
 from recollect_server.rpc.convert.common import to_time
 from recollect_server.rpc.paging import after_time, decode, encode, page_size, time_cursor
+from recollect_server.scope import Scope
 
 
 class AdminServicer:
@@ -26,7 +28,15 @@ class AdminServicer:
 
     service: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["AdminService"]
 
-    def __init__(self, keys: ApiKeys, jobs: JobStore, audit: AuditLog, facts: ServerFacts) -> None:
+    def __init__(
+        self,
+        keys: ApiKeys,
+        jobs: JobStore,
+        audit: AuditLog,
+        facts: ServerFacts,
+        reindexing: Reindexing,
+    ) -> None:
+        self._reindexing = reindexing
         self._keys = keys
         self._jobs = jobs
         self._audit = audit
@@ -93,6 +103,12 @@ class AdminServicer:
             last = found[limit - 1]
             response.next_page_token = encode(binding, time_cursor(last.time, last.event_id))
         return response
+
+    async def reindex(self, call: Call, request: pb.ReindexRequest) -> pb.ReindexResponse:
+        """Serve Reindex."""
+        scope = Scope(call.principal.tenant, request.user_id) if request.user_id else None
+        job_id = await self._reindexing.reindex(request.target, scope)
+        return pb.ReindexResponse(job_id=job_id)
 
     async def list_jobs(self, call: Call, request: pb.ListJobsRequest) -> pb.ListJobsResponse:
         """Serve ListJobs."""

@@ -20,6 +20,7 @@ from recollect_server.stores.sql.jobs import fail, holds_lease, lease
 from recollect_server.stores.sql.pending import forget_pending
 from recollect_server.stores.sql.rows import EPISODE_COLUMNS, pack_vector
 from recollect_server.stores.sql.users import find_user, step_revision
+from recollect_server.stores.sql.vector_outbox import vectors_stored
 
 log = structlog.get_logger("recollect.embedding")
 
@@ -190,6 +191,7 @@ def _complete(
             _store_turn_vector(
                 tx, params | {"session_id": item.session_id, "sequence": item.sequence}
             )
+    vectors_stored(tx, user_key, revision)
     left = tx.execute(
         "SELECT 1 FROM pending_vectors WHERE user_key = :user_key LIMIT 1", {"user_key": user_key}
     )

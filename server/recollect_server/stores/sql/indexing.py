@@ -131,8 +131,14 @@ def _changes(
 ) -> IndexChanges:
     user_key, revision = user
     params = {"user_key": user_key, "since": since}
+    # No vector is of no model, so without one none is read.
+    turn_columns, fact_columns, episode_vector = (
+        _TURN_COLUMNS if model else _TURN_COLUMNS.replace("v.model, v.vector", "NULL, NULL"),
+        _FACT_COLUMNS if model else _FACT_COLUMNS.replace("vector_model, vector", "NULL, NULL"),
+        "e.vector_model, e.vector" if model else "NULL, NULL",
+    )
     base = (
-        f"SELECT {_TURN_COLUMNS} FROM messages m "
+        f"SELECT {turn_columns} FROM messages m "
         "JOIN sessions s ON s.session_key = m.session_key "
         "LEFT JOIN message_vectors v ON v.session_key = m.session_key "
         "AND v.sequence = m.sequence "
@@ -150,7 +156,7 @@ def _changes(
             params,
         )
     facts = tx.execute(
-        f"SELECT {_FACT_COLUMNS} FROM facts WHERE user_key = :user_key AND is_current = 1 "
+        f"SELECT {fact_columns} FROM facts WHERE user_key = :user_key AND is_current = 1 "
         "AND user_revision > :since",
         params,
     )
@@ -159,7 +165,7 @@ def _changes(
     kept = {row[0] for row in holding}
     closed = [(MemoryKind.FACT, row[0]) for row in facts if row[0] not in kept]
     episodes = tx.execute(
-        f"SELECT {EPISODE_COLUMNS}, e.vector_model, e.vector FROM episodes e "
+        f"SELECT {EPISODE_COLUMNS}, {episode_vector} FROM episodes e "
         "JOIN sessions s ON s.session_key = e.session_key "
         "WHERE e.user_key = :user_key AND e.user_revision > :since",
         params,

@@ -228,8 +228,7 @@ class SqlJobQueue:
             params |= {"rank": after[0], "name": after[1]}
         rows = await self._database.read(
             lambda tx: tx.execute(
-                f"{_SELECT}WHERE u.tenant = :tenant {clauses}"
-                f"ORDER BY {_RANK}, j.job_id LIMIT :limit",
+                f"{_SELECT}WHERE {_VISIBLE} {clauses}ORDER BY {_RANK}, j.job_id LIMIT :limit",
                 params,
             )
         )
@@ -241,7 +240,7 @@ class SqlJobQueue:
         params = {"tenant": tenant, "job_id": job_id, "now": now}
 
         def work(tx: Transaction) -> JobRecord:
-            query = f"{_SELECT}WHERE u.tenant = :tenant AND j.job_id = :job_id"
+            query = f"{_SELECT}WHERE {_VISIBLE} AND j.job_id = :job_id"
             found = tx.execute(query, params)
             if not found:
                 raise NotFound(Reason.JOB_NOT_FOUND, "job", job_id)
@@ -259,10 +258,13 @@ _RANK = "CASE j.state WHEN 'dead' THEN 0 WHEN 'running' THEN 1 ELSE 2 END"
 """Dead letters come first in a list."""
 
 _SELECT = (
-    "SELECT j.job_id, j.kind, u.user_id, COALESCE(s.session_id, ''), j.state, j.attempts, "
-    "j.run_time, j.last_error, j.create_time FROM jobs j JOIN users u ON u.user_key = j.user_key "
+    "SELECT j.job_id, j.kind, COALESCE(u.user_id, ''), COALESCE(s.session_id, ''), j.state, "
+    "j.attempts, j.run_time, j.last_error, j.create_time FROM jobs j "
+    "LEFT JOIN users u ON u.user_key = j.user_key "
     "LEFT JOIN sessions s ON s.session_key = j.session_key "
 )
+_VISIBLE = "(u.tenant = :tenant OR j.user_key = 0)"
+"""A tenant sees its users' jobs, and what is done for all: moving to another vector store."""
 
 
 def _to_record(row: Row) -> JobRecord:

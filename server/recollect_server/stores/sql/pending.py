@@ -10,6 +10,7 @@ from recollect_server.memory.due import JobKind
 from recollect_server.memory.model import MemoryKind, Message
 from recollect_server.stores.sql.database import Transaction
 from recollect_server.stores.sql.jobs import queue_job
+from recollect_server.stores.sql.vector_outbox import vectors_deleted
 
 
 def bury(
@@ -24,6 +25,7 @@ def bury(
             for item_id in item_ids
         ],
     )
+    vectors_deleted(tx, user_key, revision, kind, item_ids)
 
 
 def queue_messages(

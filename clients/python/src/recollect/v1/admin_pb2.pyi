@@ -611,9 +611,14 @@ class ReindexRequest(_message.Message):
     TARGET_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
     target: _builtins.str
-    """URL of the store to build, whose scheme names its kind. Default: the one in use."""
+    """URL of the store to move to, whose scheme names its kind: `exact:`, `pgvector:`,
+    `chroma+http://HOST:PORT`, `chroma:///PATH`, `qdrant+http://HOST:PORT`, `qdrant+grpc://HOST:PORT`
+    or `qdrant:///PATH`. Default: the one in use, filled anew. A move is for all tenants, so with
+    authentication on only stores that the server's settings name are allowed; any other gets
+    PERMISSION_DENIED.
+    """
     user_id: _builtins.str
-    """Only this user. Default: all of the tenant."""
+    """Fill only this user's part of the store in use; not together with a target. Default: all users."""
     def __init__(
         self,
         *,
@@ -636,7 +641,7 @@ class ReindexResponse(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """The job, to follow by ListJobs."""
+    """The job, to follow by ListJobs: it is gone when the work is done."""
     def __init__(
         self,
         *,
@@ -670,7 +675,7 @@ class Job(_message.Message):
     kind: _builtins.str
     """What it does, as in `embed`."""
     user_id: _builtins.str
-    """The user it is for."""
+    """The user it is for; empty if it is for all."""
     state: Global___JobState.ValueType
     """Where it is."""
     attempts: _builtins.int

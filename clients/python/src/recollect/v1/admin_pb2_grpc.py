@@ -148,7 +148,9 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Reindex(self, request, context):
-        """Builds an index anew from SQL, in the background.
+        """Fills a vector store from SQL in the background, embedding nothing, while the one in use goes on
+        answering; then changes over to it. UNAVAILABLE if the store does not answer, and then nothing
+        changes. Another move replaces one that is under way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,7 +56,10 @@ class AdminServiceStub:
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevokeApiKeyRequest, _admin_pb2.RevokeApiKeyResponse]
     """Revokes an API key at once. Repeating it changes nothing."""
     Reindex: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ReindexRequest, _admin_pb2.ReindexResponse]
-    """Builds an index anew from SQL, in the background."""
+    """Fills a vector store from SQL in the background, embedding nothing, while the one in use goes on
+    answering; then changes over to it. UNAVAILABLE if the store does not answer, and then nothing
+    changes. Another move replaces one that is under way.
+    """
     ListJobs: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListJobsRequest, _admin_pb2.ListJobsResponse]
     """Lists background jobs, dead letters first."""
     RetryJob: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RetryJobRequest, _admin_pb2.RetryJobResponse]
@@ -88,7 +91,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevokeApiKeyRequest, _admin_pb2.RevokeApiKeyResponse]  # type: ignore[assignment]
     """Revokes an API key at once. Repeating it changes nothing."""
     Reindex: _aio.UnaryUnaryMultiCallable[_admin_pb2.ReindexRequest, _admin_pb2.ReindexResponse]  # type: ignore[assignment]
-    """Builds an index anew from SQL, in the background."""
+    """Fills a vector store from SQL in the background, embedding nothing, while the one in use goes on
+    answering; then changes over to it. UNAVAILABLE if the store does not answer, and then nothing
+    changes. Another move replaces one that is under way.
+    """
     ListJobs: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListJobsRequest, _admin_pb2.ListJobsResponse]  # type: ignore[assignment]
     """Lists background jobs, dead letters first."""
     RetryJob: _aio.UnaryUnaryMultiCallable[_admin_pb2.RetryJobRequest, _admin_pb2.RetryJobResponse]  # type: ignore[assignment]
@@ -165,7 +171,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ReindexRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ReindexResponse, _abc.Awaitable[_admin_pb2.ReindexResponse]]:
-        """Builds an index anew from SQL, in the background."""
+        """Fills a vector store from SQL in the background, embedding nothing, while the one in use goes on
+        answering; then changes over to it. UNAVAILABLE if the store does not answer, and then nothing
+        changes. Another move replaces one that is under way.
+        """
 
     @_abc_1.abstractmethod
     def ListJobs(

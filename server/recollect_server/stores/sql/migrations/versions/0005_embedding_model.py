@@ -3,7 +3,7 @@
 from recollect_server.stores.sql.migrations import run
 
 revision = "0005"
-down_revision = "0002"
+down_revision = "0004"
 
 STATEMENTS = (
     # One row. `checked_through` is the last user whose vectors were looked through since the model

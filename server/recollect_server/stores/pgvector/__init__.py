@@ -1,0 +1,1 @@
+"""pgvector: vectors in a table of the PostgreSQL that holds everything else."""

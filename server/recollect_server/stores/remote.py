@@ -1,0 +1,79 @@
+"""Calls to a library that talks to a store: in time, off the event loop, one kind of failure."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import structlog
+
+from recollect_server.errors import Reason, Unavailable
+
+T = TypeVar("T")
+
+log = structlog.get_logger("recollect.remote")
+
+THREADS = 4
+CALL_SECONDS = 10.0
+"""How long a call may take: well below the lease of a feed, so that a late write cannot meet the
+next holder's."""
+
+SEARCH_SECONDS = 5.0
+
+
+class Calls:
+    """Runs calls of one store's client.
+
+    Args:
+        store: named in logs.
+        blocking: the client's methods block, so each call gets one of a few threads; otherwise
+            they return awaitables.
+        threads: how many calls of a blocking client run at once.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        *,
+        blocking: bool,
+        threads: int = THREADS,
+    ) -> None:
+        self._store = store
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=store) if blocking else None
+
+    async def run(
+        self,
+        call: Callable[[], T | Awaitable[T]],
+        seconds: float = CALL_SECONDS,
+        *,
+        expected: tuple[type[Exception], ...] = (),
+    ) -> T:
+        """Return what `call` returns.
+
+        Args:
+            expected: exceptions of the client that go through as they are.
+
+        Raises:
+            Unavailable: STORE_UNAVAILABLE, it failed or took too long.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                result: Any
+                if self._threads is None:
+                    result = await call()  # type: ignore[misc]  # not blocking, so awaitable
+                else:
+                    loop = asyncio.get_running_loop()
+                    result = await loop.run_in_executor(self._threads, call)
+                return result  # type: ignore[no-any-return]
+        except expected:
+            raise
+        except Exception as error:  # noqa: BLE001 - clients' errors have no base in common
+            log.warning("vector store failed", store=self._store, error=repr(error)[:300])
+            raise Unavailable(
+                Reason.STORE_UNAVAILABLE, f"{self._store} does not answer", retry_after=1.0
+            ) from None
+
+    def close(self) -> None:
+        """Take no more calls; one that hangs is not waited for."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,202 @@
+"""Recall for more items than one process can rank by their vectors.
+
+The words, times and speakers of a user's items are resident, as in the exact index; vectors are
+not. Candidates are what the vector store finds by meaning and what words find; they are ranked by
+exactly the exact index's rules, with their vectors read from SQL. Few items need no vector store.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+
+from recollect_server.errors import Unavailable
+from recollect_server.memory.model import MemoryKind, Vector
+from recollect_server.memory.ports import (
+    Embedder,
+    IndexChanges,
+    IndexResult,
+    IndexSource,
+    Ranked,
+    RecallFilter,
+)
+from recollect_server.memory.recall import CandidateEvidence, Candidates, Query, analyse, rank
+from recollect_server.memory.vector_store import (
+    FeedState,
+    ItemKey,
+    RegisteredStore,
+    VectorFilter,
+    VectorSource,
+    VectorStore,
+)
+from recollect_server.scope import Scope
+from recollect_server.stores.exact.index import (
+    _LARGE_CORPUS,
+    DEFAULT_BUDGET,
+    ExactIndex,
+    _Resident,
+    _run,
+)
+
+T = TypeVar("T")
+
+log = structlog.get_logger("recollect.vector_index")
+
+BY_MEANING = 200
+"""Candidates from the vector store, when no more than that are asked for."""
+
+BY_WORDS = 100
+FEW = 500
+"""Up to so many items that pass the filter are all candidates, and nothing is approximate."""
+
+MOST = 2_000
+"""Candidates asked of the store where a filter that it does not know leaves few of them."""
+
+
+class _WordsOnly:
+    """An `IndexSource` whose items have no vectors, so that none are loaded."""
+
+    def __init__(self, source: IndexSource) -> None:
+        self._source = source
+
+    async def user_revision(self, scope: Scope) -> tuple[int, int]:
+        revision, _ = await self._source.user_revision(scope)
+        return revision, revision
+
+    async def index_changes(self, scope: Scope, since: int, model: str) -> IndexChanges:
+        changes = await self._source.index_changes(scope, since, "")
+        return IndexChanges(
+            changes.revision, changes.revision, changes.upserts, changes.deletes, changes.complete
+        )
+
+    async def hurry(self, scope: Scope) -> None:
+        await self._source.hurry(scope)
+
+
+class VectorIndex(ExactIndex):
+    """The `RecallIndex` over a vector store.
+
+    Args:
+        registered: the store's registration.
+        state: tells how far the store is behind.
+        vectors: where the candidates' vectors are read.
+        few: up to so many items that pass the filter are ranked without the store.
+    """
+
+    def __init__(
+        self,
+        source: IndexSource,
+        embedder: Embedder,
+        *,
+        store: VectorStore,
+        registered: RegisteredStore,
+        state: FeedState,
+        vectors: VectorSource,
+        budget: int = DEFAULT_BUDGET,
+        few: int = FEW,
+    ) -> None:
+        super().__init__(_WordsOnly(source), embedder, budget=budget)
+        self._store = store
+        self._registered = registered
+        self._state = state
+        self._vectors = vectors
+        self._few = few
+
+    async def search(
+        self,
+        scope: Scope,
+        query: str,
+        *,
+        kinds: frozenset[MemoryKind],
+        filter: RecallFilter,
+        limit: int,
+    ) -> IndexResult:
+        """Return the best `limit` items of the user. Raises `Unavailable` if SQL is down."""
+        with self._using(scope) as resident:
+            _, indexed = await self._state.indexed_revision(self._registered, scope)
+            async with resident.lock:
+                await self._refresh(scope, resident)
+                if not len(resident.corpus) or not query.strip():
+                    return IndexResult((), indexed, degraded=False)
+                asked = analyse(query, resident.corpus)
+            vector = await self._embed(asked.embedding_text)
+            ranked = None
+            if vector is not None:
+                ranked = await self._ranked(scope, resident, asked, vector, kinds, filter, limit)
+            degraded = ranked is None
+            if ranked is None:
+                async with resident.lock:
+                    ranked = await _in_thread_if_large(
+                        resident, lambda: rank(resident.corpus, asked, None, kinds, filter, limit)
+                    )
+            return IndexResult(tuple(ranked), indexed, degraded=degraded)
+
+    async def _ranked(
+        self,
+        scope: Scope,
+        resident: _Resident,
+        asked: Query,
+        vector: Vector,
+        kinds: frozenset[MemoryKind],
+        filter: RecallFilter,
+        limit: int,
+    ) -> list[Ranked] | None:
+        """Return the best items, None if the store does not answer."""
+        corpus = resident.corpus
+
+        def by_words() -> tuple[int, int, set[ItemKey]]:
+            candidates = Candidates(corpus, asked, kinds, filter)
+            passing = candidates.passing
+            few = passing <= self._few
+            return (
+                passing,
+                candidates.total,
+                candidates.all() if few else candidates.by_words(max(BY_WORDS, limit)),
+            )
+
+        async with resident.lock:
+            passing, total, keys = await _in_thread_if_large(resident, by_words)
+        if passing > self._few:
+            found = await self._by_meaning(scope, vector, kinds, filter, limit, passing, total)
+            if found is None:
+                return None
+            keys |= found
+        async with resident.lock:
+            near = await _in_thread_if_large(
+                resident, lambda: Candidates(corpus, asked, kinds, filter).neighbourhood(keys)
+            )
+        vectors = await self._vectors.read_vectors(scope, near, self._embedder.model)
+
+        def best() -> list[Ranked]:
+            evidence = CandidateEvidence(corpus, asked, vector, kinds, keys, vectors)
+            return rank(corpus, asked, vector, kinds, filter, limit, evidence=evidence)
+
+        async with resident.lock:
+            return await _in_thread_if_large(resident, best)
+
+    async def _by_meaning(
+        self,
+        scope: Scope,
+        vector: Vector,
+        kinds: frozenset[MemoryKind],
+        filter: RecallFilter,
+        limit: int,
+        passing: int,
+        total: int,
+    ) -> set[ItemKey] | None:
+        """Return the nearest items, None if the store does not answer."""
+        wanted = max(BY_MEANING, 2 * limit)
+        if filter.metadata:
+            # The store does not know metadata; the more it hides, the more candidates it takes.
+            wanted = min(MOST, wanted * max(1, total // max(1, passing)))
+        within = VectorFilter(kinds, filter.session_ids, filter.start, filter.end)
+        try:
+            hits = await self._store.search(scope, vector, within, wanted)
+        except Unavailable as error:
+            log.warning("vector store down, words alone rank", reason=error.reason)
+            return None
+        return {(hit.kind, hit.item_id) for hit in hits}
+
+
+async def _in_thread_if_large(resident: _Resident, work: Callable[[], T]) -> T:
+    return await _run(work, large=len(resident.corpus) > _LARGE_CORPUS)

@@ -1,0 +1,149 @@
+"""The vector stores of a process: who answers, who feeds, who moves."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import structlog
+
+from recollect_server.config import Authentication, Settings
+from recollect_server.errors import InvalidArgument, Unavailable
+from recollect_server.memory.feeding import Feeder
+from recollect_server.memory.ports import Embedder, IndexSource, RecallIndex
+from recollect_server.memory.reindexing import Reindexing
+from recollect_server.memory.vector_store import RegisteredStore
+from recollect_server.parts import StartError, utc_now
+from recollect_server.scope import Scope
+from recollect_server.stores.exact import ExactIndex
+from recollect_server.stores.sql.database import Database
+from recollect_server.stores.sql.vector_feeds import SqlVectorFeeds
+from recollect_server.stores.sql.vectors import SqlVectorSource
+from recollect_server.stores.vectors import SwitchingIndex, VectorConnections, VectorIndex
+
+log = structlog.get_logger("recollect.vectors")
+
+OBEY_SECONDS = 5.0
+_NOBODY = Scope("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """What a server needs of its vector stores.
+
+    Attributes:
+        index: answers recalls.
+        loops: to run meanwhile, by name.
+    """
+
+    index: SwitchingIndex
+    reindexing: Reindexing
+    loops: dict[str, Callable[[], Awaitable[None]]]
+
+
+def _connections(
+    stack: AsyncExitStack, settings: Settings, database: Database
+) -> VectorConnections:
+    connections = VectorConnections(
+        database,
+        postgres=settings.uses_postgres,
+        api_key=settings.vector_store_api_key.get_secret_value(),
+    )
+    stack.push_async_callback(connections.close)
+    return connections
+
+
+def open_feeder(stack: AsyncExitStack, settings: Settings, database: Database) -> Feeder:
+    """Return the feeder of a worker, which leaves the stores in a server's folder to the server."""
+    connections = _connections(stack, settings, database)
+    feeds = SqlVectorFeeds(database, utc_now)
+    return Feeder(feeds, connections, utc_now, lambda store: not _is_embedded(store))
+
+
+async def open_vectors(
+    stack: AsyncExitStack,
+    settings: Settings,
+    database: Database,
+    source: IndexSource,
+    embedder: Embedder,
+) -> Vectors:
+    """Return the vector stores of a server.
+
+    Raises:
+        StartError: the settings name a store that this installation cannot open.
+    """
+    connections = _connections(stack, settings, database)
+    feeds = SqlVectorFeeds(database, utc_now)
+    vectors = SqlVectorSource(database)
+    chosen = settings.vector_store_url
+
+    def make_exact() -> RecallIndex:
+        return ExactIndex(source, embedder, budget=settings.index_bytes)
+
+    def make_vector(store: RegisteredStore) -> RecallIndex:
+        return VectorIndex(
+            source,
+            embedder,
+            store=connections(store.url, store.name, store.dimensions),
+            registered=store,
+            state=feeds,
+            vectors=vectors,
+            budget=settings.index_bytes,
+        )
+
+    async def ping(store: RegisteredStore) -> bool:
+        try:
+            await connections(store.url, store.name, store.dimensions).count(_NOBODY)
+        except (InvalidArgument, Unavailable):
+            return False
+        return True
+
+    with_keys = settings.auth is not Authentication.NONE
+    reindexing = Reindexing(
+        feeds,
+        connections,
+        model=embedder.model,
+        dimensions=embedder.dimensions,
+        allowed=frozenset(settings.vector_store_urls.values()) if with_keys else None,
+    )
+    index = SwitchingIndex(
+        feeds,
+        feeds,
+        source,
+        make_exact=make_exact,
+        make_vector=make_vector,
+        model=embedder.model,
+        ping=ping,
+    )
+    try:
+        if chosen not in ("", "exact:"):
+            connections(chosen, "recollect_start", embedder.dimensions)
+        await index.refresh()
+    except (InvalidArgument, Unavailable) as error:
+        raise StartError(f"vector store {chosen}: {error.message}") from None
+
+    async def obey() -> None:
+        """Move to what the settings name, as soon as that answers."""
+        while True:
+            try:
+                await reindexing.obey(chosen)
+                break
+            except Unavailable as error:
+                log.warning("the vector store of the settings waits", reason=error.message)
+                await asyncio.sleep(OBEY_SECONDS)
+        # A loop that ended would be started again.
+        await asyncio.Event().wait()
+
+    feeder = Feeder(
+        feeds, connections, utc_now, lambda store: settings.worker or _is_embedded(store)
+    )
+    return Vectors(
+        index,
+        reindexing,
+        {"index": index.run, "vector-choice": obey, "feeding": feeder.run},
+    )
+
+
+def _is_embedded(store: RegisteredStore) -> bool:
+    """Whether the store is a folder that only one process may open."""
+    return store.url.startswith(("chroma:///", "qdrant:///"))
