@@ -137,7 +137,11 @@ def from_usage(usage: Usage) -> pb.Usage:
 
 
 def degradations(
-    *, cache_down: bool = False, words_only: bool = False, answers_down: bool = False
+    *,
+    cache_down: bool = False,
+    words_only: bool = False,
+    answers_down: bool = False,
+    no_vectors: bool = False,
 ) -> list[pb.Degradation]:
     """Return what was down and what it changed."""
     found = []
@@ -154,5 +158,9 @@ def degradations(
     if answers_down:
         found.append(
             pb.Degradation(component=pb.COMPONENT_ANSWER_CACHE, effect="the lookup missed")
+        )
+    if no_vectors:
+        found.append(
+            pb.Degradation(component=pb.COMPONENT_EMBEDDER, effect="the exact tier alone was asked")
         )
     return found
