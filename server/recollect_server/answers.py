@@ -81,7 +81,7 @@ async def open_answers(
         store=store,
         records=records,
         vectors=vectors,
-        semantic=SemanticTier(vectors, store, records, verifier),
+        semantic=SemanticTier(vectors, store, records, verifier, utc_now),
         statistics=statistics,
         facts=facts,
         allow_global=settings.allow_global_cache,

@@ -1,8 +1,9 @@
 """The semantic tier: the nearest entries, and whether one of them answers this conversation."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
@@ -52,7 +53,11 @@ class _Judged:
 
 
 class SemanticTier:
-    """Looks among the entries of a group for one that answers a conversation."""
+    """Looks among the entries of a group for one that answers a conversation.
+
+    Args:
+        clock: returns the present as an aware UTC datetime.
+    """
 
     def __init__(
         self,
@@ -60,11 +65,13 @@ class SemanticTier:
         store: AnswerStore,
         records: CacheRecords,
         verifier: Verifier,
+        clock: Callable[[], datetime],
     ) -> None:
         self._vectors = vectors
         self._store = store
         self._records = records
         self._verifier = verifier
+        self._clock = clock
 
     async def lookup(
         self, partition: Partition, group: str, dialogue: Dialogue, options: LookupOptions
@@ -89,9 +96,11 @@ class SemanticTier:
         await ready
         vector = candidate_vector(asked)
         limit = CANDIDATES if options.strategy is Strategy.VERIFIER else WINDOW_CANDIDATES
-        candidates = await self._candidates(partition, group, vector, limit)
+        near = await self._candidates(partition, group, vector, limit)
+        candidates = [each for each in near if each.entry.expire_time > self._clock()]
         if not candidates:
-            return LookupResult(None, miss_reason=MissReason.NOT_FOUND, explanation=Explanation())
+            reason = MissReason.EXPIRED if near else MissReason.NOT_FOUND
+            return LookupResult(None, miss_reason=reason, explanation=Explanation())
         best = await self._best(asked, vector, candidates, options)
         threshold = self._threshold(options)
         explanation = Explanation(

@@ -16,8 +16,8 @@ T = TypeVar("T")
 PROBE_SECONDS = 0.1
 """How often a silent server is tried."""
 
-LATE_TURNS = 8
-"""An event loop that was held up may have an answer at hand: it gets so many more turns."""
+SLICES = 4
+"""Patience is spent in slices: an event loop that was held up is out of one of them only."""
 
 
 class Circuit:
@@ -120,11 +120,9 @@ class ImpatientClient:
 async def _within(seconds: float, call: Coroutine[Any, Any, T]) -> T:
     task = asyncio.ensure_future(call)
     try:
-        await asyncio.wait({task}, timeout=seconds)
-        for _ in range(LATE_TURNS):
-            if task.done():
-                break
-            await asyncio.sleep(0)
+        for _ in range(SLICES):
+            if not task.done():
+                await asyncio.wait({task}, timeout=seconds / SLICES)
     except asyncio.CancelledError:
         task.cancel()
         raise
