@@ -42,8 +42,9 @@ lint: .venv/.dev ## Check style, types, layers, the contract, and that generated
 unit: .venv/.dev tools ## Run the tests.
 	$(BIN)/python -m pytest $(ARGS)
 
-prove: .venv/.dev tools ## Run the long proofs: 100 rounds of kills, and the bundled model made again.
+prove: .venv/.dev tools ## Run the long proofs: 100 rounds of kills, 10,000 probes of the cache, the bundled model made again.
 	RECOLLECT_FAULT_ROUNDS=100 $(BIN)/python -m pytest tests/faults
+	RECOLLECT_CACHE_PROBES=10000 $(BIN)/python -m pytest tests/cache/test_isolation.py
 	$(UV) sync --quiet --frozen --inexact --group dev --group model
 	$(BIN)/python scripts/convert_minilm.py --check
 

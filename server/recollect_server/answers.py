@@ -25,10 +25,8 @@ from recollect_server.stores.valkey.connect import Client
 from recollect_server.stores.valkey.sweeper import RegisterSweeper
 from recollect_server.stores.valkey_search import BestIndex
 
-LOOKUP_PATIENCE_SECONDS = 0.035
-"""A lookup that Valkey does not answer so soon misses: a model call costs no more."""
-
 PATIENCE_SECONDS = 1.0
+"""How long everything but a lookup may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ async def open_answers(
     """Open the answer cache on a connection to Valkey of its own."""
     circuit = Circuit()
     stack.push_async_callback(circuit.close)
-    hasty = ImpatientClient(client, circuit, LOOKUP_PATIENCE_SECONDS)
+    hasty = ImpatientClient(client, circuit, settings.cache_timeout)
     patient = ImpatientClient(client, circuit, PATIENCE_SECONDS)
     index = BestIndex(hasty, patient, 3 * embedder.dimensions, settings.mirror_bytes)
     await index.try_open()

@@ -59,6 +59,7 @@ class Settings(BaseSettings):
         episode_idle_seconds: a session idle for so long becomes an episode.
         cache_entries: most answers of a user, and of the tenant in scope GLOBAL.
         cache_bytes: most bytes of them, at least 8 MiB.
+        cache_timeout: seconds that a lookup waits for Valkey before it misses.
         mirror_bytes: memory for vectors of answers, where Valkey has no search module.
         valkey_bytes: memory for the embedded Valkey.
         embedding_threads: 0 means one for each core.
@@ -98,6 +99,7 @@ class Settings(BaseSettings):
     index_bytes: int = Field(256 * MIB, gt=0)
     cache_entries: int = Field(10_000, gt=0)
     cache_bytes: int = Field(64 * MIB, ge=8 * MIB)
+    cache_timeout: float = Field(0.04, gt=0)
     mirror_bytes: int = Field(128 * MIB, gt=0)
     valkey_bytes: int = Field(256 * MIB, gt=0)
     embedding_threads: int = Field(0, ge=0)

@@ -101,7 +101,8 @@ class SemanticTier:
         if not candidates:
             reason = MissReason.EXPIRED if near else MissReason.NOT_FOUND
             return LookupResult(None, miss_reason=reason, explanation=Explanation())
-        best = await self._best(asked, vector, candidates, options)
+        question = question_key(dialogue)
+        best = await self._best(asked, question, vector, candidates, options)
         threshold = self._threshold(options)
         explanation = Explanation(
             best.answer.entry.entry_id,
@@ -109,7 +110,7 @@ class SemanticTier:
             threshold,
             self._features(asked, best, options),
         )
-        if best.sureness < threshold or await self._reported(partition, dialogue, vector, best):
+        if best.sureness < threshold or await self._reported(partition, question, vector, best):
             return LookupResult(
                 None, miss_reason=MissReason.BELOW_THRESHOLD, explanation=explanation
             )
@@ -138,6 +139,7 @@ class SemanticTier:
     async def _best(
         self,
         asked: Conversation,
+        question: str,
         vector: Vector,
         candidates: Sequence[StoredAnswer],
         options: LookupOptions,
@@ -152,6 +154,8 @@ class SemanticTier:
             sure = [float(candidate_vector(each) @ vector) for each in stored]
         else:
             sure = self._verifier.probabilities(asked, stored)
+            # The very same conversation needs no judgement.
+            sure[[candidate.question == question for candidate in candidates]] = 1.0
         judged = (_Judged(c, float(s)) for c, s in zip(candidates, sure, strict=True))
         return max(judged, key=lambda each: each.sureness)
 
@@ -173,7 +177,7 @@ class SemanticTier:
         return dict(self._verifier.explain(asked, stored))
 
     async def _reported(
-        self, partition: Partition, dialogue: Dialogue, vector: Vector, best: _Judged
+        self, partition: Partition, question: str, vector: Vector, best: _Judged
     ) -> bool:
         """Whether the answer was reported wrong for this question, or for one that is nearer."""
         answer = answer_key(best.answer.entry.answer)
@@ -182,7 +186,6 @@ class SemanticTier:
             return False
         stored = best.answer.conversation
         own = float(candidate_vector(stored) @ vector) if stored is not None else 1.0
-        question = question_key(dialogue)
         return any(
             stone.question == question or self._similarity(stone, vector) >= own
             for stone in tombstones
