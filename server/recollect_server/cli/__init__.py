@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "chat": ("chat", "Chat in the terminal, and see what was recalled."),
     "remember": ("memory", "Store facts about a user."),
     "recall": ("memory", "Find facts and messages of a user."),
+    "cache": ("cache", "See what the answer cache holds and saves, and remove answers."),
     "keys": ("keys", "Make, list and revoke API keys."),
     "bench": ("bench", "Measure a server."),
 }
