@@ -25,9 +25,6 @@ from recollect_server.stores.valkey.connect import Client
 from recollect_server.stores.valkey.sweeper import RegisterSweeper
 from recollect_server.stores.valkey_search import BestIndex
 
-PATIENCE_SECONDS = 1.0
-"""How long everything but a lookup may take."""
-
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -52,12 +49,17 @@ async def open_answers(
     embedder: Embedder,
     facts: Facts,
     model: ChatModel,
+    patience: float = 1.0,
 ) -> Answers:
-    """Open the answer cache on a connection to Valkey of its own."""
+    """Open the answer cache on a connection to Valkey of its own.
+
+    Args:
+        patience: seconds that everything but a lookup may take.
+    """
     circuit = Circuit()
     stack.push_async_callback(circuit.close)
     hasty = ImpatientClient(client, circuit, settings.cache_timeout)
-    patient = ImpatientClient(client, circuit, PATIENCE_SECONDS)
+    patient = ImpatientClient(client, circuit, patience)
     index = BestIndex(hasty, patient, 3 * embedder.dimensions, settings.mirror_bytes)
     await index.try_open()
     store = ValkeyAnswers(

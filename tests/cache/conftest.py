@@ -22,6 +22,9 @@ from recollect_server.stores.sql.migrate import migrate
 from recollect_server.stores.sql.sqlite import SqliteDatabase
 from recollect_server.stores.valkey.connect import connect
 
+PATIENCE = 20.0
+"""Seconds, far more than by default, because the machine may be busy."""
+
 STARTS = {"mirror": start_valkey, "search": start_search}
 
 
@@ -63,10 +66,9 @@ async def open_cache(
         async def make(url: str = "", embedder: MiniLmEmbedder | None = None) -> Answers:
             database = SqliteDatabase(file)
             stack.push_async_callback(database.close)
-            client = connect(url or valkey.url("valkey"))
+            client = connect(url or valkey.url("valkey"), command_timeout=PATIENCE)
             stack.push_async_callback(client.close)
-            # Longer than by default, because the machine may be busy.
-            settings = Settings(allow_global_cache=True, cache_timeout=2.0)
+            settings = Settings(allow_global_cache=True, cache_timeout=PATIENCE)
             facts = SqlFactStore(database, utc_now)
             return await open_answers(
                 stack,
@@ -76,6 +78,7 @@ async def open_cache(
                 embedder or shared_embedder,
                 facts,
                 OfflineModel(),
+                PATIENCE,
             )
 
         yield make

@@ -51,6 +51,18 @@ redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1
 """)
 
+# A key of another kind reads as an empty value, which is corrupt.
+_GET = Script("""
+local answer = {}
+for _, key in ipairs(KEYS) do
+  local found = redis.pcall('HMGET', key, 'v', 'c')
+  if found.err then found = {'', ''} end
+  answer[#answer + 1] = found[1]
+  answer[#answer + 1] = found[2]
+end
+return answer
+""")
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -116,20 +128,33 @@ class ValkeyAnswers:
     async def get(self, tenant: str, entry_id: str) -> CacheEntry | None:
         """See `AnswerStore`."""
         key = entry_key(tenant, entry_id)
-        value = (await self._fields(key, "v"))[0]
-        if value is None:
-            return None
         try:
-            return decode_entry(value)
+            value = await self._hasty.command(key, "HGET", key, "v")
+            return None if value is None else decode_entry(value)
         except CorruptDataError:
             await self._corrupt(key)
-            return None
+        except Refused as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise Unavailable(
+                    Reason.STORE_UNAVAILABLE, "the server for answers refuses to read"
+                ) from None
+            await self._corrupt(key)
+        return None
 
     async def get_many(
         self, tenant: str, entry_ids: Sequence[str]
     ) -> tuple[StoredAnswer | None, ...]:
         """See `AnswerStore`."""
-        return tuple(await asyncio.gather(*(self._whole(tenant, i) for i in entry_ids)))
+        keys = [entry_key(tenant, entry_id) for entry_id in entry_ids]
+        # Keys of a cluster are asked for where they are, those of one server all at once.
+        groups = [[key] for key in keys] if self._hasty.clustered else [keys] if keys else []
+        values = [
+            value
+            for answer in await asyncio.gather(*(self._hasty.run(_GET, g, []) for g in groups))
+            for value in answer
+        ]
+        pairs = zip(keys, values[::2], values[1::2], strict=True)
+        return tuple([await self._stored(*pair) for pair in pairs])
 
     async def put(self, owner: Scope, answer: StoredAnswer) -> None:
         """See `AnswerStore`."""
@@ -257,9 +282,9 @@ class ValkeyAnswers:
             *(self._patient.run(script, keys_of(tag), ids) for tag, ids in by_tag.items())
         )
 
-    async def _whole(self, tenant: str, entry_id: str) -> StoredAnswer | None:
-        key = entry_key(tenant, entry_id)
-        value, spoken = await self._fields(key, "v", "c")
+    async def _stored(
+        self, key: str, value: bytes | None, spoken: bytes | None
+    ) -> StoredAnswer | None:
         if value is None:
             return None
         try:
@@ -269,18 +294,6 @@ class ValkeyAnswers:
         except CorruptDataError:
             await self._corrupt(key)
             return None
-
-    async def _fields(self, key: str, *names: str) -> list[bytes | None]:
-        try:
-            found: list[bytes | None] = await self._hasty.command(key, "HMGET", key, *names)
-        except Refused as error:
-            if not str(error).startswith("WRONGTYPE"):
-                raise Unavailable(
-                    Reason.STORE_UNAVAILABLE, "the server for answers refuses to read"
-                ) from None
-            await self._corrupt(key)
-            return [None] * len(names)
-        return found
 
     async def _corrupt(self, key: str) -> None:
         log.warning("corrupt cache entry removed", key=key)
