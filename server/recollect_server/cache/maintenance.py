@@ -104,13 +104,15 @@ class CacheMaintenance:
 
         Raises:
             PermissionDenied: GLOBAL is named and the caller may not.
-            InvalidArgument: `similar` ends in no text of the user.
+            InvalidArgument: `similar` ends in no text of the user, or SESSION names no session.
             Unavailable: the cache is down, or for `similar` the embedder.
         """
         if doomed.scope is CacheScope.GLOBAL and not everyones:
             raise PermissionDenied(
                 Reason.ROLE_REQUIRED, "only a service credential may remove GLOBAL answers"
             )
+        if doomed.scope is CacheScope.SESSION and not doomed.session_id:
+            raise InvalidArgument("scope.session_id", "must be set for scope SESSION")
         if doomed.scope is not None:
             partition = self._cache.partition(scope, doomed.scope, doomed.session_id)
             found = await self._store.find(partition.owner, Selector(partition))
