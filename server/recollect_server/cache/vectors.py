@@ -69,7 +69,10 @@ class MessageVectors:
         try:
             made = await self._embedder.embed(list(texts.values()))
             # Copies, because a row would keep its whole array alive.
-            return {key: row.copy() for key, row in zip(texts, made, strict=True)}
+            vectors = {key: row.copy() for key, row in zip(texts, made, strict=True)}
+            for key, vector in vectors.items():
+                self._keep(key, vector)
+            return vectors
         finally:
             for key in texts:
                 del self._underway[key]

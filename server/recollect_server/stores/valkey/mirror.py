@@ -29,6 +29,8 @@ LARGE = 3000
 ENTRY_BYTES = 600
 """What an entry takes beside its vector, about."""
 
+NAME_BYTES = 64
+_NAMES = (0, NAME_BYTES, 2 * NAME_BYTES)
 _SCALE = np.dtype("<f4")
 
 
@@ -77,14 +79,37 @@ class _Copy:
         """Bytes it takes, about."""
         return self._vectors.nbytes + ENTRY_BYTES * len(self._ids)
 
-    def put(self, entry_id: str, groups: tuple[str, ...], data: bytes) -> None:
-        self.drop(entry_id)
-        numbers = np.frombuffer(data, np.int8, offset=_SCALE.itemsize)
+    def change(self, records: bytes) -> None:
+        """Take in what `CHANGES` returned: entries, of which those without a vector go."""
+        fresh: dict[str, tuple[tuple[str, ...], bytes]] = {}
+        at = 0
+        while at < len(records):
+            name, *groups = (records[at + n : at + n + NAME_BYTES].decode() for n in _NAMES)
+            start = at + 3 * NAME_BYTES + 4
+            at = start + int.from_bytes(records[start - 4 : start])
+            self.drop(name)
+            fresh[name] = tuple(groups), records[start:at]
+        # Without a vector an entry is not found by one; vectors of another embedder are left out.
+        length = max((len(data) for _, data in fresh.values()), default=0)
+        kept = {name: groups for name, (groups, data) in fresh.items() if len(data) == length}
+        if length:
+            self._append(kept, b"".join(fresh[name][1] for name in kept), length)
+
+    def _append(self, entries: dict[str, tuple[str, ...]], data: bytes, length: int) -> None:
+        block = np.frombuffer(data, np.uint8).reshape(-1, length)
+        numbers = block[:, _SCALE.itemsize :].view(np.int8)
+        if self._vectors.shape[1] != numbers.shape[1]:
+            self.clear()
+        first = len(self._ids)
+        self._reserve(first + len(entries), numbers.shape[1])
+        rows = slice(first, first + len(entries))
+        self._vectors[rows] = numbers
+        self._scales[rows] = block[:, : _SCALE.itemsize].copy().view(_SCALE)[:, 0]
+        for entry_id, groups in entries.items():
+            self._add(entry_id, groups)
+
+    def _add(self, entry_id: str, groups: tuple[str, ...]) -> None:
         row = len(self._ids)
-        if self._vectors.shape[1] != numbers.size or row == len(self._vectors):
-            self._grow(numbers.size)
-        self._scales[row] = np.frombuffer(data, _SCALE, 1)[0]
-        self._vectors[row] = numbers
         self._rows[entry_id] = row
         self._ids.append(entry_id)
         self._group_of.append(groups)
@@ -124,11 +149,13 @@ class _Copy:
             if not members:
                 del self._groups[group]
 
-    def _grow(self, dimensions: int) -> None:
+    def _reserve(self, rows: int, dimensions: int) -> None:
         old = len(self._ids)
-        capacity = max(16, old * 3 // 2)
-        vectors, scales = np.zeros((capacity, dimensions), np.int8), np.zeros(capacity, np.float32)
-        if self._vectors.shape[1] == dimensions:
+        if rows <= len(self._vectors):
+            return
+        capacity = max(rows, old * 3 // 2)
+        vectors, scales = np.empty((capacity, dimensions), np.int8), np.empty(capacity, np.float32)
+        if old:
             vectors[:old], scales[:old] = self._vectors[:old], self._scales[:old]
         self._vectors, self._scales = vectors, scales
 
@@ -207,14 +234,9 @@ class Mirror:
 
     async def _step(self, tag: str, copy: _Copy) -> bool:
         known: list[bytes | int] = [copy.born, copy.revision, PAGE]
-        born, revision, more, *rows = await self._client.run(CHANGES, keys_of(tag), known)
+        born, revision, more, records = await self._client.run(CHANGES, keys_of(tag), known)
         if born != copy.born:
             copy.clear()
-        for at in range(0, len(rows), 3):
-            entry_id, row, vector = rows[at].decode(), rows[at + 1].decode(), rows[at + 2]
-            if vector:
-                copy.put(entry_id, tuple(row.split("|")[3:5]), vector)
-            else:
-                copy.drop(entry_id)
+        copy.change(records)
         copy.born, copy.revision = born, revision
         return bool(more)

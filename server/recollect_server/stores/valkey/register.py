@@ -161,19 +161,22 @@ CHANGES = Script(
     _COMMON
     + """
 -- ARGV: the birth and the revision that are known, number wanted. Returns birth, the revision that
--- this brings, 1 if there is more, and id, row and vector of each.
+-- this brings, 1 if there is more, and records: id, group and model group, 64 bytes each, the
+-- vector's length in 4 bytes, big-endian, and the vector. One value is read much faster than many.
 local known = redis.call('HMGET', KEYS[7], 'born', 'last')
 local born, last = known[1] or '', known[2] or '0'
 local since = born == ARGV[1] and ARGV[2] or '0'
-local answer = {born, last, 0}
+local answer, records = {born, last, 0, ''}, {}
 if since == last then return answer end
 local found = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. since, '+inf', 'WITHSCORES',
   'LIMIT', 0, ARGV[3])
 for at = 1, #found, 2 do
-  answer[#answer + 1] = found[at]
-  answer[#answer + 1] = redis.call('HGET', KEYS[1], found[at]) or ''
-  answer[#answer + 1] = redis.call('HGET', KEYS[5], found[at]) or ''
+  local row = redis.call('HGET', KEYS[1], found[at])
+  local group, model = string.match(row, '^%d+|%d+|%x+|(%x+)|(%x+)|')
+  local vector = redis.call('HGET', KEYS[5], found[at]) or ''
+  records[#records + 1] = found[at] .. group .. model .. struct.pack('>I4', #vector) .. vector
 end
+answer[4] = table.concat(records)
 if #found == 2 * ARGV[3] then
   answer[2], answer[3] = number(tonumber(found[#found])), 1
 end
