@@ -206,19 +206,16 @@ class AnswerCache:
             raise NotFound(Reason.CACHE_ENTRY_NOT_FOUND, "cache entry", entry_id)
         return entry
 
-    async def forget_facts(self, scope: Scope, fact_ids: Sequence[str]) -> int:
-        """Remove the entries that cite any of a user's facts; return how many there were.
+    async def forget_facts(self, scope: Scope, fact_ids: Sequence[str]) -> None:
+        """Remove the entries that cite any of a user's facts.
 
         Raises:
             Unavailable: the cache is down; call again.
         """
-        count = 0
         for owner in self.owners(scope):
             for fact_id in dict.fromkeys(fact_ids):
                 entry_ids = await self._store.find(owner, Selector(fact_id=fact_id))
                 await self._store.remove(owner, entry_ids)
-                count += len(entry_ids)
-        return count
 
     async def _lookup(
         self,
