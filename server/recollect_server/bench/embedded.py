@@ -33,15 +33,18 @@ class Child:
 
 
 @contextmanager
-def embedded_server() -> Iterator[str]:
+def embedded_server(environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """Start a server with everything embedded, give its address, and end it.
+
+    Args:
+        environment: settings of the server; those of this process do not count.
 
     Raises:
         StartError: it did not start.
     """
     with (
         tempfile.TemporaryDirectory(prefix="recollect-bench-") as folder,
-        server_in(Path(folder)) as child,
+        server_in(Path(folder), environment) as child,
     ):
         yield child.address
 

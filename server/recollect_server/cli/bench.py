@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,13 +16,23 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from recollect import AsyncRecollect, errors
-from recollect_server.bench import connection, data, embedded, recall, report
+from recollect_server.bench import (
+    cache,
+    cache_data,
+    cache_report,
+    connection,
+    data,
+    embedded,
+    recall,
+    report,
+)
 from recollect_server.config import is_local
 
 F = TypeVar("F", bound=Callable[..., Any])
 Show = Callable[[str, int, int], None]
 
 SQLITE = "sqlite:///"
+CACHE_SETTINGS = {"RECOLLECT_ALLOW_GLOBAL_CACHE": "true"}
 
 
 @click.group()
@@ -95,6 +105,63 @@ async def _run(
 ) -> recall.RecallRun:
     async with AsyncRecollect(address, api_key=api_key) as client:
         return await recall.run(client, read, top_k=top_k, progress=progress)
+
+
+@bench.command(name="cache")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@_target_options
+@click.option(
+    "--scope",
+    type=click.Choice(sorted(cache.SCOPES)),
+    default="user",
+    show_default=True,
+    help="global needs a tenant that allows it; a server of its own does.",
+)
+@click.option(
+    "--max-false-hit-rate",
+    type=click.FloatRange(0, 0.5),
+    default=0.01,
+    show_default=True,
+    help="False hits among hits that are asked for.",
+)
+@_output_options
+def cache_(
+    file: Path,
+    target: str | None,
+    api_key: str | None,
+    scope: str,
+    max_false_hit_rate: float,
+    json_file: Path | None,
+    plot: Path | None,
+) -> None:
+    """Store the entries of FILE and look its probes up.
+
+    FILE has one JSON object a line, of kind entry or probe; docs/verifier.md describes it.
+    """
+    try:
+        read = cache_data.read(file)
+    except (data.DataError, UnicodeDecodeError) as error:
+        click.echo(f"recollect: {error}", err=True)
+        sys.exit(2)
+
+    async def measure(address: str, progress: Show) -> cache.CacheRun:
+        async with AsyncRecollect(address, api_key=api_key) as client:
+            return await cache.run(
+                client,
+                read,
+                scope=scope,
+                max_false_hit_rate=max_false_hit_rate,
+                curve=plot is not None,
+                progress=progress,
+            )
+
+    with _one_line_errors():
+        with _server(target, CACHE_SETTINGS) as address, _progress() as progress:
+            done = asyncio.run(measure(address, progress))
+        cache_report.print_table(done, Console())
+        _write(json_file, cache.results(done))
+        if plot is not None:
+            cache_report.plot(done, plot, f"{file.stem}: {len(done.found)} lookups")
 
 
 @bench.command(name="load")
@@ -212,8 +279,8 @@ def _quiet_grpc() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
-def _server(target: str | None) -> Any:
-    return nullcontext(target) if target else embedded.embedded_server()
+def _server(target: str | None, environment: Mapping[str, str] | None = None) -> Any:
+    return nullcontext(target) if target else embedded.embedded_server(environment)
 
 
 def _write(json_file: Path | None, figures: dict[str, object]) -> None:

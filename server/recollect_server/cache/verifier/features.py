@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 from itertools import pairwise
 
@@ -19,6 +20,11 @@ _NEAR = 4
 """How many messages before the question may hold what the question leaves out."""
 
 _RECENT = 6
+_TELLING = 6
+"""An answer of so many content words tells what a conversation is about."""
+_ENOUGH = 12
+_LEAST_ENGLISH = 0.1
+_MOST_FOREIGN = 0.2
 
 
 class View:
@@ -41,9 +47,7 @@ class View:
     @cached_property
     def users(self) -> NDArray[np.float32]:
         """Mean direction of the user's earlier messages."""
-        roles = self.conversation.roles[:-1]
-        places = [place for place, role in enumerate(roles) if role is Role.USER]
-        return mean_of(self.conversation.vectors[places])
+        return mean_of(self.earlier_questions)
 
     @cached_property
     def answer(self) -> NDArray[np.float32]:
@@ -71,6 +75,20 @@ class View:
         return frozenset(w for r in (self.reading, *self.near) for w in r.content)
 
     @cached_property
+    def said(self) -> frozenset[str]:
+        """Content words of what is near the question, without its own."""
+        return frozenset(w for r in self.near for w in r.content)
+
+    @cached_property
+    def answer_content(self) -> int:
+        """How many content words the last answer has."""
+        roles = self.conversation.roles
+        for place in range(len(roles) - 2, -1, -1):
+            if roles[place] is Role.ASSISTANT:
+                return len(read(self.conversation.texts[place]).content)
+        return 0
+
+    @cached_property
     def values(self) -> frozenset[float]:
         """Values of the quantities of the question and of what is near it."""
         return frozenset(q.value for r in (self.reading, *self.near) for q in r.quantities)
@@ -79,6 +97,20 @@ class View:
     def own(self) -> frozenset[str]:
         """Content words of the question."""
         return frozenset(self.reading.content)
+
+    @cached_property
+    def placed(self) -> NDArray[np.float32]:
+        """The question together with what was said just before it, as one direction."""
+        before = mean_of(self.conversation.vectors[-1 - _NEAR : -1])
+        return mean_of(np.stack([self.question, before]))
+
+    @cached_property
+    def earlier_questions(self) -> NDArray[np.float32]:
+        """Vectors of the user's earlier messages, oldest first."""
+        roles = self.conversation.roles[:-1]
+        places = [place for place, role in enumerate(roles) if role is Role.USER]
+        earlier: NDArray[np.float32] = self.conversation.vectors[places]
+        return earlier
 
     @property
     def alone(self) -> bool:
@@ -113,7 +145,17 @@ def _history(asked: View, stored: View) -> float:
 
 
 def _answer(asked: View, stored: View) -> float:
-    return _part(asked, stored, asked.answer, stored.answer)
+    """Similarity of the last answers, as far as they say something that could tell them apart."""
+    similar = _part(asked, stored, asked.answer, stored.answer)
+    said = min(asked.answer_content, stored.answer_content)
+    return similar if asked.alone else similar * min(1.0, said / _TELLING)
+
+
+def _shared_history(asked: View, stored: View) -> int:
+    """How many words both histories have, up to 12; 12 without histories."""
+    if asked.alone and stored.alone:
+        return _ENOUGH
+    return min(_ENOUGH, len(asked.said & stored.said))
 
 
 def _question(asked: View, stored: View) -> float:
@@ -128,6 +170,48 @@ def _turns_matched(asked: View, stored: View) -> float:
         stored.conversation.vectors[-1 - _RECENT : -1].T
     )
     return float(similar.max(axis=0).mean() + similar.max(axis=1).mean()) / 2
+
+
+def _asked_before(one: View, other: View) -> float:
+    """How near the one's question is to an earlier one of the other, beyond its last; 0 if less."""
+    if not len(other.earlier_questions):
+        return 0.0
+    earlier = float((other.earlier_questions[-_NEAR:] @ one.question).max())
+    return max(0.0, earlier - _question(one, other))
+
+
+def _previous_question(asked: View, stored: View) -> float:
+    a, s = asked.earlier_questions, stored.earlier_questions
+    if not len(a) or not len(s):
+        return float(len(a) == len(s))
+    return _dot(a[-1], s[-1])
+
+
+def _aligned(asked: View, stored: View) -> float:
+    """Least similarity of the earlier messages that are as far from the question, up to four."""
+    count = min(len(asked.conversation.texts), len(stored.conversation.texts), 1 + _NEAR) - 1
+    if not count:
+        return float(asked.alone and stored.alone)
+    a, s = asked.conversation.vectors[-1 - count : -1], stored.conversation.vectors[-1 - count : -1]
+    return float((a * s).sum(axis=1).min())
+
+
+def _placed(asked: View, stored: View) -> float:
+    """Similarity of the questions where one may say what the other leaves to its history."""
+    return max(
+        _question(asked, stored),
+        _dot(asked.question, stored.placed),
+        _dot(asked.placed, stored.question),
+    )
+
+
+def _dangling(asked: View, stored: View) -> bool:
+    """Nothing was said that a pronoun of either question could mean."""
+    return asked.alone and stored.alone and (asked.reading.points or stored.reading.points)
+
+
+def _asking(view: View) -> frozenset[str]:
+    return frozenset(view.reading.asking)
 
 
 def _new(one: View, other: View) -> list[str]:
@@ -183,6 +267,11 @@ def _value_difference(asked: View, stored: View) -> int:
     return ((a - b) + (b - a)).total()
 
 
+def _values_agree(asked: View, stored: View) -> int:
+    """How many quantities the questions share, if they have no other; at most 4."""
+    return 0 if _value_difference(asked, stored) else min(4, len(_values(asked)))
+
+
 def _values_disordered(asked: View, stored: View) -> float:
     a, b = _values(asked), _values(stored)
     single = {v for v in a if a.count(v) == 1 == b.count(v)}
@@ -206,6 +295,15 @@ def _beside(a: Quantity, b: Quantity) -> float:
 
 def _new_names(one: View, other: View) -> int:
     return len(one.reading.names - other.vocabulary)
+
+
+def _renamed(asked: View, stored: View) -> int:
+    return min(_new_names(asked, stored), _new_names(stored, asked))
+
+
+def _only_added(asked: View, stored: View) -> bool:
+    """One question says all that the other says, and more."""
+    return bool(_new(asked, stored)) != bool(_new(stored, asked))
 
 
 def _replaced(asked: View, stored: View) -> int:
@@ -254,12 +352,21 @@ FEATURES = (
     Feature("turns_matched", 1, _turns_matched),
     Feature("question_x_history", 1, lambda a, s: _question(a, s) * _history(a, s)),
     Feature("question_x_answer", 1, lambda a, s: _question(a, s) * _answer(a, s)),
-    Feature("alone", 0, lambda a, s: float(a.alone and s.alone)),
+    Feature("asked_before", -1, _asked_before),
+    Feature("stored_before", -1, lambda a, s: _asked_before(s, a)),
+    Feature("previous_question", 1, _previous_question),
+    Feature("aligned", 1, _aligned),
+    Feature("placed", 1, _placed),
+    Feature("shared_history", 1, _shared_history),
+    Feature("dangling", -1, _dangling),
     Feature("new_asked", -1, _share_new),
     Feature("new_stored", -1, lambda a, s: _share_new(s, a)),
     Feature("run_asked", -1, _longest_run),
     Feature("run_stored", -1, lambda a, s: _longest_run(s, a)),
     Feature("replaced", -1, _replaced),
+    Feature("one_sided", -1, lambda a, s: abs(len(_new(a, s)) - len(_new(s, a)))),
+    Feature("only_added", -1, _only_added),
+    Feature("asking", 1, lambda a, s: _overlap(_asking(a), _asking(s))),
     Feature("overlap", 1, lambda a, s: _overlap(a.own, s.own)),
     Feature("disorder", -1, lambda a, s: _disorder(*_common(a, s))),
     Feature("same_words", 1, _same_words),
@@ -268,11 +375,13 @@ FEATURES = (
     Feature("missing_values_asked", -1, _missing_values),
     Feature("missing_values_stored", -1, lambda a, s: _missing_values(s, a)),
     Feature("value_difference", -1, _value_difference),
+    Feature("values_agree", 1, _values_agree),
     Feature("values_disordered", -1, _values_disordered),
     Feature("quantity_context", 1, _least_context),
     Feature("quantities", 0, lambda a, s: len(a.reading.quantities)),
     Feature("new_names_asked", -1, _new_names),
     Feature("new_names_stored", -1, lambda a, s: _new_names(s, a)),
+    Feature("renamed", -1, _renamed),
     Feature("opposed", -1, _opposed),
     Feature("negation_differs", -1, _negation_differs),
     Feature("qualifiers_differ", -1, _qualifiers_differ),
@@ -286,3 +395,59 @@ NAMES = tuple(feature.name for feature in FEATURES)
 def compare(asked: View, stored: View) -> NDArray[np.float64]:
     """Return the values of `FEATURES` for a pair, shape (len(FEATURES),)."""
     return np.array([feature.compute(asked, stored) for feature in FEATURES], np.float64)
+
+
+RULES = (
+    "only_added",
+    "value_difference",
+    "values_disordered",
+    "renamed",
+    "opposed",
+    "negation_differs",
+    "shuffled",
+    "dangling",
+)
+"""Features of which none may be over 0 where nothing but the questions can be compared."""
+
+_RULES = [NAMES.index(name) for name in RULES]
+_AGREE = NAMES.index("values_agree")
+
+
+class Kind(Enum):
+    """What there is to compare; each kind is calibrated by itself."""
+
+    HISTORY = "history"
+    ALONE = "alone"
+    COUNTED = "counted"
+    """Alone, and the same two or more quantities."""
+    BROKEN = "broken"
+    """Alone, and a rule says that it is not the same question."""
+
+
+def kind_of(asked: View, stored: View, values: NDArray[np.float64]) -> Kind:
+    """Return the kind of a pair with these values of `FEATURES`."""
+    if not (asked.alone and stored.alone):
+        return Kind.HISTORY
+    if (values[_RULES] > 0).any():
+        return Kind.BROKEN
+    return Kind.COUNTED if values[_AGREE] >= 2 else Kind.ALONE
+
+
+def needs_same_words(asked: View, stored: View) -> bool:
+    """Whether a pair is in a language that the model did not learn: then only words can be sure."""
+    for view in (asked, stored):
+        if view.reading.foreign or view.reading.english < _LEAST_ENGLISH:
+            return True
+        near = sum(len(r.words) for r in view.near)
+        if sum(len(r.foreign) for r in view.near) > _MOST_FOREIGN * near:
+            return True
+    return False
+
+
+def same_words(asked: View, stored: View) -> bool:
+    """Whether question and history say the same, message by message, but for case and signs."""
+    a, s = asked.conversation, stored.conversation
+    return a.roles == s.roles and all(
+        one == other or (bool(read(one).words) and read(one).words == read(other).words)
+        for one, other in zip(a.texts, s.texts, strict=True)
+    )

@@ -1,73 +1,132 @@
-"""The verifier that is shipped: trees over features, calibrated."""
+"""The verifier that is shipped: trees over features, calibrated on sources they did not learn."""
 
 import json
-from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recollect_server.cache.conversation import Conversation
-from recollect_server.cache.verifier.features import NAMES, View, compare
+from recollect_server.cache.verifier.features import (
+    NAMES,
+    Kind,
+    View,
+    compare,
+    kind_of,
+    needs_same_words,
+    same_words,
+)
 from recollect_server.cache.verifier.trees import Trees
 
 MODEL_FILE = Path(__file__).with_name("model.json")
+SAME_WORDS = 0.999
+"""Probability where nothing counts but the words, and they are the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How sure a score of the trees is.
+
+    Attributes:
+        scores: ascending, from 0 to 1.
+        probabilities: share of right hits among all whose score is at least that.
+    """
+
+    scores: tuple[float, ...]
+    probabilities: tuple[float, ...]
+
+    def probability(self, score: float) -> float:
+        """Return the probability of a score, between the known ones by straight lines."""
+        return float(np.interp(score, self.scores, self.probabilities))
 
 
 @dataclass(frozen=True, slots=True)
 class TreeVerifier:
     """Tells whether an answer to one conversation also answers another.
 
+    A probability p says: of the candidates that are at least as sure, a share of p is right. So
+    those with p >= 1 - r keep a rate of false hits of r.
+
     Attributes:
-        embedder: name of the model whose vectors the trees learnt from.
-        rates: rates of false hits among hits for which thresholds are known, ascending.
-        thresholds: probability from which a candidate is a hit, one for each rate.
+        embedder: name of the model whose vectors the trees learnt from. With vectors of another
+            one, and in languages other than English, only the same words are a hit.
+        trees: those of a kind.
+        calibrations: that of a kind.
     """
 
-    trees: Trees
     embedder: str
-    rates: tuple[float, ...]
-    thresholds: tuple[float, ...]
+    trees: Mapping[Kind, Trees]
+    calibrations: Mapping[Kind, Calibration]
 
     def probabilities(
         self, asked: Conversation, stored: Sequence[Conversation]
     ) -> NDArray[np.float64]:
         """Return for each stored conversation the probability that its answer is right."""
-        if not stored:
-            return np.zeros(0)
         view = View(asked)
-        rows = np.stack([compare(view, View(each)) for each in stored])
-        chances: NDArray[np.float64] = 1 / (1 + np.exp(-self.trees.log_odds(rows)))
-        return chances
+        return np.array([self._probability(view, View(each)) for each in stored], np.float64)
 
     def threshold(self, max_false_hit_rate: float) -> float:
-        """Return the probability from which a candidate is a hit; over 1 means never.
+        """Return the probability from which a candidate is a hit.
 
         Args:
-            max_false_hit_rate: most false hits among hits, 0 to 1. Between two known rates the
-                stricter one counts.
+            max_false_hit_rate: most false hits among hits, 0 to 1.
         """
-        place = bisect_right(self.rates, max_false_hit_rate)
-        return self.thresholds[place - 1] if place else 2.0
+        return 1.0 - max_false_hit_rate
 
     def explain(self, asked: Conversation, stored: Conversation) -> tuple[tuple[str, float], ...]:
-        """Return each feature's name and value for a pair."""
-        values = compare(View(asked), View(stored))
-        return tuple(zip(NAMES, map(float, values), strict=True))
+        """Return each feature's name and value for a pair.
+
+        The last two are 1 if only the same words were a hit, and if a rule forbade one.
+        """
+        one, other = View(asked), View(stored)
+        values = compare(one, other)
+        broken = kind_of(one, other, values) is Kind.BROKEN
+        return (
+            *zip(NAMES, map(float, values), strict=True),
+            ("only_same_words", float(self._only_words(one, other))),
+            ("rule_broken", float(broken)),
+        )
+
+    def _only_words(self, asked: View, stored: View) -> bool:
+        models = {asked.conversation.model, stored.conversation.model}
+        return models != {self.embedder} or needs_same_words(asked, stored)
+
+    def _probability(self, asked: View, stored: View) -> float:
+        if self._only_words(asked, stored):
+            return SAME_WORDS if same_words(asked, stored) else 0.0
+        values = compare(asked, stored)
+        kind = kind_of(asked, stored, values)
+        if kind is Kind.BROKEN:
+            return 0.0
+        odds = self.trees[kind].log_odds(values[None, :])[0]
+        return self.calibrations[kind].probability(float(1 / (1 + np.exp(-odds))))
+
+
+def from_stored(stored: Mapping[str, Any]) -> TreeVerifier:
+    """Read what `scripts/train_verifier.py` wrote.
+
+    Raises:
+        ValueError: it was trained on other features.
+    """
+    if tuple(stored["columns"]) != NAMES:
+        raise ValueError("the model was trained on other features; train it again")
+    trees = {name: Trees.of(each) for name, each in stored["trees"].items()}
+    kinds = [kind for kind in Kind if kind is not Kind.BROKEN]
+    return TreeVerifier(
+        embedder=stored["embedder"],
+        trees={k: trees["history" if k is Kind.HISTORY else "alone"] for k in kinds},
+        calibrations={
+            k: Calibration(*(tuple(stored["calibration"][k.value][n]) for n in ("score", "sure")))
+            for k in kinds
+        },
+    )
 
 
 @cache
 def load() -> TreeVerifier:
     """Return the verifier that is shipped with this package."""
-    stored = json.loads(MODEL_FILE.read_text(encoding="utf-8"))
-    if tuple(stored["columns"]) != NAMES:
-        raise ValueError(f"{MODEL_FILE.name} was trained on other features; train it again")
-    return TreeVerifier(
-        trees=Trees.of(stored["trees"]),
-        embedder=stored["embedder"],
-        rates=tuple(stored["rates"]),
-        thresholds=tuple(stored["thresholds"]),
-    )
+    return from_stored(json.loads(MODEL_FILE.read_text(encoding="utf-8")))

@@ -67,7 +67,7 @@ def _cardinal(words: Sequence[str], start: int) -> tuple[float, int] | None:
             current += _UNITS[word]
         elif word in _TENS and (place == start or words[place - 1] in _SCALES):
             current += _TENS[word]
-        elif word in _SCALES and place > start:
+        elif word in _SCALES:
             scale = _SCALES[word]
             current = max(current, 1.0) * scale
             if scale >= 1_000:

@@ -1,5 +1,6 @@
 """What the verifier reads in a text: its words, names, quantities and turning words."""
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
@@ -58,9 +59,26 @@ _QUALIFIERS = listed(
     additionally also more less least most fewer other else instead still again remaining rest left
     total average per difference first second third last next previous former latter same different
     best worst main mainly alone together if unless before after since until during without however
-    but though although
+    but though although once twice
     """
 )
+_SENTENCES = re.compile(r"(?<=[.!?])\s+")
+_FEW = 5
+_LONG = 15
+"""Of more words a text is taken to say itself what its pronouns mean."""
+_POINTERS = listed(
+    """
+    he she they it him them his her hers their theirs its this that these those there former latter
+    """
+)
+_LIGHT = listed(
+    """
+    way ways step steps tip tips kind sort give show tell explain describe help want wanted need
+    please try recommend suggest calculate compute determine find figure number amount work works
+    use go possible become question answer hi hello thank
+    """
+)
+"""Words that only frame a question."""
 _ENGLISH = STOP_WORDS | _QUALIFIERS
 
 
@@ -71,14 +89,16 @@ class Reading:
     Attributes:
         words: case folded, in order.
         content: stems of the words that carry a topic, in order, repeats kept, quantities left out.
-        names: stems of words written with a capital inside a sentence, or in capitals.
+        names: stems of words with a capital; common words that begin sentences are left out.
         quantities: in order; a bare "one" is none.
         asks: question words.
         negations: how many.
         turns: which side of which pair of opposites is named.
         qualifiers: words that narrow or widen what is asked.
         foreign: words outside the Latin script, in order.
-        english: share of the words that are common English ones.
+        english: share of the words that are common English ones, 1 of fewer than five.
+        points: a pronoun stands for something said before.
+        asking: content of the last sentence.
     """
 
     words: tuple[str, ...]
@@ -91,22 +111,16 @@ class Reading:
     qualifiers: frozenset[str]
     foreign: tuple[str, ...]
     english: float
+    points: bool
+    asking: tuple[str, ...]
 
 
 def _names(text: str) -> frozenset[str]:
     found = set()
-    fresh = True
-    place = 0
     for match in TOKEN.finditer(text):
-        between = text[place : match.start()]
-        fresh = fresh or any(mark in '.!?:\n"“' for mark in between)
-        token = match.group()
-        place = match.end()
-        if token[0].isupper() and (not fresh or (token.isupper() and len(token) > 1)):
-            folded = token.casefold()
-            if folded not in STOP_WORDS:
-                found.add(stem(folded))
-        fresh = False
+        folded = match.group().casefold()
+        if match.group()[0].isupper() and folded not in STOP_WORDS and folded not in _LIGHT:
+            found.add(stem(folded))
     return frozenset(found)
 
 
@@ -126,7 +140,7 @@ def read(text: str) -> Reading:
     folded = words(normal)
     return Reading(
         words=tuple(folded),
-        content=tuple(stem(t) for t in latin if t not in STOP_WORDS),
+        content=tuple(stem(t) for t in latin if t not in STOP_WORDS and t not in _LIGHT),
         names=_names(normal),
         quantities=counted,
         asks=frozenset(t for t in latin if t in QUESTION_WORDS),
@@ -137,5 +151,11 @@ def read(text: str) -> Reading:
         turns=frozenset(_OPPOSITES[t] for t in latin if t in _OPPOSITES),
         qualifiers=frozenset(t for t in latin if t in _QUALIFIERS),
         foreign=tuple(w for w in folded if not _latin(w)),
-        english=sum(t in _ENGLISH for t in latin) / max(1, len(latin)),
+        english=sum(t in _ENGLISH for t in latin) / len(latin) if len(latin) >= _FEW else 1.0,
+        points=len(latin) < _LONG and any(t in _POINTERS for t in latin),
+        asking=tuple(
+            stem(t)
+            for t in TOKEN.findall(_SENTENCES.split(normal.casefold().strip())[-1])
+            if t.isalpha() and _latin(t) and t not in STOP_WORDS
+        ),
     )
