@@ -120,7 +120,7 @@ async def test_the_candidate_vector_adds_up_the_three_similarities(say):
     assert first @ second == pytest.approx((a.vectors[-1] @ b.vectors[-1] + 1.5) / 2.5, abs=1e-4)
 
 
-def test_the_window_is_cut_and_joined():
+async def test_the_window_is_cut_and_joined():
     texts = [str(number) * 300 for number in range(8)]
     text = window_text(texts)
     assert text.split(" | ") == [str(number) * 200 for number in range(2, 8)]

@@ -57,27 +57,31 @@ def _digits(word: str) -> float | None:
 def _cardinal(words: Sequence[str], start: int) -> tuple[float, int] | None:
     """Read a number at `start`: its value and the place after it."""
     total = current = 0.0
-    place = start
+    end = place = start
+    before = ""
     while place < len(words):
         word = words[place]
         value = _digits(word)
         if value is not None and place == start:
             current = value
-        elif word in _UNITS and (place == start or words[place - 1] in _TENS | _SCALES):
+        elif word in _UNITS and (place == start or before in _TENS or before in _SCALES):
             current += _UNITS[word]
-        elif word in _TENS and (place == start or words[place - 1] in _SCALES):
+        elif word in _TENS and (place == start or before in _SCALES):
             current += _TENS[word]
         elif word in _SCALES:
             scale = _SCALES[word]
             current = max(current, 1.0) * scale
             if scale >= 1_000:
                 total, current = total + current, 0.0
-        elif not (word == "and" and words[place - 1] in _SCALES and place > start):
+        elif word == "and" and before in _SCALES:
+            place += 1
+            continue
+        else:
             break
+        before = word
         place += 1
-    if place > start and words[place - 1] == "and":
-        place -= 1
-    return (total + current, place) if place > start else None
+        end = place
+    return (total + current, end) if end > start else None
 
 
 def _quantity(words: Sequence[str], start: int) -> tuple[float, int] | None:
