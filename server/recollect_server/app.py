@@ -14,8 +14,8 @@ from grpc_health.v1 import health, health_pb2
 from recollect_server.activity import Activity
 from recollect_server.admin.keys import ApiKeys
 from recollect_server.admin.server import ServerFacts, StoreState
+from recollect_server.answers import open_answers
 from recollect_server.background import Loops, forgetting_loop, running, worker_loops
-from recollect_server.cache.service import AnswerCache
 from recollect_server.chat.job import Collaborators
 from recollect_server.chat.service import Chat
 from recollect_server.config import Authentication, Settings
@@ -61,7 +61,6 @@ from recollect_server.stores.sql.sessions import SqlSessionStore
 from recollect_server.stores.sql.turns import SqlTurnStore
 from recollect_server.stores.valkey.connect import Client, connect
 from recollect_server.stores.valkey.ephemeral import ValkeySessions
-from recollect_server.stores.valkey.exact_cache import ValkeyExactCache
 from recollect_server.stores.valkey.notices import ValkeyNotices
 from recollect_server.stores.valkey.window import ValkeyWindowCache
 from recollect_server.stores.vectors import SwitchingIndex
@@ -203,14 +202,9 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     )
     audit = SqlAuditLog(database, utc_now)
     contexts = ContextBuilder(memory, audit)
-    answers = AnswerCache(
-        exact=ValkeyExactCache(cache, clock=utc_now),
-        facts=facts,
-        allow_global=settings.allow_global_cache,
-        clock=utc_now,
-    )
+    answers = await open_answers(stack, settings, cache, database, embedder, facts, model)
     turns = SqlTurnStore(database, utc_now, policy)
-    chat = Chat(memory, Collaborators(contexts, answers, turns, model, memory.changed, audit))
+    chat = Chat(memory, Collaborators(contexts, answers.cache, turns, model, memory.changed, audit))
     keys = ApiKeys(SqlApiKeyStore(database, utc_now), utc_now)
     server_facts = ServerFacts(
         version=version("recollect-server"),
@@ -226,8 +220,13 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         backlog=queue.backlog,
     )
     watch = Watch(SqlChangeStore(database), notices)
-    loops: Loops = {"windows": windows.run, "notices": notices.run, **vectors.loops}
-    loops |= forgetting_loop(database, answers)
+    loops: Loops = {
+        "windows": windows.run,
+        "notices": notices.run,
+        **vectors.loops,
+        **answers.loops,
+        **forgetting_loop(database, answers.cache),
+    }
     if settings.worker:
         background = await open_embedder(stack, settings, background=True)
         loops |= worker_loops(
@@ -254,7 +253,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
                 extraction,
                 watch,
             ),
-            CacheServicer(answers, utc_now),
+            CacheServicer(answers.cache, answers.maintenance, utc_now),
             ChatServicer(chat),
             AdminServicer(
                 keys, SqlJobQueue(database, utc_now), audit, server_facts, vectors.reindexing
@@ -265,6 +264,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     )
     await server.start()
     stack.push_async_callback(windows.flush)
+    stack.push_async_callback(answers.flush)
     stack.push_async_callback(chat.drain, settings.grace_seconds)
     stack.push_async_callback(server.drain, settings.grace_seconds)
     stack.callback(watch.end)
@@ -274,10 +274,11 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
 def _connect(stack: AsyncExitStack, state_url: str, cache_url: str) -> tuple[Client, Client]:
     try:
         state = connect(state_url)
-        cache = state if cache_url == state_url else connect(cache_url)
+        # Answers have connections of their own even on the same server: theirs are given up soon.
+        cache = connect(cache_url)
     except ValueError as error:
         raise StartError(str(error)) from error
-    for client in {id(c): c for c in (state, cache)}.values():
+    for client in (state, cache):
         stack.push_async_callback(client.close)
     return state, cache
 

@@ -80,6 +80,10 @@ class Settings(BaseSettings):
         summary_tokens: estimated tokens without a summary that make the next one due.
         extract_every: messages after which facts are drawn from a session.
         episode_idle_seconds: a session idle for so long becomes an episode.
+        cache_entries: most answers of a user, and of the tenant in scope GLOBAL.
+        cache_bytes: most bytes of them, at least 8 MiB.
+        cache_timeout: seconds that a lookup waits for Valkey before it misses.
+        mirror_bytes: memory for vectors of answers, where Valkey has no search module.
         valkey_bytes: memory for the embedded Valkey.
         embedder: minilm, sentence-transformers:NAME or openai[:MODEL].
         embedding_threads: 0 means one for each core.
@@ -133,6 +137,10 @@ class Settings(BaseSettings):
     max_connection_age: float = Field(0.0, ge=0)
     grace_seconds: float = Field(30.0, ge=0)
     index_bytes: int = Field(256 * MIB, gt=0)
+    cache_entries: int = Field(10_000, gt=0)
+    cache_bytes: int = Field(64 * MIB, ge=8 * MIB)
+    cache_timeout: float = Field(0.04, gt=0)
+    mirror_bytes: int = Field(128 * MIB, gt=0)
     valkey_bytes: int = Field(256 * MIB, gt=0)
     embedder: str = "minilm"
     embedding_threads: int = Field(0, ge=0)

@@ -61,6 +61,30 @@ def test_chat_shows_what_was_recalled_and_who_answered(server):
     assert "from cache (EXACT) in" in second.stdout
 
 
+def test_answers_are_listed_counted_and_removed(server):
+    name = unique("ada")
+    who = ("--target", server.address, "--user", name)
+    for question in ("Am I allergic to peanuts?", "Where do I live?", "Where do I live?"):
+        assert _recollect("chat", *who, said=f"{question}\n").returncode == 0
+    listed = _recollect("cache", "list", *who)
+    assert listed.returncode == 0, listed.stderr
+    assert ["Where do I live?" in line for line in listed.stdout.splitlines()] == [True, False]
+    stats = _recollect("cache", "stats", *who)
+    assert stats.returncode == 0, stats.stderr
+    shown = dict(line.split(maxsplit=1) for line in stats.stdout.splitlines())
+    assert shown["lookups"].startswith("3, median ")
+    assert shown["hits"] == "1 (33.3%): 1 exact, 0 semantic"
+    assert (shown["misses"], shown["entries"].split(",")[0]) == ("2", "2")
+    like = ("cache", "invalidate", "--like", "Where do I live, please?", *who)
+    assert _recollect(*like, "--dry-run").stdout == "1 would be removed\n"
+    assert _recollect(*like).stdout == "1 removed\n"
+    assert _recollect("cache", "invalidate", "--all", *who).stdout == "1 removed\n"
+    assert _recollect("cache", "list", *who).stdout == ""
+    for wrong in ((), ("--tag", "t", "--all"), ("--tag", "t", "--session", "s")):
+        refused = _recollect("cache", "invalidate", *wrong, *who)
+        assert (refused.returncode, refused.stdout) == (2, "")
+
+
 def test_a_failure_is_one_line_and_exit_code_1(server):
     no_server = _recollect("recall", "x", "--target", "127.0.0.1:1")
     assert no_server.returncode == 1
@@ -80,7 +104,7 @@ def test_help_lists_every_command_without_loading_the_server():
         "assert 'grpc' not in sys.modules and 'numpy' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("serve", "chat", "remember", "recall", "keys", "bench"):
+    for command in ("serve", "chat", "remember", "recall", "cache", "keys", "bench"):
         assert f"  {command} " in done.stdout
 
 

@@ -158,6 +158,36 @@ CASES = [
         "session_id",
     ),
     Case(
+        "a rate where distance decides",
+        f"{CACHE}/Lookup",
+        cache_pb2.LookupRequest(user_id="U", prompt=PROMPT, strategy=2, max_false_hit_rate=0.1),
+        "max_false_hit_rate",
+    ),
+    Case(
+        "a distance that is no number",
+        f"{CACHE}/Lookup",
+        cache_pb2.LookupRequest(user_id="U", prompt=PROMPT, max_distance=float("nan")),
+        "max_distance",
+    ),
+    Case(
+        "removal of a session's answers without the session",
+        f"{CACHE}/Invalidate",
+        cache_pb2.InvalidateRequest(user_id="U", scope={"scope": 2}),
+        "scope.session_id",
+    ),
+    Case(
+        "removal of nothing",
+        f"{CACHE}/Invalidate",
+        cache_pb2.InvalidateRequest(user_id="U"),
+        "selector",
+    ),
+    Case(
+        "feedback without a verdict",
+        f"{CACHE}/ReportFeedback",
+        cache_pb2.ReportFeedbackRequest(user_id="U", entry_id="e", prompt=PROMPT),
+        "verdict",
+    ),
+    Case(
         "a fact that ends before it begins",
         f"{MEMORY}/Remember",
         memory_pb2.RememberRequest(

@@ -51,7 +51,7 @@ def test_an_answer_is_served_to_the_same_conversation_only(client):
         _prompt("a", "b", "and the second one?", model="n"),
         _prompt("a", "b", "and the second one?", system="s"),
     ):
-        assert not client.cache.lookup(other).hit
+        assert not client.cache.lookup(other, tiers=[cache_pb2.CACHE_TIER_EXACT]).hit
 
 
 def test_scopes_keep_answers_apart(server, client):

@@ -570,9 +570,9 @@ type LookupExplanation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The nearest entry.
 	NearestEntryId string `protobuf:"bytes,1,opt,name=nearest_entry_id,json=nearestEntryId,proto3" json:"nearest_entry_id,omitempty"`
-	// Probability that it answers this conversation.
+	// Probability that it answers this conversation; one minus the distance where that decides.
 	Probability float64 `protobuf:"fixed64,2,opt,name=probability,proto3" json:"probability,omitempty"`
-	// Probability above which it is a hit.
+	// From which `probability` on it is a hit; over 1 means never.
 	Threshold float64 `protobuf:"fixed64,3,opt,name=threshold,proto3" json:"threshold,omitempty"`
 	// The numbers that made the probability.
 	Features      []*CacheFeature `protobuf:"bytes,4,rep,name=features,proto3" json:"features,omitempty"`
@@ -802,12 +802,14 @@ type isLookupRequest_Limit interface {
 }
 
 type LookupRequest_MaxFalseHitRate struct {
-	// Most false hits among hits of the semantic tier, 0 to 0.5.
+	// Most false hits among hits of the semantic tier, 0 to 0.5. Not with CONTEXT_WINDOW, which
+	// goes by distance.
 	MaxFalseHitRate float64 `protobuf:"fixed64,7,opt,name=max_false_hit_rate,json=maxFalseHitRate,proto3,oneof"`
 }
 
 type LookupRequest_MaxDistance struct {
-	// Largest cosine distance, 0 to 2. The recipe's is 0.12.
+	// Largest cosine distance, 0 to 2: of whole conversations, or with CONTEXT_WINDOW of its
+	// vectors, whose default is the recipe's 0.12.
 	MaxDistance float64 `protobuf:"fixed64,8,opt,name=max_distance,json=maxDistance,proto3,oneof"`
 }
 
@@ -1253,10 +1255,10 @@ func (x *CacheScopeSelector) GetSessionId() string {
 	return ""
 }
 
-// All entries whose prompt is similar to one.
+// All entries whose conversation is similar to a prompt's, whatever model, system prompt and tools.
 type SimilaritySelector struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The prompt.
+	// The prompt; its last message is a text of the user.
 	Prompt *Prompt `protobuf:"bytes,1,opt,name=prompt,proto3" json:"prompt,omitempty"`
 	// Smallest cosine similarity, 0 to 1.
 	MinSimilarity float64 `protobuf:"fixed64,2,opt,name=min_similarity,json=minSimilarity,proto3" json:"min_similarity,omitempty"`
@@ -1739,7 +1741,8 @@ func (x *MissCount) GetCount() int64 {
 	return 0
 }
 
-// Response of GetStats: counted since the first entry of the scope.
+// Response of GetStats: counted since the first lookup of the scope, by all servers of the
+// database; other servers' lookups of the last second may be missing.
 type GetStatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Lookups answered.
@@ -1754,18 +1757,20 @@ type GetStatsResponse struct {
 	SavedUsage *Usage `protobuf:"bytes,5,opt,name=saved_usage,json=savedUsage,proto3" json:"saved_usage,omitempty"`
 	// US dollars that hits saved.
 	SavedUsd float64 `protobuf:"fixed64,6,opt,name=saved_usd,json=savedUsd,proto3" json:"saved_usd,omitempty"`
-	// Hits reported wrong.
+	// Questions whose answer was reported wrong.
 	ReportedWrong int64 `protobuf:"varint,7,opt,name=reported_wrong,json=reportedWrong,proto3" json:"reported_wrong,omitempty"`
-	// Hits reported right.
+	// Questions whose answer was reported right.
 	ReportedRight int64 `protobuf:"varint,8,opt,name=reported_right,json=reportedRight,proto3" json:"reported_right,omitempty"`
 	// Entries now.
 	Entries int64 `protobuf:"varint,9,opt,name=entries,proto3" json:"entries,omitempty"`
 	// Bytes they take.
 	EntryBytes int64 `protobuf:"varint,10,opt,name=entry_bytes,json=entryBytes,proto3" json:"entry_bytes,omitempty"`
-	// Median time of a lookup.
-	MedianLookup  *durationpb.Duration `protobuf:"bytes,11,opt,name=median_lookup,json=medianLookup,proto3" json:"median_lookup,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Median time of a lookup, within a fifth.
+	MedianLookup *durationpb.Duration `protobuf:"bytes,11,opt,name=median_lookup,json=medianLookup,proto3" json:"median_lookup,omitempty"`
+	// Reported wrong / (reported wrong + reported right), 0 to 1; 0 if none was reported.
+	ObservedFalseHitRate float64 `protobuf:"fixed64,12,opt,name=observed_false_hit_rate,json=observedFalseHitRate,proto3" json:"observed_false_hit_rate,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *GetStatsResponse) Reset() {
@@ -1873,6 +1878,13 @@ func (x *GetStatsResponse) GetMedianLookup() *durationpb.Duration {
 		return x.MedianLookup
 	}
 	return nil
+}
+
+func (x *GetStatsResponse) GetObservedFalseHitRate() float64 {
+	if x != nil {
+		return x.ObservedFalseHitRate
+	}
+	return 0
 }
 
 // Request of ListEntries.
@@ -2233,7 +2245,7 @@ const file_recollect_v1_cache_proto_rawDesc = "" +
 	"session_id\x18\x03 \x01(\tB\f\xbaH\tr\a(\x80\x02\xba\x01\x01\x00R\tsessionId\"S\n" +
 	"\tMissCount\x120\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x18.recollect.v1.MissReasonR\x06reason\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\x03R\x05count\"\xbd\x03\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\"\xf4\x03\n" +
 	"\x10GetStatsResponse\x12\x18\n" +
 	"\alookups\x18\x01 \x01(\x03R\alookups\x12\x1d\n" +
 	"\n" +
@@ -2249,7 +2261,8 @@ const file_recollect_v1_cache_proto_rawDesc = "" +
 	"\ventry_bytes\x18\n" +
 	" \x01(\x03R\n" +
 	"entryBytes\x12>\n" +
-	"\rmedian_lookup\x18\v \x01(\v2\x19.google.protobuf.DurationR\fmedianLookup\"\xe9\x01\n" +
+	"\rmedian_lookup\x18\v \x01(\v2\x19.google.protobuf.DurationR\fmedianLookup\x125\n" +
+	"\x17observed_false_hit_rate\x18\f \x01(\x01R\x14observedFalseHitRate\"\xe9\x01\n" +
 	"\x12ListEntriesRequest\x12'\n" +
 	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\x128\n" +
 	"\x05scope\x18\x02 \x01(\x0e2\x18.recollect.v1.CacheScopeB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05scope\x12+\n" +

@@ -45,11 +45,14 @@ type CacheServiceClient interface {
 	Lookup(ctx context.Context, in *LookupRequest, opts ...grpc.CallOption) (*LookupResponse, error)
 	// Looks for answers to several prompts at once.
 	BatchLookup(ctx context.Context, in *BatchLookupRequest, opts ...grpc.CallOption) (*BatchLookupResponse, error)
-	// Stores the answer to a prompt. UNAVAILABLE if the cache is down.
+	// Stores the answer to a prompt. UNAVAILABLE if the cache is down. An answer that was reported
+	// wrong for this conversation is returned but not kept.
 	Store(ctx context.Context, in *StoreRequest, opts ...grpc.CallOption) (*StoreResponse, error)
-	// Removes entries by id, scope, tag, cited fact or similarity.
+	// Removes entries by id, scope, tag, cited fact or similarity: the user's, and with a credential
+	// of a service those of scope GLOBAL too. PERMISSION_DENIED for scope GLOBAL without one.
 	Invalidate(ctx context.Context, in *InvalidateRequest, opts ...grpc.CallOption) (*InvalidateResponse, error)
-	// Says that a served answer was right or wrong. A wrong one is not served to that question again.
+	// Says that a served answer was right or wrong. A wrong one is not served to that conversation
+	// again, nor to one that is nearer to it than to the entry's own. NOT_FOUND if the entry is gone.
 	ReportFeedback(ctx context.Context, in *ReportFeedbackRequest, opts ...grpc.CallOption) (*ReportFeedbackResponse, error)
 	// Returns hits, misses, savings and observed errors.
 	GetStats(ctx context.Context, in *GetStatsRequest, opts ...grpc.CallOption) (*GetStatsResponse, error)
@@ -158,11 +161,14 @@ type CacheServiceServer interface {
 	Lookup(context.Context, *LookupRequest) (*LookupResponse, error)
 	// Looks for answers to several prompts at once.
 	BatchLookup(context.Context, *BatchLookupRequest) (*BatchLookupResponse, error)
-	// Stores the answer to a prompt. UNAVAILABLE if the cache is down.
+	// Stores the answer to a prompt. UNAVAILABLE if the cache is down. An answer that was reported
+	// wrong for this conversation is returned but not kept.
 	Store(context.Context, *StoreRequest) (*StoreResponse, error)
-	// Removes entries by id, scope, tag, cited fact or similarity.
+	// Removes entries by id, scope, tag, cited fact or similarity: the user's, and with a credential
+	// of a service those of scope GLOBAL too. PERMISSION_DENIED for scope GLOBAL without one.
 	Invalidate(context.Context, *InvalidateRequest) (*InvalidateResponse, error)
-	// Says that a served answer was right or wrong. A wrong one is not served to that question again.
+	// Says that a served answer was right or wrong. A wrong one is not served to that conversation
+	// again, nor to one that is nearer to it than to the entry's own. NOT_FOUND if the entry is gone.
 	ReportFeedback(context.Context, *ReportFeedbackRequest) (*ReportFeedbackResponse, error)
 	// Returns hits, misses, savings and observed errors.
 	GetStats(context.Context, *GetStatsRequest) (*GetStatsResponse, error)

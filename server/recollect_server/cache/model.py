@@ -1,11 +1,14 @@
 """The nouns of the answer cache."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
 
-from recollect_server.memory.model import Part
+from recollect_server.cache.conversation import Conversation
+from recollect_server.memory.model import Part, Vector
 from recollect_server.memory.prompt import Usage
+from recollect_server.scope import Scope
 
 
 class CacheScope(IntEnum):
@@ -31,6 +34,34 @@ class MissReason(IntEnum):
     NEWER_MEMORY = 3
     BELOW_THRESHOLD = 4
     DEGRADED = 5
+
+
+class Strategy(IntEnum):
+    """How the semantic tier decides; values equal `recollect.v1.SemanticStrategy`."""
+
+    VERIFIER = 1
+    CONTEXT_WINDOW = 2
+
+
+class Verdict(IntEnum):
+    """What a served answer was; values equal `recollect.v1.Verdict`."""
+
+    RIGHT = 1
+    WRONG = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """The answers that share who may be served them, and what is counted of them.
+
+    Attributes:
+        owner: the user, or the tenant with user "" in GLOBAL. Limits are an owner's.
+        session_id: "" unless the scope is SESSION.
+    """
+
+    owner: Scope
+    scope: CacheScope
+    session_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +91,33 @@ class CacheEntry:
     create_time: datetime
     expire_time: datetime
 
+    def partition(self, tenant: str) -> Partition:
+        """Return where the entry belongs."""
+        return Partition(Scope(tenant, self.user_id), self.scope, self.session_id)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An entry with what finds it again.
+
+    Attributes:
+        question: digest of the conversation, whatever its setting.
+        same: digest of the exact key without the model.
+        group: digest of all that must be equal for a semantic hit, without the model.
+        model_group: the same with the model.
+        conversation: None where the prompt cannot be compared by meaning.
+        candidate: shape (n,), unit length, what nearest entries are found by; None without a
+            conversation.
+    """
+
+    entry: CacheEntry
+    question: str
+    same: str
+    group: str
+    model_group: str
+    conversation: Conversation | None = None
+    candidate: Vector | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class CacheOptions:
@@ -72,14 +130,123 @@ class CacheOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class LookupOptions:
+    """How to look.
+
+    Attributes:
+        any_model: serve answers of other models too.
+        max_false_hit_rate: most false hits among hits of the semantic tier, 0 to 0.5.
+        max_distance: decide by cosine distance, 0 to 2, instead; the strategy says of what.
+        window_messages: how many last messages CONTEXT_WINDOW joins.
+        window_characters: at how many characters it cuts each.
+        explain: say which numbers decided.
+    """
+
+    tiers: frozenset[CacheTier] = frozenset(CacheTier)
+    any_model: bool = False
+    strategy: Strategy = Strategy.VERIFIER
+    max_false_hit_rate: float = 0.01
+    max_distance: float | None = None
+    window_messages: int = 6
+    window_characters: int = 200
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What the semantic tier saw.
+
+    Attributes:
+        entry_id: the nearest entry, "" if there was none.
+        probability: that it answers this conversation; by distance, one minus the distance.
+        threshold: from which on it is a hit.
+    """
+
+    entry_id: str = ""
+    probability: float = 0.0
+    threshold: float = 0.0
+    features: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class LookupResult:
     """A hit with its entry, or a miss with its reason.
 
     Attributes:
         probability: that the entry answers this conversation; 1.0 for the exact tier.
+        explanation: None if the semantic tier was not asked.
+        answers_down: Valkey, or the record of reported answers, could not be asked.
+        embedder_down: the semantic tier could not be asked.
     """
 
     entry: CacheEntry | None
     tier: CacheTier | None = None
     probability: float = 0.0
     miss_reason: MissReason | None = None
+    explanation: Explanation | None = None
+    answers_down: bool = False
+    embedder_down: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What somebody said of a served answer.
+
+    Attributes:
+        question: digest of the conversation it was served to.
+        answer: digest of the answer.
+        probability: that the verifier gave it, None if it was not asked.
+        vector: candidate vector of the conversation, None if it has none.
+        vector_model: the embedder of `vector`.
+    """
+
+    entry_id: str
+    question: str
+    answer: str
+    verdict: Verdict
+    probability: float | None
+    vector: Vector | None
+    vector_model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """A question that an answer is known to be wrong for."""
+
+    question: str
+    vector: Vector | None
+    vector_model: str
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """What was counted in a partition since its first lookup.
+
+    Attributes:
+        misses: by reason.
+        saved_usd: US dollars.
+        entry_bytes: of the entries that are stored now.
+        median_seconds: of a lookup, within a fifth.
+    """
+
+    exact_hits: int
+    semantic_hits: int
+    misses: Mapping[MissReason, int]
+    saved_usage: Usage
+    saved_usd: float
+    reported_wrong: int
+    reported_right: int
+    entries: int
+    entry_bytes: int
+    median_seconds: float
+
+    @property
+    def lookups(self) -> int:
+        """How many were answered."""
+        return self.exact_hits + self.semantic_hits + sum(self.misses.values())
+
+    @property
+    def observed_false_hit_rate(self) -> float:
+        """Share of wrong ones among the hits that somebody judged; 0 if nobody did."""
+        judged = self.reported_wrong + self.reported_right
+        return self.reported_wrong / judged if judged else 0.0

@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "facts": ("facts", "List, explain and forget a user's facts."),
     "recall": ("memory", "Find facts and messages of a user."),
     "reindex": ("reindex", "Move the index to another vector store."),
+    "cache": ("cache", "See what the answer cache holds and saves, and remove answers."),
     "keys": ("keys", "Make, list and revoke API keys."),
     "bench": ("bench", "Measure a server."),
 }

@@ -1,41 +1,21 @@
-"""Reads and writes of windows and cache entries that notice whatever goes wrong."""
+"""Reads and writes of windows and plain values that notice whatever goes wrong."""
 
 import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TypeVar
 
-from recollect_server.cache.model import CacheEntry, CacheScope
 from recollect_server.errors import Unavailable
-from recollect_server.memory.model import TextPart
 from recollect_server.memory.ports import Window
-from recollect_server.memory.prompt import Usage
 from recollect_server.scope import Scope
 from recollect_server.stores.valkey.connect import Client
-from recollect_server.stores.valkey.exact_cache import ValkeyExactCache
 from recollect_server.stores.valkey.keys import entry_key, window_key
 from recollect_server.stores.valkey.window import ValkeyWindowCache
 
 T = TypeVar("T")
 START = datetime(2026, 3, 1, tzinfo=UTC)
-ENTRY = CacheEntry(
-    entry_id="",
-    scope=CacheScope.SESSION,
-    user_id="u",
-    session_id="s",
-    model="m",
-    question="",
-    answer=(TextPart("answer"),),
-    usage=Usage(),
-    tags=(),
-    cited_fact_ids=(),
-    holds_memory=False,
-    create_time=START,
-    expire_time=START + timedelta(hours=1),
-)
 
 
 class Traffic:
@@ -50,10 +30,10 @@ class Traffic:
     def __init__(self, client: Client, *, sessions: int, entries: int) -> None:
         self._scope = Scope(f"tenant {random.getrandbits(64):x}", "u")
         self._windows = ValkeyWindowCache(client)
-        self._entries = ValkeyExactCache(client, clock=lambda: START)
+        self._client = client
         self._sessions = {window_key(self._scope, f"s{n}"): f"s{n}" for n in range(sessions)}
-        self._ids = {entry_key(self._scope.tenant, f"e{n}"): f"e{n}" for n in range(entries)}
-        self.keys = [*self._sessions, *self._ids]
+        self.keys = [*self._sessions]
+        self.keys += [entry_key(self._scope.tenant, f"e{n}") for n in range(entries)]
         self.failures: list[tuple[str, float]] = []
         self.longest = 0.0
         self._done = dict.fromkeys(self.keys, 0)
@@ -88,13 +68,13 @@ class Traffic:
 
     async def check(self, client: Client) -> None:
         """Assert that every key has what was written last, as another client sees it."""
-        windows, entries = ValkeyWindowCache(client), ValkeyExactCache(client, clock=lambda: START)
-        for key, session in self._sessions.items():
-            window = await windows.get(self._scope, session)
-            assert window == Window(START, self._done[key], ())
-        for key, entry_id in self._ids.items():
-            entry = await entries.get(self._scope.tenant, entry_id)
-            assert entry == replace(ENTRY, entry_id=entry_id, question=f"{self._done[key]}")
+        windows = ValkeyWindowCache(client)
+        for key in self.keys:
+            if session := self._sessions.get(key):
+                window = await windows.get(self._scope, session)
+                assert window == Window(START, self._done[key], ())
+            else:
+                assert await client.get(key) == b"%d" % self._done[key]
 
     async def _until(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
         async with asyncio.timeout(seconds):
@@ -104,7 +84,7 @@ class Traffic:
                 await asyncio.sleep(0.005)
 
     async def _work(self, key: str) -> None:
-        step = self._step_window if key in self._sessions else self._step_entry
+        step = self._step_window if key in self._sessions else self._step_value
         while not self._stopped:
             began = time.monotonic()
             try:
@@ -137,8 +117,7 @@ class Traffic:
             START, revision, ()
         )
 
-    async def _step_entry(self, key: str, number: int) -> None:
-        tenant = self._scope.tenant
-        entry = replace(ENTRY, entry_id=self._ids[key], question=str(number))
-        await self._timed(self._entries.put(tenant, entry))
-        assert await self._timed(self._entries.get(tenant, entry.entry_id)) == entry
+    async def _step_value(self, key: str, number: int) -> None:
+        value = b"%d" % number
+        await self._timed(self._client.set(key, value, px=3_600_000))
+        assert await self._timed(self._client.get(key)) == value

@@ -3,19 +3,27 @@
 from datetime import datetime, timedelta
 
 from recollect.v1 import cache_pb2 as pb
+from recollect_server.cache.maintenance import Doomed
 from recollect_server.cache.model import (
     CacheEntry,
     CacheOptions,
     CacheScope,
+    CacheStats,
+    CacheTier,
+    Explanation,
+    LookupOptions,
     LookupResult,
     MissReason,
+    Strategy,
 )
+from recollect_server.errors import InvalidArgument
 from recollect_server.rpc.convert.common import (
     degradations,
     from_part,
     from_seconds,
     from_time,
     from_usage,
+    to_prompt,
 )
 
 DEFAULT_TTL = timedelta(minutes=30)
@@ -54,12 +62,91 @@ def from_entry(entry: CacheEntry) -> pb.CacheEntry:
     )
 
 
-def from_lookup(result: LookupResult, now: datetime) -> pb.LookupResponse:
+def to_lookup_options(request: pb.LookupRequest) -> LookupOptions:
+    """Return how to look.
+
+    Raises:
+        InvalidArgument: fields that contradict each other.
+    """
+    strategy = Strategy(request.strategy or Strategy.VERIFIER)
+    limit = request.WhichOneof("limit")
+    if strategy is Strategy.CONTEXT_WINDOW and limit == "max_false_hit_rate":
+        raise InvalidArgument(
+            "max_false_hit_rate", "must be unset with CONTEXT_WINDOW; set max_distance instead"
+        )
+    default, window = LookupOptions(), request.context_window
+    by_rate = limit == "max_false_hit_rate"
+    return LookupOptions(
+        tiers=frozenset(map(CacheTier, request.tiers)) or default.tiers,
+        any_model=request.any_model,
+        strategy=strategy,
+        max_false_hit_rate=request.max_false_hit_rate if by_rate else default.max_false_hit_rate,
+        max_distance=request.max_distance if limit == "max_distance" else None,
+        window_messages=window.messages or default.window_messages,
+        window_characters=window.characters or default.window_characters,
+        explain=request.explain,
+    )
+
+
+def to_doomed(request: pb.InvalidateRequest) -> Doomed:
+    """Return which entries to remove."""
+    match request.WhichOneof("selector"):
+        case "scope":
+            return Doomed(scope=to_scope(request.scope.scope), session_id=request.scope.session_id)
+        case "tag":
+            return Doomed(tag=request.tag)
+        case "cited_fact_id":
+            return Doomed(fact_id=request.cited_fact_id)
+        case "similar":
+            return Doomed(
+                similar=to_prompt(request.similar.prompt),
+                min_similarity=request.similar.min_similarity,
+            )
+        case _:
+            return Doomed(entry_id=request.entry_id)
+
+
+def from_stats(stats: CacheStats) -> pb.GetStatsResponse:
+    """Return the response of GetStats."""
+    return pb.GetStatsResponse(
+        lookups=stats.lookups,
+        exact_hits=stats.exact_hits,
+        semantic_hits=stats.semantic_hits,
+        misses=[
+            pb.MissCount(reason=pb.MissReason.ValueType(reason), count=count)
+            for reason, count in stats.misses.items()
+        ],
+        saved_usage=from_usage(stats.saved_usage),
+        saved_usd=stats.saved_usd,
+        reported_wrong=stats.reported_wrong,
+        reported_right=stats.reported_right,
+        entries=stats.entries,
+        entry_bytes=stats.entry_bytes,
+        median_lookup=from_seconds(stats.median_seconds),
+        observed_false_hit_rate=stats.observed_false_hit_rate,
+    )
+
+
+def _from_explanation(seen: Explanation | None) -> pb.LookupExplanation | None:
+    if seen is None:
+        return None
+    return pb.LookupExplanation(
+        nearest_entry_id=seen.entry_id,
+        probability=seen.probability,
+        threshold=seen.threshold,
+        features=[pb.CacheFeature(name=n, value=v) for n, v in seen.features.items()],
+    )
+
+
+def from_lookup(result: LookupResult, now: datetime, *, explain: bool) -> pb.LookupResponse:
     """Return the response of Lookup."""
+    down = degradations(answers_down=result.answers_down, no_vectors=result.embedder_down)
+    explanation = _from_explanation(result.explanation) if explain else None
     if result.entry is None:
         return pb.LookupResponse(
             miss_reason=pb.MissReason.ValueType(result.miss_reason or MissReason.NOT_FOUND),
-            degradations=degradations(answers_down=result.miss_reason is MissReason.DEGRADED),
+            explanation=explanation,
+            degradations=down,
         )
     age = max(0.0, (now - result.entry.create_time).total_seconds())
     return pb.LookupResponse(
@@ -68,4 +155,6 @@ def from_lookup(result: LookupResult, now: datetime) -> pb.LookupResponse:
         tier=pb.CacheTier.ValueType(result.tier or 0),
         probability=result.probability,
         age=from_seconds(age),
+        explanation=explanation,
+        degradations=down,
     )

@@ -142,6 +142,7 @@ def degradations(
     words_only: bool = False,
     answers_down: bool = False,
     by_rules: bool = False,
+    no_vectors: bool = False,
 ) -> list[pb.Degradation]:
     """Return what was down and what it changed."""
     found = []
@@ -164,5 +165,9 @@ def degradations(
             pb.Degradation(
                 component=pb.COMPONENT_SMALL_MODEL, effect="facts were compared by rules alone"
             )
+        )
+    if no_vectors:
+        found.append(
+            pb.Degradation(component=pb.COMPONENT_EMBEDDER, effect="the exact tier alone was asked")
         )
     return found

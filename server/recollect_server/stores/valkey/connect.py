@@ -35,6 +35,10 @@ class Script:
         object.__setattr__(self, "sha", digest)
 
 
+class Refused(Exception):
+    """The server answered with an error; the text is its own and stays in this process."""
+
+
 class Client(Protocol):
     """What the adapters need of Valkey or Redis; values are bytes, never decoded.
 
@@ -59,8 +63,22 @@ class Client(Protocol):
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[bytes | int]) -> Any:
         """Run a script by its digest, or by its source when the server does not know it yet."""
 
+    async def command(self, key: str | None, *words: str | bytes | int) -> Any:
+        """Return the answer to a command on a key, or on none; it may be sent twice.
+
+        Raises:
+            Refused: the answer is an error.
+        """
+
     async def ping(self) -> None:
         """Return when the server answers."""
+
+    def place(self, key: str | None) -> str:
+        """Return the address, fit for logs, of the server that has a key."""
+
+    @property
+    def clustered(self) -> bool:
+        """Whether keys are spread over the nodes of a cluster."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -164,7 +182,9 @@ class _RoutedClient:
         self._address = target.address
         self._route = route
         self._broken = errors.broken
+        self._refusal = errors.refusal
         self._no_script = errors.no_script
+        self._clustered = target.cluster
         self._failures = (errors.failure, OSError, TimeoutError)
         self._timeout = timeout
         self._failing: set[str] = set()
@@ -190,13 +210,25 @@ class _RoutedClient:
         except self._no_script:
             return await self._call(key, "EVAL", script.source, len(keys), *keys, *args)
 
+    async def command(self, key: str | None, *words: str | bytes | int) -> Any:
+        return await self._call(key, *words, refusable=True)
+
     async def ping(self) -> None:
         await self._call(None, "PING")
+
+    def place(self, key: str | None) -> str:
+        return self._route.place(key)
+
+    @property
+    def clustered(self) -> bool:
+        return self._clustered
 
     async def close(self) -> None:
         await self._route.close()
 
-    async def _call(self, key: str | None, *command: str | bytes | int) -> Any:
+    async def _call(
+        self, key: str | None, *command: str | bytes | int, refusable: bool = False
+    ) -> Any:
         """Send a command and return its answer; the one place where failures are mapped."""
         try:
             async with asyncio.timeout(self._timeout):
@@ -208,6 +240,8 @@ class _RoutedClient:
         except self._no_script:
             raise
         except self._failures as error:
+            if refusable and isinstance(error, self._refusal):
+                raise Refused(str(error)) from None
             self._log_failure(self._route.place(key), error)
             raise Unavailable(
                 Reason.STORE_UNAVAILABLE,

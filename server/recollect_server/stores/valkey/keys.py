@@ -34,9 +34,33 @@ def window_key(scope: Scope, session_id: str) -> str:
     return f"{PREFIX}{{{tag}}}:window"
 
 
+ENTRY_PREFIX = f"{PREFIX}entry:"
+"""Starts the keys of cache entries, and of nothing else: search indexes go by it."""
+
+
 def entry_key(tenant: str, entry_id: str) -> str:
-    """Key of an answer in the exact tier; untagged."""
-    return f"{PREFIX}answer:{digest('answer', tenant, entry_id)}"
+    """Key of an entry of the answer cache; untagged."""
+    return f"{ENTRY_PREFIX}{digest('entry', tenant, entry_id)}"
+
+
+def register_tag(tenant: str, user_id: str, shard: int) -> str:
+    """Hash tag of a register: the list of a shard of an owner's cache entries."""
+    return digest("register", tenant, user_id, str(shard))
+
+
+def register_key(tag: str, part: str) -> str:
+    """Key of a part of a register."""
+    return f"{PREFIX}{{{tag}}}:entries:{part}"
+
+
+def registers_key(tag: str) -> str:
+    """Key of the list that has a register, by when its last entry ends."""
+    return f"{PREFIX}registers:{tag[:2]}"
+
+
+def register_list_keys() -> list[str]:
+    """Keys of all lists of registers; there are many, so that none is hot."""
+    return [f"{PREFIX}registers:{number:02x}" for number in range(256)]
 
 
 def citing_key(tenant: str, user_id: str, fact_id: str) -> str:

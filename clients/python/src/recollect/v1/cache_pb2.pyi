@@ -309,9 +309,9 @@ class LookupExplanation(_message.Message):
     nearest_entry_id: _builtins.str
     """The nearest entry."""
     probability: _builtins.float
-    """Probability that it answers this conversation."""
+    """Probability that it answers this conversation; one minus the distance where that decides."""
     threshold: _builtins.float
-    """Probability above which it is a hit."""
+    """From which `probability` on it is a hit; over 1 means never."""
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___CacheFeature]:
         """The numbers that made the probability."""
@@ -359,9 +359,13 @@ class LookupRequest(_message.Message):
     any_model: _builtins.bool
     """Serve answers of other models too. Default: only of the prompt's."""
     max_false_hit_rate: _builtins.float
-    """Most false hits among hits of the semantic tier, 0 to 0.5."""
+    """Most false hits among hits of the semantic tier, 0 to 0.5. Not with CONTEXT_WINDOW, which
+    goes by distance.
+    """
     max_distance: _builtins.float
-    """Largest cosine distance, 0 to 2. The recipe's is 0.12."""
+    """Largest cosine distance, 0 to 2: of whole conversations, or with CONTEXT_WINDOW of its
+    vectors, whose default is the recipe's 0.12.
+    """
     strategy: Global___SemanticStrategy.ValueType
     """How the semantic tier decides. Default VERIFIER."""
     explain: _builtins.bool
@@ -640,7 +644,7 @@ Global___CacheScopeSelector: _TypeAlias = CacheScopeSelector  # noqa: Y015
 
 @_typing.final
 class SimilaritySelector(_message.Message):
-    """All entries whose prompt is similar to one."""
+    """All entries whose conversation is similar to a prompt's, whatever model, system prompt and tools."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -650,7 +654,7 @@ class SimilaritySelector(_message.Message):
     """Smallest cosine similarity, 0 to 1."""
     @_builtins.property
     def prompt(self) -> _common_pb2.Prompt:
-        """The prompt."""
+        """The prompt; its last message is a text of the user."""
 
     def __init__(
         self,
@@ -851,7 +855,9 @@ Global___MissCount: _TypeAlias = MissCount  # noqa: Y015
 
 @_typing.final
 class GetStatsResponse(_message.Message):
-    """Response of GetStats: counted since the first entry of the scope."""
+    """Response of GetStats: counted since the first lookup of the scope, by all servers of the
+    database; other servers' lookups of the last second may be missing.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -866,6 +872,7 @@ class GetStatsResponse(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     ENTRY_BYTES_FIELD_NUMBER: _builtins.int
     MEDIAN_LOOKUP_FIELD_NUMBER: _builtins.int
+    OBSERVED_FALSE_HIT_RATE_FIELD_NUMBER: _builtins.int
     lookups: _builtins.int
     """Lookups answered."""
     exact_hits: _builtins.int
@@ -875,13 +882,15 @@ class GetStatsResponse(_message.Message):
     saved_usd: _builtins.float
     """US dollars that hits saved."""
     reported_wrong: _builtins.int
-    """Hits reported wrong."""
+    """Questions whose answer was reported wrong."""
     reported_right: _builtins.int
-    """Hits reported right."""
+    """Questions whose answer was reported right."""
     entries: _builtins.int
     """Entries now."""
     entry_bytes: _builtins.int
     """Bytes they take."""
+    observed_false_hit_rate: _builtins.float
+    """Reported wrong / (reported wrong + reported right), 0 to 1; 0 if none was reported."""
     @_builtins.property
     def misses(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissCount]:
         """Misses by reason."""
@@ -892,7 +901,7 @@ class GetStatsResponse(_message.Message):
 
     @_builtins.property
     def median_lookup(self) -> _duration_pb2.Duration:
-        """Median time of a lookup."""
+        """Median time of a lookup, within a fifth."""
 
     def __init__(
         self,
@@ -908,10 +917,11 @@ class GetStatsResponse(_message.Message):
         entries: _builtins.int = ...,
         entry_bytes: _builtins.int = ...,
         median_lookup: _duration_pb2.Duration | None = ...,
+        observed_false_hit_rate: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["median_lookup", b"median_lookup", "saved_usage", b"saved_usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "entry_bytes", b"entry_bytes", "exact_hits", b"exact_hits", "lookups", b"lookups", "median_lookup", b"median_lookup", "misses", b"misses", "reported_right", b"reported_right", "reported_wrong", b"reported_wrong", "saved_usage", b"saved_usage", "saved_usd", b"saved_usd", "semantic_hits", b"semantic_hits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "entry_bytes", b"entry_bytes", "exact_hits", b"exact_hits", "lookups", b"lookups", "median_lookup", b"median_lookup", "misses", b"misses", "observed_false_hit_rate", b"observed_false_hit_rate", "reported_right", b"reported_right", "reported_wrong", b"reported_wrong", "saved_usage", b"saved_usage", "saved_usd", b"saved_usd", "semantic_hits", b"semantic_hits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

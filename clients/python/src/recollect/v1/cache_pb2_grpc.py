@@ -98,21 +98,24 @@ class CacheServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Store(self, request, context):
-        """Stores the answer to a prompt. UNAVAILABLE if the cache is down.
+        """Stores the answer to a prompt. UNAVAILABLE if the cache is down. An answer that was reported
+        wrong for this conversation is returned but not kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Invalidate(self, request, context):
-        """Removes entries by id, scope, tag, cited fact or similarity.
+        """Removes entries by id, scope, tag, cited fact or similarity: the user's, and with a credential
+        of a service those of scope GLOBAL too. PERMISSION_DENIED for scope GLOBAL without one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportFeedback(self, request, context):
-        """Says that a served answer was right or wrong. A wrong one is not served to that question again.
+        """Says that a served answer was right or wrong. A wrong one is not served to that conversation
+        again, nor to one that is nearer to it than to the entry's own. NOT_FOUND if the entry is gone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,11 +44,17 @@ class CacheServiceStub:
     BatchLookup: _grpc.UnaryUnaryMultiCallable[_cache_pb2.BatchLookupRequest, _cache_pb2.BatchLookupResponse]
     """Looks for answers to several prompts at once."""
     Store: _grpc.UnaryUnaryMultiCallable[_cache_pb2.StoreRequest, _cache_pb2.StoreResponse]
-    """Stores the answer to a prompt. UNAVAILABLE if the cache is down."""
+    """Stores the answer to a prompt. UNAVAILABLE if the cache is down. An answer that was reported
+    wrong for this conversation is returned but not kept.
+    """
     Invalidate: _grpc.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]
-    """Removes entries by id, scope, tag, cited fact or similarity."""
+    """Removes entries by id, scope, tag, cited fact or similarity: the user's, and with a credential
+    of a service those of scope GLOBAL too. PERMISSION_DENIED for scope GLOBAL without one.
+    """
     ReportFeedback: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ReportFeedbackRequest, _cache_pb2.ReportFeedbackResponse]
-    """Says that a served answer was right or wrong. A wrong one is not served to that question again."""
+    """Says that a served answer was right or wrong. A wrong one is not served to that conversation
+    again, nor to one that is nearer to it than to the entry's own. NOT_FOUND if the entry is gone.
+    """
     GetStats: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]
     """Returns hits, misses, savings and observed errors."""
     ListEntries: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ListEntriesRequest, _cache_pb2.ListEntriesResponse]
@@ -68,11 +74,17 @@ class CacheServiceAsyncStub(CacheServiceStub):
     BatchLookup: _aio.UnaryUnaryMultiCallable[_cache_pb2.BatchLookupRequest, _cache_pb2.BatchLookupResponse]  # type: ignore[assignment]
     """Looks for answers to several prompts at once."""
     Store: _aio.UnaryUnaryMultiCallable[_cache_pb2.StoreRequest, _cache_pb2.StoreResponse]  # type: ignore[assignment]
-    """Stores the answer to a prompt. UNAVAILABLE if the cache is down."""
+    """Stores the answer to a prompt. UNAVAILABLE if the cache is down. An answer that was reported
+    wrong for this conversation is returned but not kept.
+    """
     Invalidate: _aio.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]  # type: ignore[assignment]
-    """Removes entries by id, scope, tag, cited fact or similarity."""
+    """Removes entries by id, scope, tag, cited fact or similarity: the user's, and with a credential
+    of a service those of scope GLOBAL too. PERMISSION_DENIED for scope GLOBAL without one.
+    """
     ReportFeedback: _aio.UnaryUnaryMultiCallable[_cache_pb2.ReportFeedbackRequest, _cache_pb2.ReportFeedbackResponse]  # type: ignore[assignment]
-    """Says that a served answer was right or wrong. A wrong one is not served to that question again."""
+    """Says that a served answer was right or wrong. A wrong one is not served to that conversation
+    again, nor to one that is nearer to it than to the entry's own. NOT_FOUND if the entry is gone.
+    """
     GetStats: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]  # type: ignore[assignment]
     """Returns hits, misses, savings and observed errors."""
     ListEntries: _aio.UnaryUnaryMultiCallable[_cache_pb2.ListEntriesRequest, _cache_pb2.ListEntriesResponse]  # type: ignore[assignment]
@@ -107,7 +119,9 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.StoreRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.StoreResponse, _abc.Awaitable[_cache_pb2.StoreResponse]]:
-        """Stores the answer to a prompt. UNAVAILABLE if the cache is down."""
+        """Stores the answer to a prompt. UNAVAILABLE if the cache is down. An answer that was reported
+        wrong for this conversation is returned but not kept.
+        """
 
     @_abc_1.abstractmethod
     def Invalidate(
@@ -115,7 +129,9 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.InvalidateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.InvalidateResponse, _abc.Awaitable[_cache_pb2.InvalidateResponse]]:
-        """Removes entries by id, scope, tag, cited fact or similarity."""
+        """Removes entries by id, scope, tag, cited fact or similarity: the user's, and with a credential
+        of a service those of scope GLOBAL too. PERMISSION_DENIED for scope GLOBAL without one.
+        """
 
     @_abc_1.abstractmethod
     def ReportFeedback(
@@ -123,7 +139,9 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.ReportFeedbackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.ReportFeedbackResponse, _abc.Awaitable[_cache_pb2.ReportFeedbackResponse]]:
-        """Says that a served answer was right or wrong. A wrong one is not served to that question again."""
+        """Says that a served answer was right or wrong. A wrong one is not served to that conversation
+        again, nor to one that is nearer to it than to the entry's own. NOT_FOUND if the entry is gone.
+        """
 
     @_abc_1.abstractmethod
     def GetStats(

@@ -1,0 +1,93 @@
+"""Wires the answer cache together."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from recollect_server.cache.maintenance import CacheMaintenance
+from recollect_server.cache.ports import Facts
+from recollect_server.cache.semantic import SemanticTier
+from recollect_server.cache.service import AnswerCache
+from recollect_server.cache.statistics import Statistics
+from recollect_server.cache.vectors import MessageVectors
+from recollect_server.cache.verifier import load
+from recollect_server.chat.model import Completion, FinishReason
+from recollect_server.chat.ports import ChatModel
+from recollect_server.config import Settings
+from recollect_server.memory.ports import Embedder
+from recollect_server.memory.prompt import Usage
+from recollect_server.parts import utc_now
+from recollect_server.stores.sql.cache_records import SqlCacheRecords
+from recollect_server.stores.sql.database import Database
+from recollect_server.stores.valkey.answers import Limits, ValkeyAnswers
+from recollect_server.stores.valkey.breaker import Circuit, ImpatientClient
+from recollect_server.stores.valkey.connect import Client
+from recollect_server.stores.valkey.sweeper import RegisterSweeper
+from recollect_server.stores.valkey_search import BestIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The answer cache and what keeps it.
+
+    Attributes:
+        loops: what must run beside it.
+        flush: to be awaited at the end.
+    """
+
+    cache: AnswerCache
+    maintenance: CacheMaintenance
+    loops: Mapping[str, Callable[[], Awaitable[None]]]
+    flush: Callable[[], Awaitable[None]]
+
+
+async def open_answers(
+    stack: AsyncExitStack,
+    settings: Settings,
+    client: Client,
+    database: Database,
+    embedder: Embedder,
+    facts: Facts,
+    model: ChatModel,
+    patience: float = 1.0,
+) -> Answers:
+    """Open the answer cache on a connection to Valkey of its own.
+
+    Args:
+        patience: seconds that everything but a lookup may take.
+    """
+    circuit = Circuit()
+    stack.push_async_callback(circuit.close)
+    hasty = ImpatientClient(client, circuit, settings.cache_timeout)
+    patient = ImpatientClient(client, circuit, patience)
+    index = BestIndex(hasty, patient, 3 * embedder.dimensions, settings.mirror_bytes)
+    await index.try_open()
+    store = ValkeyAnswers(
+        hasty,
+        patient,
+        index,
+        limits=Limits(settings.cache_entries, settings.cache_bytes),
+        clock=utc_now,
+    )
+    records = SqlCacheRecords(database, utc_now)
+    vectors = MessageVectors(embedder)
+    verifier = load()
+    statistics = Statistics(store, records)
+
+    def price(name: str, usage: Usage) -> float:
+        return model.cost_usd(Completion((), FinishReason.STOP, usage, name))
+
+    cache = AnswerCache(
+        store=store,
+        records=records,
+        vectors=vectors,
+        semantic=SemanticTier(vectors, store, records, verifier, utc_now),
+        statistics=statistics,
+        facts=facts,
+        allow_global=settings.allow_global_cache,
+        price=price,
+        clock=utc_now,
+    )
+    maintenance = CacheMaintenance(cache, store, records, vectors, verifier, statistics)
+    loops = {"cache statistics": statistics.run, "cache registers": RegisterSweeper(patient).run}
+    return Answers(cache, maintenance, loops, statistics.flush)
