@@ -15,10 +15,13 @@ from recollect_server.admin.keys import ApiKeys
 from recollect_server.admin.server import ServerFacts, StoreState
 from recollect_server.background import Loops, running, worker_loops
 from recollect_server.cache.service import AnswerCache
+from recollect_server.chat.following import Following
 from recollect_server.chat.job import Collaborators
+from recollect_server.chat.keeper import Keeper
 from recollect_server.chat.service import Chat
 from recollect_server.config import Authentication, Settings
 from recollect_server.errors import Unavailable
+from recollect_server.ids import uuid7
 from recollect_server.memory.context import ContextBuilder
 from recollect_server.memory.extraction import Extraction
 from recollect_server.memory.service import Memory
@@ -59,6 +62,7 @@ from recollect_server.stores.valkey.connect import Client, connect
 from recollect_server.stores.valkey.ephemeral import ValkeySessions
 from recollect_server.stores.valkey.exact_cache import ValkeyExactCache
 from recollect_server.stores.valkey.notices import ValkeyNotices
+from recollect_server.stores.valkey.relay import ValkeyRelay
 from recollect_server.stores.valkey.window import ValkeyWindowCache
 
 log = structlog.get_logger("recollect.app")
@@ -172,7 +176,24 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         clock=utc_now,
     )
     turns = SqlTurnStore(database, utc_now, policy)
-    chat = Chat(memory, Collaborators(contexts, answers, turns, model, memory.changed, audit))
+    relay = ValkeyRelay(state_url, uuid7())
+    keeper = Keeper(turns, relay)
+    following = Following(turns, keeper, relay)
+    chat = Chat(
+        memory,
+        Collaborators(
+            contexts=contexts,
+            cache=answers,
+            turns=turns,
+            keeper=keeper,
+            following=following,
+            relay=relay,
+            notices=notices,
+            model=model,
+            changed=memory.changed,
+            audit=audit,
+        ),
+    )
     keys = ApiKeys(SqlApiKeyStore(database, utc_now), utc_now)
     server_facts = ServerFacts(
         version=version("recollect-server"),
@@ -187,7 +208,12 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         probe=_probe(settings, database, state, cache),
     )
     watch = Watch(SqlChangeStore(database), notices)
-    loops: Loops = {"windows": windows.run, "notices": notices.run}
+    loops: Loops = {
+        "windows": windows.run,
+        "notices": notices.run,
+        "turns": keeper.run,
+        "relay": relay.run,
+    }
     if settings.worker:
         background = open_background_embedder(stack, settings)
         loops |= worker_loops(

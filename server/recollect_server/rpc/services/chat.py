@@ -36,6 +36,22 @@ class ChatServicer:
             async for event in events:
                 yield pb.StreamChatResponse(event=convert.from_event(event, request.user_id))
 
+    async def resume_chat(
+        self, call: Call, request: pb.ResumeChatRequest
+    ) -> AsyncIterator[pb.ResumeChatResponse]:
+        """Serve ResumeChat."""
+        resumed = self._chat.resume(
+            call.scope, request.turn_id, request.after_sequence, request.attempt
+        )
+        async with aclosing(resumed) as events:
+            async for event in events:
+                yield pb.ResumeChatResponse(event=convert.from_event(event, request.user_id))
+
+    async def cancel_turn(self, call: Call, request: pb.CancelTurnRequest) -> pb.CancelTurnResponse:
+        """Serve CancelTurn."""
+        turn = await self._chat.cancel_turn(call.scope, request.turn_id)
+        return pb.CancelTurnResponse(turn=convert.from_turn(turn, request.user_id))
+
     async def get_turn(self, call: Call, request: pb.GetTurnRequest) -> pb.GetTurnResponse:
         """Serve GetTurn."""
         turn = await self._chat.get_turn(call.scope, request.turn_id)
