@@ -22,7 +22,7 @@ from recollect import AsyncRecollect, Recollect
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
-_OUTSIDE = ("RECOLLECT_", "ANTHROPIC_", "REDIS_URL", "VALKEY_URL", "DATABASE_URL")
+_OUTSIDE = ("RECOLLECT_", "ANTHROPIC_", "OPENAI_", "REDIS_URL", "VALKEY_URL", "DATABASE_URL")
 
 
 def clean_environment(**more: str) -> dict[str, str]:

@@ -31,6 +31,7 @@ from recollect_server.memory.watch import Watch
 from recollect_server.memory.windows import Windows
 from recollect_server.parts import (
     StartError,
+    chat_defaults,
     due_policy,
     extractor_of,
     open_background_embedder,
@@ -193,6 +194,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
             changed=memory.changed,
             audit=audit,
         ),
+        chat_defaults(settings),
     )
     keys = ApiKeys(SqlApiKeyStore(database, utc_now), utc_now)
     server_facts = ServerFacts(

@@ -283,8 +283,7 @@ class TurnJob:
             parameters=options.parameters,
             messages=context.messages,
         )
-        system = "\n\n".join(filter(None, (options.system, context.system)))
-        return replace(key, system=system), key
+        return replace(key, system=options.system, memory=context.system), key
 
     async def _ask_cache(self, context: Context, key_prompt: Prompt) -> LookupResult | None:
         options = self.asked.options.cache

@@ -1,14 +1,15 @@
 """Chat: starts turns, joins repeats of a running one, and lets any number of streams follow."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
+from dataclasses import replace
 
 from recollect_server.chat.job import Collaborators, TurnJob, TurnRequest
 from recollect_server.chat.model import TurnState
 from recollect_server.chat.ports import Cancel
 from recollect_server.chat.running import RunningTurn
-from recollect_server.chat.turn import ChatEvent, Done, Interrupted, Turn, replayed
+from recollect_server.chat.turn import ChatDefaults, ChatEvent, Done, Interrupted, Turn, replayed
 from recollect_server.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -29,10 +30,17 @@ CLOSE_SECONDS = 5.0
 
 
 class Chat:
-    """Runs turns. A turn is a task of its own, so that it outlives the stream that began it."""
+    """Runs turns. A turn is a task of its own, so that it outlives the stream that began it.
 
-    def __init__(self, memory: Memory, work: Collaborators) -> None:
+    Args:
+        defaults: what turns start from, by tenant.
+    """
+
+    def __init__(
+        self, memory: Memory, work: Collaborators, defaults: Mapping[str, ChatDefaults]
+    ) -> None:
         self._memory = memory
+        self._defaults = defaults
         self._work = work
         self._running: dict[tuple[Scope, str, str], RunningTurn] = {}
 
@@ -56,6 +64,9 @@ class Chat:
                 raise InvalidArgument(
                     f"options.tools[{position}].input_schema_json", "must be a JSON object"
                 )
+        defaults = self._defaults.get(asked.scope.tenant)
+        if defaults is not None:
+            asked = replace(asked, options=defaults.under(asked.options))
         run = self._join_or_start(asked)
         followed = False
         try:

@@ -1,6 +1,6 @@
 """What a turn is asked to do, and what happens in it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import IntEnum
 
@@ -44,6 +44,29 @@ class ChatOptions:
     cancel_on_disconnect: bool = False
     abort_if_busy: bool = False
     timeout: timedelta = DEFAULT_TURN_TIMEOUT
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDefaults:
+    """What the turns of a tenant start from; what a turn says itself wins."""
+
+    model: str = ""
+    system: str = ""
+    parameters: ModelParameters = field(default_factory=ModelParameters)
+
+    def under(self, options: ChatOptions) -> ChatOptions:
+        """Return a turn's options with these where it says nothing."""
+        ours, asked = self.parameters, options.parameters
+        return replace(
+            options,
+            model=options.model or self.model,
+            system=options.system or self.system,
+            parameters=ModelParameters(
+                ours.temperature if asked.temperature is None else asked.temperature,
+                ours.max_tokens if asked.max_tokens is None else asked.max_tokens,
+                asked.stop or ours.stop,
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)

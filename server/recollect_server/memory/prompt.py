@@ -40,13 +40,20 @@ class ModelParameters:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A whole request to a model, oldest message first."""
+    """A whole request to a model, oldest message first.
+
+    Attributes:
+        memory: what was recalled for the newest message. It is apart from the system prompt
+            because it changes with every turn: providers put it where it leaves their prompt
+            caches valid.
+    """
 
     model: str
     system: str
     tools: tuple[Tool, ...]
     parameters: ModelParameters
     messages: tuple[PromptMessage, ...]
+    memory: str = ""
 
 
 @dataclass(frozen=True, slots=True)
