@@ -8,7 +8,9 @@ import subprocess
 import sys
 
 import pytest
+from anthropic.types import RawMessageDeltaEvent, RawMessageStartEvent
 
+from recollect_server.chat.model import FinishReason
 from recollect_server.memory.model import (
     PromptMessage,
     Role,
@@ -20,6 +22,7 @@ from recollect_server.memory.model import (
 from recollect_server.memory.prompt import ModelParameters, Prompt, Tool, Usage
 from recollect_server.models.anthropic._prices import cost_usd
 from recollect_server.models.anthropic._request import request_of
+from recollect_server.models.anthropic._stream import Reply
 
 
 def test_the_request_is_laid_out_for_prompt_caching_and_merges_roles():
@@ -55,11 +58,8 @@ def test_the_request_is_laid_out_for_prompt_caching_and_merges_roles():
         {"type": "tool_use", "id": "c", "name": "f", "input": {"x": 1}},
     ]
     assert request["messages"][2]["content"][0]["is_error"] is True
-    assert (request["temperature"], request["max_tokens"], request["stop_sequences"]) == (
-        0.5,
-        7,
-        ["END"],
-    )
+    assert request["extra_body"] == {"temperature": 0.5}
+    assert (request["max_tokens"], request["stop_sequences"]) == (7, ["END"])
     assert request["tools"][0]["input_schema"] == {"type": "object"}
     json.dumps(request)
 
@@ -77,7 +77,10 @@ def test_a_window_that_begins_in_the_middle_is_still_a_conversation():
     sent = request_of(Prompt("m", "", (), ModelParameters(), messages))["messages"]
     assert sent == [
         {"role": "user", "content": [{"type": "text", "text": "hi"}]},
-        {"role": "assistant", "content": [{"type": "text", "text": "wait"}]},
+        {
+            "role": "assistant",
+            "content": [{"type": "text", "text": "wait", "cache_control": {"type": "ephemeral"}}],
+        },
         {"role": "user", "content": [{"type": "text", "text": "never mind"}]},
     ]
 
@@ -117,6 +120,22 @@ def test_without_a_question_what_was_recalled_is_in_the_system_prompt():
     request = request_of(Prompt("m", "be nice", (), ModelParameters(), messages, "recalled"))
     assert request["system"][0]["text"] == "be nice\n\nrecalled"
     assert [b["type"] for b in request["messages"][-1]["content"]] == ["tool_result"]
+
+
+def test_cached_tokens_are_counted_apart():
+    usage = {"input_tokens": 20, "output_tokens": 1, "cache_read_input_tokens": 80,
+             "cache_creation_input_tokens": 5}  # fmt: skip
+    start = {"type": "message_start", "message": {
+        "id": "m", "type": "message", "role": "assistant", "model": "m", "content": [],
+        "stop_reason": None, "stop_sequence": None, "usage": usage}}  # fmt: skip
+    end = {"type": "message_delta", "delta": {"stop_reason": "refusal", "stop_sequence": None},
+           "usage": {"output_tokens": 7}}  # fmt: skip
+    reply = Reply("m")
+    for event in (RawMessageStartEvent(**start), RawMessageDeltaEvent(**end)):
+        assert list(reply.take(event)) == []
+    completion = reply.completion()
+    assert completion.usage == Usage(20, 7, 80, 5)
+    assert completion.finish_reason is FinishReason.REFUSAL
 
 
 def test_prices_count_cached_tokens_and_are_zero_for_unknown_models():

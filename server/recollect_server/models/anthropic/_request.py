@@ -42,7 +42,8 @@ def request_of(prompt: Prompt) -> dict[str, Any]:
     if prompt.tools:
         request["tools"] = [_tool(tool) for tool in prompt.tools]
     if prompt.parameters.temperature is not None:
-        request["temperature"] = prompt.parameters.temperature
+        # The API knows it, but its SDK has no argument of this name.
+        request["extra_body"] = {"temperature": prompt.parameters.temperature}
     if prompt.parameters.stop:
         request["stop_sequences"] = list(prompt.parameters.stop)
     return request
