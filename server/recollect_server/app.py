@@ -16,9 +16,9 @@ from recollect_server.admin.server import ServerFacts, StoreState
 from recollect_server.background import Loops, running, worker_loops
 from recollect_server.cache.service import AnswerCache
 from recollect_server.chat.following import Following
-from recollect_server.chat.job import Collaborators
 from recollect_server.chat.keeper import Keeper
 from recollect_server.chat.service import Chat
+from recollect_server.chat.work import Collaborators
 from recollect_server.config import Authentication, Settings
 from recollect_server.errors import Unavailable
 from recollect_server.ids import uuid7
@@ -62,6 +62,7 @@ from recollect_server.stores.sql.turns import SqlTurnStore
 from recollect_server.stores.valkey.connect import Client, connect
 from recollect_server.stores.valkey.ephemeral import ValkeySessions
 from recollect_server.stores.valkey.exact_cache import ValkeyExactCache
+from recollect_server.stores.valkey.flights import ValkeyFlights
 from recollect_server.stores.valkey.notices import ValkeyNotices
 from recollect_server.stores.valkey.relay import ValkeyRelay
 from recollect_server.stores.valkey.window import ValkeyWindowCache
@@ -186,6 +187,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
             contexts=contexts,
             cache=answers,
             turns=turns,
+            flights=ValkeyFlights(state),
             keeper=keeper,
             following=following,
             relay=relay,

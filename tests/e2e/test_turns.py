@@ -28,6 +28,10 @@ FIXTURES = [
      "chunkSize": 5, "latency": 50},
     {"match": {"userMessage": "long"}, "response": {"content": LONG},
      "chunkSize": 5, "latency": 50},
+    {"match": {"userMessage": "cut"},
+     "response": {"content": "not the wh", "finishReason": "length"}},
+    {"match": {"userMessage": "tool"}, "response": {"content": "", "toolCalls": [
+        {"name": "get_weather", "arguments": "{}"}]}},
     {"match": {}, "response": {"content": "Something else."}},
 ]  # fmt: skip
 PLAIN = chat_pb2.ChatOptions(
@@ -332,6 +336,65 @@ def test_a_server_that_ends_leaves_its_turns_interrupted(pair, ada):
     assert _kinds(resumed)[-1] == "interrupted"
     assert LONG.startswith(_said(resumed))
     assert _said(resumed)
+
+
+SHARED = chat_pb2.ChatOptions(
+    context=memory_pb2.ContextOptions(profile=memory_pb2.CONTEXT_PROFILE_BUFFER)
+)
+
+
+def test_the_same_question_asked_at_once_is_one_call_of_the_model(pair, ada, mock):
+    text = unique("slow")
+    with (
+        pair.one.client(ada) as one,
+        pair.other.client(ada) as other,
+        ThreadPoolExecutor(8) as pool,
+    ):
+
+        def ask(number: int) -> list:
+            client = (one, other)[number % 2]
+            session = client.memory.create_session().session_id
+            return list(client.chat.stream(session, text, options=SHARED))
+
+        asked = list(pool.map(ask, range(8)))
+    assert [_said(events) for events in asked] == [SLOW] * 8
+    assert all(_kinds(events).count("delta") > 20 for events in asked)
+    turns = [events[-1].done.turn for events in asked]
+    assert sorted(turn.cache.hit for turn in turns) == [False] + [True] * 7
+    assert sum(turn.usage.output_tokens > 0 for turn in turns) <= 1
+    assert len({turn.reply.message_id for turn in turns}) == 8
+    assert _calls(mock, text) == 1
+
+
+def test_a_leader_that_dies_is_replaced_and_the_reply_starts_over(pair, ada, mock):
+    text = unique("slow")
+    with pair.one.client(ada) as one, pair.other.client(ada) as other:
+        sessions = [other.memory.create_session().session_id for _ in range(2)]
+        _begun(one.chat.stream(sessions[0], text, options=SHARED))
+        following = other.chat.stream(sessions[1], text, options=SHARED)
+        _, seen = _begun(following)
+        os.kill(pair.one.pid, signal.SIGKILL)
+        try:
+            seen += list(following)
+        finally:
+            pair.one.process.wait(10)
+            pair.one.start()
+        over = [n for n, event in enumerate(seen) if event.WhichOneof("event") == "started"][-1]
+        assert [event.started.attempt for event in (seen[0], seen[over])] == [1, 2]
+        assert _said(seen[over:]) == SLOW
+        assert _calls(mock, text) == 2
+        resumed = list(other.chat.resume(seen[0].started.turn_id, after_sequence=9, attempt=1))
+        assert _plain(resumed) == _plain(seen[over:])
+
+
+def test_an_answer_that_was_cut_or_calls_a_tool_is_not_cached(pair, ada, mock):
+    with pair.one.client(ada) as client:
+        for text in (unique("cut"), unique("tool")):
+            for _ in range(2):
+                session = client.memory.create_session().session_id
+                turn = client.chat.send(session, text, options=SHARED)
+                assert (turn.cache.hit, turn.cache.entry_id) == (False, "")
+            assert _calls(mock, text) == 2
 
 
 def test_an_ephemeral_session_has_no_turns_and_says_so(pair, ada):

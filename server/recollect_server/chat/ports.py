@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from recollect_server.chat.model import (
@@ -138,6 +139,13 @@ class TurnStore(Protocol):
             The turn and its reply; as others left them if the attempt was given up.
         """
 
+    async def start_over(self, scope: Scope, turn: TurnRecord) -> TurnRecord:
+        """Begin another attempt of a turn that this process runs, and return it.
+
+        Raises:
+            Aborted: TURN_IN_PROGRESS, the attempt was given up.
+        """
+
     async def keep_turns(
         self, process: str, turns: Sequence[HeldTurn], lease_seconds: float
     ) -> Kept:
@@ -207,3 +215,40 @@ class Relay(Protocol):
 
     def receive(self, handler: Callable[[RelayMessage], None]) -> None:
         """Give messages for this process to `handler` from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A model call that others may share.
+
+    Attributes:
+        turn_id: the turn that makes it, of `user_id`.
+        start_time: when the turn began.
+    """
+
+    user_id: str
+    turn_id: str
+    start_time: datetime
+
+
+class Flights(Protocol):
+    """Claims to model calls, in Valkey or Redis.
+
+    Every method raises `Unavailable` when the server cannot be reached in time.
+    """
+
+    async def claim(
+        self, tenant: str, key: str, mine: Flight, seconds: float, instead_of: Flight | None
+    ) -> Flight | None:
+        """Claim a call for some seconds; return the one that is claimed already, None if none was.
+
+        Args:
+            key: what those have in common that may share the call.
+            instead_of: a claim that counts no more.
+        """
+
+    async def prolong(self, tenant: str, key: str, mine: Flight, seconds: float) -> None:
+        """Keep a claim that is still there for some more seconds."""
+
+    async def release(self, tenant: str, key: str, mine: Flight) -> None:
+        """Give a claim up, if it is still there."""

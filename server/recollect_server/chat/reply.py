@@ -35,6 +35,11 @@ class PartialReply:
         self._blocks: dict[int, tuple[BlockKind, list[str]]] = {}
         self._calls: dict[int, ToolUse] = {}
 
+    @property
+    def started(self) -> bool:
+        """Whether anything was said."""
+        return bool(self._blocks or self._calls)
+
     @classmethod
     def of(cls, events: Iterable[ChatEvent]) -> Self:
         """Return what the events of a turn say."""

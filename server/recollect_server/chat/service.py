@@ -5,11 +5,12 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import replace
 
-from recollect_server.chat.job import Collaborators, TurnJob, TurnRequest
+from recollect_server.chat.job import TurnJob
 from recollect_server.chat.model import TurnState
 from recollect_server.chat.ports import Cancel
 from recollect_server.chat.running import RunningTurn
 from recollect_server.chat.turn import ChatDefaults, ChatEvent, Done, Interrupted, Turn, replayed
+from recollect_server.chat.work import Collaborators, TurnRequest
 from recollect_server.errors import (
     Cancelled,
     DeadlineExceeded,

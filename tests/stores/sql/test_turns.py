@@ -225,6 +225,20 @@ async def test_a_turn_is_cancelled_from_elsewhere(stores, other):
     assert view.begun.turn.state is TurnState.CANCELLED
 
 
+async def test_a_turn_that_starts_over_counts_its_events_anew(stores):
+    await stores.session()
+    first = (await _begin(stores)).turn
+    await stores.turns.keep_turns("p", [HeldTurn("t", 1, _said("a", "b"))], LEASE)
+    second = await stores.turns.start_over(ADA, first)
+    assert second.attempt == 2
+    assert (await stores.turns.view_turn(ADA, "t", 0)).events == ()
+    with pytest.raises(Aborted):
+        await stores.turns.start_over(ADA, first)
+    end = _said("c")
+    await stores.turns.finish_turn(ADA, second, REPLY, TurnState.DONE, events=end)
+    assert (await stores.turns.view_turn(ADA, "t", 0)).events == end
+
+
 async def test_events_are_kept_for_ten_minutes_after_the_end(stores):
     await stores.session()
     turn = (await _begin(stores)).turn

@@ -6,8 +6,8 @@ from contextlib import aclosing
 from google.protobuf.descriptor import ServiceDescriptor
 
 from recollect.v1 import chat_pb2 as pb
-from recollect_server.chat.job import TurnRequest
 from recollect_server.chat.service import Chat
+from recollect_server.chat.work import TurnRequest
 from recollect_server.rpc.call import Call
 from recollect_server.rpc.convert import chat as convert
 from recollect_server.rpc.convert.memory import to_new_message

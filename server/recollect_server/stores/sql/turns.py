@@ -135,6 +135,29 @@ class SqlTurnStore:
 
         return await self._database.write(work, scope)
 
+    async def start_over(self, scope: Scope, turn: TurnRecord) -> TurnRecord:
+        """See `TurnStore`."""
+        now = self._clock()
+
+        def work(tx: Transaction) -> TurnRecord:
+            user = find_user(tx, scope, lock=True)
+            stepped = user and tx.execute(
+                "UPDATE turns SET attempt = attempt + 1, update_time = :now "
+                "WHERE user_key = :user_key AND turn_id = :turn_id AND state = 1 "
+                "AND attempt = :attempt RETURNING 1",
+                {
+                    "now": to_microseconds(now),
+                    "user_key": user[0],
+                    "turn_id": turn.turn_id,
+                    "attempt": turn.attempt,
+                },
+            )
+            if not stepped:
+                raise Aborted(Reason.TURN_IN_PROGRESS, "the turn was taken over by another server")
+            return replace(turn, attempt=turn.attempt + 1, update_time=now)
+
+        return await self._database.write(work, scope)
+
     async def keep_turns(
         self, process: str, turns: Sequence[HeldTurn], lease_seconds: float
     ) -> Kept:
