@@ -338,6 +338,24 @@ def test_a_server_that_ends_leaves_its_turns_interrupted(pair, ada):
     assert _said(resumed)
 
 
+def test_the_client_goes_on_where_its_server_ended(pair, ada):
+    """The stream breaks with the server, and is resumed on the one that comes back."""
+    with pair.one.client(ada) as one, pair.other.client(ada) as other:
+        session = other.memory.create_session().session_id
+        stream = one.chat.stream(session, "long", options=PLAIN)
+        _, first = _begun(stream)
+        seen, thread, failed = _in_thread(stream)
+        os.kill(pair.one.pid, signal.SIGKILL)
+        pair.one.process.wait(10)
+        pair.one.start()
+        thread.join(60)
+    events = first + seen
+    assert not failed
+    assert _kinds(events)[-1] == "interrupted"
+    assert [e.sequence for e in events] == list(range(1, len(events) + 1))
+    assert LONG.startswith(_said(events))
+
+
 SHARED = chat_pb2.ChatOptions(
     context=memory_pb2.ContextOptions(profile=memory_pb2.CONTEXT_PROFILE_BUFFER)
 )

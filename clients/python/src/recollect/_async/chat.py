@@ -1,11 +1,16 @@
 """ChatService."""
 
+import time
 from collections.abc import AsyncIterator
 
 from recollect._async.transport import AsyncTransport
 from recollect._messages import MessageLike, as_message, new_request_id
-from recollect._settings import CHAT_TIMEOUT
+from recollect._settings import CHAT_TIMEOUT, MOST_TRIES, reconnect_pauses
+from recollect.errors import Unavailable
 from recollect.v1 import chat_pb2 as pb
+
+LOST = ("", "SHUTTING_DOWN")
+"""Reasons of an error that says nothing of the turn: the connection broke, or the server ends."""
 
 
 class AsyncChat:
@@ -49,7 +54,12 @@ class AsyncChat:
         user_id: str | None = None,
         timeout: float | None = CHAT_TIMEOUT,
     ) -> AsyncIterator[pb.ChatEvent]:
-        """Send a message and yield what happens; the last event is `done`."""
+        """Send a message and yield what happens; the last event is `done` or `interrupted`.
+
+        Where the connection breaks the turn is taken up again, on whichever server answers, without
+        gap or repeat. A second `started` means that the reply starts over. `timeout` is for all of
+        it.
+        """
         request = pb.StreamChatRequest(
             user_id=self._user(user_id),
             session_id=session_id,
@@ -57,11 +67,36 @@ class AsyncChat:
             options=options,
             request_id=request_id or new_request_id(),
         )
-        responses = self._transport.stream(
-            "ChatService/StreamChat", request, pb.StreamChatResponse, timeout
-        )
-        async for response in responses:
-            yield response.event
+        resume = pb.ResumeChatRequest(user_id=request.user_id)
+        ends = None if timeout is None else time.monotonic() + timeout
+        pauses = reconnect_pauses()
+        tries = 0
+        while True:
+            left = None if ends is None else ends - time.monotonic()
+            try:
+                if resume.turn_id:
+                    resumed = self._transport.stream(
+                        "ChatService/ResumeChat", resume, pb.ResumeChatResponse, left
+                    )
+                    async for again in resumed:
+                        tries = 0
+                        _note(resume, again.event)
+                        yield again.event
+                else:
+                    responses = self._transport.stream(
+                        "ChatService/StreamChat", request, pb.StreamChatResponse, left
+                    )
+                    async for response in responses:
+                        _note(resume, response.event)
+                        yield response.event
+                return
+            except Unavailable as error:
+                tries += 1
+                pause = next(pauses)
+                late = ends is not None and time.monotonic() + pause >= ends
+                if error.reason not in LOST or late or tries == MOST_TRIES:
+                    raise
+            await self._transport.pause(pause)
 
     async def resume(
         self,
@@ -108,3 +143,10 @@ class AsyncChat:
             "ChatService/CancelTurn", request, pb.CancelTurnResponse, timeout
         )
         return response.turn
+
+
+def _note(resume: pb.ResumeChatRequest, event: pb.ChatEvent) -> None:
+    """Keep where a stream is, to go on there."""
+    resume.after_sequence = event.sequence
+    if event.HasField("started"):
+        resume.turn_id, resume.attempt = event.started.turn_id, event.started.attempt
