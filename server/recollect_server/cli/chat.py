@@ -121,9 +121,7 @@ def _remember_lines(history: Path) -> None:
 
 def _show_history(console: Console, client: Recollect, session: str) -> None:
     messages = []
-    for message in client.memory.list_messages(
-        session, order=memory_pb2.LIST_ORDER_NEWEST_FIRST
-    ):
+    for message in client.memory.list_messages(session, order=memory_pb2.LIST_ORDER_NEWEST_FIRST):
         messages.append(message)
         if len(messages) == SHOWN_MESSAGES:
             break
