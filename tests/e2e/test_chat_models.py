@@ -45,21 +45,28 @@ def _fails(client, session: str, text: str) -> errors.RecollectError:
 
 
 def test_outages_keep_the_message_say_when_to_retry_and_leak_nothing(mock):
-    with _anthropic(mock.url) as server, server.client(unique("ada")) as client:
+    with _anthropic(mock.url) as server:
         for text, reason in (
             ("busy", "MODEL_OVERLOADED"),
             ("cut", "MODEL_UNAVAILABLE"),
             ("limited", "MODEL_RATE_LIMITED"),
         ):
-            session = client.memory.create_session().session_id
-            error = _fails(client, session, f"{text} {PERSONAL}")
-            assert error.reason == reason
-            assert error.retry_after is not None
-            assert PERSONAL not in str(error)
-            (kept,) = client.memory.list_messages(session)
-            assert kept.parts[0].text == f"{text} {PERSONAL}"
+            with server.client(unique("ada")) as client:
+                session = client.memory.create_session().session_id
+                error = _fails(client, session, f"{text} {PERSONAL}")
+                assert error.reason == reason
+                assert error.retry_after is not None
+                assert PERSONAL not in str(error)
+                (kept,) = client.memory.list_messages(session)
+                assert kept.parts[0].text == f"{text} {PERSONAL}"
+        _speaks_of_nobody(server)
+
+
+def _speaks_of_nobody(server: RunningServer) -> None:
+    with server.client(unique("ada")) as client:
         session = client.memory.create_session().session_id
-        assert client.chat.send(session, f"hello {PERSONAL}").reply.parts[0].text == "Here you are."
+        turn = client.chat.send(session, f"hello {PERSONAL}")
+        assert turn.reply.parts[0].text == "Here you are."
         client.memory.remember([f"My number is {PERSONAL}"])
         with pytest.raises(errors.NotFound) as caught:
             client.chat.send("no-session", PERSONAL)
