@@ -164,7 +164,7 @@ class TurnJob:
             else None
         )
         turn = self._begun.turn
-        unkept = self._work.keeper.closing(turn.turn_id)
+        unkept = self._work.keeper.closing(turn.turn_id, self.run)
         try:
             record, stored = await self._work.turns.finish_turn(
                 self.asked.scope, turn, reply, state, events=unkept, error=error
@@ -181,13 +181,13 @@ class TurnJob:
     def release(self) -> None:
         """Keep the turn no more."""
         if self._begun is not None:
-            self._work.keeper.release(self._begun.turn.turn_id)
+            self._work.keeper.release(self._begun.turn.turn_id, self.run)
 
     async def _start_over(self) -> None:
         """Begin another attempt of the turn, whose readers get its events from the first on."""
         assert self._begun is not None, "only a turn that has begun starts over"
         record = await self._work.turns.start_over(self.asked.scope, self._begun.turn)
-        self._work.keeper.release(record.turn_id)
+        self._work.keeper.release(record.turn_id, self.run)
         self.run.restart()
         self._take(replace(self._begun, turn=record))
         self.run.emit(Started(record.turn_id, record.attempt, self._begun.user_message))
@@ -218,7 +218,7 @@ class TurnJob:
                 record,
                 reply,
                 TurnState.DONE,
-                events=self._work.keeper.closing(record.turn_id),
+                events=self._work.keeper.closing(record.turn_id, self.run),
             ),
             stored,
         )

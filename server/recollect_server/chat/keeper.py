@@ -87,17 +87,20 @@ class Keeper:
         self._held[turn_id] = _Held(scope, turn_id, attempt, run, time.monotonic())
         self._busy.set()
 
-    def closing(self, turn_id: str) -> tuple[ChatEvent, ...]:
+    def closing(self, turn_id: str, run: RunningTurn) -> tuple[ChatEvent, ...]:
         """Return the events of a turn that are not in the store; its end is being written."""
-        held = self._held[turn_id]
+        held = self._held.get(turn_id)
+        if held is None or held.run is not run:
+            return ()
         held.closing = True
         return held.run.since(held.kept)
 
-    def release(self, turn_id: str) -> None:
-        """Keep a turn no more: it has ended."""
-        held = self._held.pop(turn_id, None)
-        if held is None:
+    def release(self, turn_id: str, run: RunningTurn) -> None:
+        """Keep a turn no more: it has ended. Another attempt at it stays."""
+        held = self._held.get(turn_id)
+        if held is None or held.run is not run:
             return
+        del self._held[turn_id]
         for process, (sent, _) in held.followers.items():
             self._send(held, process, sent)
             self._relay.send(process, News(turn_id, held.attempt, ()))
