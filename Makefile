@@ -7,6 +7,8 @@ SHELL := /bin/bash
 
 UV_VERSION := 0.13.8
 GRPCURL_VERSION := v1.9.3
+KUSTOMIZE_VERSION := v5.8.1
+KUBECONFORM_VERSION := v0.8.0
 
 PYTHON ?= python3
 TOOLS := .tools/bin
@@ -19,7 +21,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
 export PATH := $(CURDIR)/$(TOOLS):$(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test lint unit generate prove tools clean
+.PHONY: help run test lint unit generate prove container tools clean
 
 help: ## List the commands.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -36,10 +38,12 @@ lint: .venv/.dev ## Check style, types, layers, the contract, and that generated
 	$(BIN)/lint-imports
 	cd proto && buf lint && buf format --diff --exit-code
 	scripts/breaking
+	hadolint Dockerfile
 	$(BIN)/python scripts/generate.py --check
 	$(BIN)/python scripts/unasync.py --check
 
-unit: .venv/.dev tools ## Run the tests.
+# The extra sentence-transformers brings 5 GB of torch, so its tests run where it is, and in CI.
+unit: .venv/.dev $(if $(filter true,$(CI)),.venv/.torch) tools ## Run the tests.
 	$(BIN)/python -m pytest $(ARGS)
 
 prove: .venv/.dev tools ## Run the long proofs: 100 rounds of kills, and the bundled model made again.
@@ -47,12 +51,15 @@ prove: .venv/.dev tools ## Run the long proofs: 100 rounds of kills, and the bun
 	$(UV) sync --quiet --frozen --inexact --group dev --group model
 	$(BIN)/python scripts/convert_minilm.py --check
 
+container: .venv/.dev ## Build what the image holds without a container engine, and start it. Needs root.
+	$(BIN)/python scripts/container_build.py $(or $(FOLDER),/tmp/recollect-container)
+
 generate: .venv/.dev ## Write the stubs and reflection descriptors anew.
 	cd proto && buf format -w
 	$(BIN)/python scripts/generate.py
 	$(BIN)/python scripts/unasync.py
 
-tools: $(TOOLS)/grpcurl $(DEBIAN)/.fetched tests/mocks/node_modules/.package-lock.json ## Install what tests use beside Python.
+tools: $(TOOLS)/grpcurl $(TOOLS)/kustomize $(TOOLS)/kubeconform $(DEBIAN)/.fetched tests/mocks/node_modules/.package-lock.json ## Install what tests use beside Python.
 
 clean: ## Remove what the commands above installed.
 	rm -rf .venv .tools tests/mocks/node_modules
@@ -70,10 +77,17 @@ $(UV):
 	$(UV) sync --quiet --frozen --inexact --group dev
 	@touch $@ .venv/.run
 
+.venv/.torch: .venv/.dev
+	$(UV) sync --quiet --frozen --inexact --group dev --extra sentence-transformers
+	@touch $@
+
 # Tests that need a toolchain which is not there are skipped with that reason, but fail in CI.
-$(TOOLS)/grpcurl: | $(UV)
+$(TOOLS)/grpcurl: PACKAGE := github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
+$(TOOLS)/kustomize: PACKAGE := sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE_VERSION)
+$(TOOLS)/kubeconform: PACKAGE := github.com/yannh/kubeconform/cmd/kubeconform@$(KUBECONFORM_VERSION)
+$(TOOLS)/grpcurl $(TOOLS)/kustomize $(TOOLS)/kubeconform: | $(UV)
 	@if command -v go >/dev/null; then \
-	  GOBIN=$(CURDIR)/$(TOOLS) go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION); \
+	  GOBIN=$(CURDIR)/$(TOOLS) go install $(PACKAGE); \
 	elif [ "$(CI)" = true ]; then echo "go is required in CI" >&2; exit 1; fi
 
 $(DEBIAN)/.fetched: scripts/debian_programs | $(UV)

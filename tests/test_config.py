@@ -8,7 +8,7 @@ from recollect_server import config
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch):
-    for name in ("REDIS_URL", "VALKEY_URL", "ANTHROPIC_API_KEY", "DATABASE_URL"):
+    for name in ("REDIS_URL", "VALKEY_URL", "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -44,6 +44,29 @@ def test_a_secret_is_read_from_its_file_and_not_printed(tmp_path, monkeypatch):
     assert config.load(anthropic_api_key_file=file).anthropic_key() == "from-file"
 
 
+def test_a_folder_of_secrets_is_read_as_it_is_mounted(tmp_path, monkeypatch):
+    versioned = tmp_path / "..2026"
+    versioned.mkdir()
+    (versioned / "DATABASE_URL").write_text("postgresql://hidden/db\n")
+    (versioned / "RECOLLECT_CACHE_URL").write_text("redis://hidden:1\n")
+    (versioned / "RECOLLECT_LISTEN").write_text("127.0.0.1:1")
+    (versioned / "unrelated").write_text("x")
+    for name in ("DATABASE_URL", "RECOLLECT_CACHE_URL", "RECOLLECT_LISTEN", "unrelated"):
+        (tmp_path / name).symlink_to(versioned / name)
+    monkeypatch.setenv("RECOLLECT_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("RECOLLECT_LISTEN", "127.0.0.1:2")
+    settings = config.load()
+    assert settings.database_url.get_secret_value() == "postgresql://hidden/db"
+    assert settings.cache_url.get_secret_value() == "redis://hidden:1"
+    assert settings.listen == "127.0.0.1:2"
+    assert "hidden" not in repr(settings)
+
+
+def test_a_folder_of_secrets_must_be_there(tmp_path):
+    with pytest.raises(ValidationError, match="secrets_dir"):
+        config.load(secrets_dir=tmp_path / "none")
+
+
 @pytest.mark.parametrize("listen", ["0.0.0.0:50051", "10.1.2.3:1", "[::]:50051", "host.example:1"])
 def test_a_public_address_needs_tls_and_keys_or_insecure(listen, tmp_path):
     pem = tmp_path / "pem"
@@ -75,3 +98,45 @@ def test_a_local_address_needs_neither(listen):
 def test_a_wrong_setting_is_named(flags, text):
     with pytest.raises(ValidationError, match=text):
         config.load(**flags)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"embedder": "word2vec"}, "embedder must be minilm"),
+        ({"embedder": "minilm:other"}, "embedder must be minilm"),
+        ({"embedder": ""}, "embedder must be minilm"),
+        ({"embedder": "sentence-transformers"}, "needs a model's name"),
+        ({"embedder": "sentence-transformers:"}, "needs a model's name"),
+        ({"embedder": "openai"}, "needs OPENAI_API_KEY"),
+        ({"embedding_dimensions": 256}, "goes with embedder openai"),
+        (
+            {"embedder": "openai", "openai_api_key": "k", "openai_base_url": "http://models/v1"},
+            "in plain text",
+        ),
+        (
+            {"embedder": "openai", "openai_api_key": "k", "openai_base_url": "models"},
+            "must be https://HOST/v1",
+        ),
+    ],
+)
+def test_an_embedder_that_cannot_work_or_is_not_safe_is_refused(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        config.load(**settings)
+
+
+@pytest.mark.parametrize(
+    ("more", "choice"),
+    [
+        ({}, ("minilm", "")),
+        ({"embedder": "sentence-transformers:org/name"}, ("sentence-transformers", "org/name")),
+        ({"embedder": "openai"}, ("openai", "")),
+        ({"embedder": "openai:m", "openai_base_url": "http://127.0.0.1:9/v1"}, ("openai", "m")),
+        (
+            {"embedder": "openai", "openai_base_url": "http://models/v1", "insecure": True},
+            ("openai", ""),
+        ),
+    ],
+)
+def test_an_embedder_is_chosen_by_its_kind_and_model(more, choice):
+    assert config.load(openai_api_key="k", **more).embedder_choice == choice

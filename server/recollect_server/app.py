@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import grpc
 import structlog
+from grpc_health.v1 import health, health_pb2
 
 from recollect_server.activity import Activity
 from recollect_server.admin.keys import ApiKeys
@@ -34,15 +35,16 @@ from recollect_server.parts import (
     chat_defaults,
     due_policy,
     extractor_of,
-    open_background_embedder,
     open_chat_model,
     open_database,
     open_embedder,
+    open_queue,
     open_valkey,
     summarizer_of,
     utc_now,
 )
 from recollect_server.rpc.authentication import ApiKeyAuthenticator
+from recollect_server.rpc.health import HealthEndpoint
 from recollect_server.rpc.server import RpcServer, ServerOptions
 from recollect_server.rpc.services.admin import AdminServicer
 from recollect_server.rpc.services.cache import CacheServicer
@@ -112,13 +114,15 @@ async def work(settings: Settings, on_ready: Callable[[], None]) -> None:
     ended = _until_signal()
     async with AsyncExitStack() as stack:
         database = await open_database(stack, settings)
-        embedder = open_background_embedder(stack, settings)
+        embedder = await open_embedder(stack, settings, background=True)
+        queue = await open_queue(database, embedder)
         model, _ = open_chat_model(stack, settings)
         policy = due_policy(settings)
         sessions = SqlSessionStore(database, utc_now, policy)
         loops = worker_loops(
             database,
             sessions,
+            queue,
             embedder,
             summarizer_of(model, settings),
             extractor_of(model, settings),
@@ -127,8 +131,26 @@ async def work(settings: Settings, on_ready: Callable[[], None]) -> None:
             Activity(),
         )
         await stack.enter_async_context(running(loops))
+        if settings.health_listen:
+            await stack.enter_async_context(_healthy(settings.health_listen))
         on_ready()
         await ended.wait()
+
+
+@asynccontextmanager
+async def _healthy(listen: str) -> AsyncIterator[None]:
+    """Report SERVING meanwhile, to whoever asks at the address."""
+    servicer = health.aio.HealthServicer()
+    try:
+        endpoint = HealthEndpoint(listen, servicer)
+    except RuntimeError as error:
+        raise StartError(f"cannot listen on {listen}: another program may use it") from error
+    await endpoint.start()
+    await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    try:
+        yield
+    finally:
+        await endpoint.stop()
 
 
 def _until_signal() -> asyncio.Event:
@@ -145,6 +167,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         open_database(stack, settings),
         open_valkey(stack, settings),
     )
+    queue = await open_queue(database, embedder)
     state, cache = _connect(stack, state_url, cache_url)
     model, notice = open_chat_model(stack, settings)
     policy = due_policy(settings)
@@ -155,7 +178,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     notices = ValkeyNotices(state_url)
     windows = Windows(ValkeyWindowCache(state), budget=settings.window_bytes)
     durable = SqlSessionStore(database, utc_now, policy)
-    source = SqlIndexSource(database, utc_now)
+    source = SqlIndexSource(database, utc_now, embedder.model)
     facts = SqlFactStore(database, utc_now)
     memory = Memory(
         sessions=Sessions(durable, ValkeySessions(state, utc_now)),
@@ -210,6 +233,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         max_message_bytes=settings.max_message_bytes,
         max_request_bytes=settings.max_request_bytes,
         probe=_probe(settings, database, state, cache),
+        backlog=queue.backlog,
     )
     watch = Watch(SqlChangeStore(database), notices)
     loops: Loops = {
@@ -219,9 +243,19 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         "relay": relay.run,
     }
     if settings.worker:
-        background = open_background_embedder(stack, settings)
+        background = await open_embedder(stack, settings, background=True)
         loops |= worker_loops(
-            database, durable, background, summarizer, extractor, policy, work_added, activity
+            database,
+            durable,
+            queue,
+            background,
+            summarizer,
+            extractor,
+            policy,
+            work_added,
+            activity,
+            # A model may tell questions from passages; this one embeds questions.
+            embedder if settings.embedder_choice[0] != "sentence-transformers" else None,
         )
     await stack.enter_async_context(running(loops))
     server = _listen(
@@ -277,6 +311,7 @@ def _listen(
         return RpcServer(
             servicers,
             listen=settings.listen,
+            health_listen=settings.health_listen,
             options=ServerOptions(
                 max_request_bytes=settings.max_request_bytes,
                 max_connection_age=settings.max_connection_age,
@@ -287,9 +322,13 @@ def _listen(
         )
     except RuntimeError as error:
         raise StartError(
-            f"cannot listen on {settings.listen}: another program may use it, "
+            f"cannot listen on {_addresses(settings)}: another program may use it, "
             "see --listen for another address"
         ) from error
+
+
+def _addresses(settings: Settings) -> str:
+    return " and ".join(filter(None, (settings.listen, settings.health_listen)))
 
 
 def _probe(

@@ -11,12 +11,17 @@ from recollect_server.memory.due import DuePolicy, JobKind
 from recollect_server.memory.embedding import EmbeddingWorker
 from recollect_server.memory.extraction import Extraction
 from recollect_server.memory.jobs import JobRunner
-from recollect_server.memory.ports import Embedder, FactExtractor, SessionStore, Summarizer
+from recollect_server.memory.ports import (
+    Embedder,
+    EmbeddingQueue,
+    FactExtractor,
+    SessionStore,
+    Summarizer,
+)
 from recollect_server.memory.summaries import Compactor, EpisodeMaker
 from recollect_server.memory.upkeep import UpkeepWorker
 from recollect_server.parts import utc_now
 from recollect_server.stores.sql.database import Database
-from recollect_server.stores.sql.embedding_queue import SqlEmbeddingQueue
 from recollect_server.stores.sql.episodes import SqlEpisodeStore
 from recollect_server.stores.sql.facts import SqlFactStore
 from recollect_server.stores.sql.jobs import SqlJobQueue
@@ -32,14 +37,20 @@ Loops = dict[str, Callable[[], Awaitable[None]]]
 def worker_loops(
     database: Database,
     sessions: SessionStore,
+    queue: EmbeddingQueue,
     embedder: Embedder,
     summarizer: Summarizer,
     extractor: FactExtractor,
     policy: DuePolicy,
     work_added: asyncio.Event,
     activity: Activity,
+    urgent: Embedder | None = None,
 ) -> Loops:
-    """Return what a worker does, by name; each runs until it is cancelled."""
+    """Return what a worker does, by name; each runs until it is cancelled.
+
+    Args:
+        urgent: see `EmbeddingWorker`.
+    """
     compactor = Compactor(sessions, summarizer, policy, utc_now)
     episodes = SqlEpisodeStore(database, utc_now)
     maker = EpisodeMaker(sessions, episodes, summarizer, policy, utc_now)
@@ -53,9 +64,7 @@ def worker_loops(
             JobKind.EPISODE: maker.run,
         },
     )
-    embedding = EmbeddingWorker(
-        SqlEmbeddingQueue(database, utc_now), embedder, work_added, activity
-    )
+    embedding = EmbeddingWorker(queue, embedder, work_added, activity, urgent)
     upkeep = UpkeepWorker(SqlUpkeep(database, utc_now, policy), work_added)
     return {"embedding": embedding.run, "jobs": runner.run, "upkeep": upkeep.run}
 

@@ -1,11 +1,21 @@
 """Settings, made once at start and passed down: flags, then environment, then a TOML file."""
 
 import ipaddress
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    DirectoryPath,
+    Field,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -15,6 +25,8 @@ from pydantic_settings import (
 
 MIB = 1024 * 1024
 
+
+EMBEDDERS = ("minilm", "sentence-transformers", "openai")
 
 DATABASE_SCHEMES = ("postgresql://", "postgres://", "sqlite:///")
 
@@ -63,11 +75,15 @@ class Settings(BaseSettings):
 
     Attributes:
         listen: HOST:PORT or unix:PATH.
+        health_listen: HOST:PORT of a plain-text address that serves nothing but health, for probes
+            that speak neither TLS nor keys; empty for none.
+        secrets_dir: a folder of files, each named like a setting's environment variable and
+            holding its value, such as a mounted Kubernetes Secret. The environment wins.
         database_url: PostgreSQL, or another place for the SQLite file; empty means in `data_dir`.
         data_dir: the SQLite file and the embedded Valkey's socket and log.
         state_url: Valkey or Redis for windows; empty starts an embedded Valkey.
         cache_url: Valkey or Redis for answers; empty means the same as `state_url`.
-        anthropic_api_key: switches the Anthropic provider on; without it chat is offline.
+        anthropic_api_key: switches the Anthropic provider on.
         openai_api_key: switches the OpenAI provider on, if there is no Anthropic key.
         openai_base_url: OpenAI's API or another that speaks it, as in https://HOST/v1; empty
             means OpenAI's.
@@ -87,7 +103,9 @@ class Settings(BaseSettings):
         extract_every: messages after which facts are drawn from a session.
         episode_idle_seconds: a session idle for so long becomes an episode.
         valkey_bytes: memory for the embedded Valkey.
+        embedder: minilm, sentence-transformers:NAME or openai[:MODEL].
         embedding_threads: 0 means one for each core.
+        embedding_dimensions: length of openai's vectors; 0 means the model's own.
     """
 
     model_config = SettingsConfigDict(
@@ -95,6 +113,8 @@ class Settings(BaseSettings):
     )
 
     listen: str = "127.0.0.1:50051"
+    health_listen: str = ""
+    secrets_dir: DirectoryPath | None = None
     data_dir: Path = Path("recollect-data")
     database_url: SecretStr = Field(
         SecretStr(""), validation_alias=_named("database_url", "DATABASE_URL")
@@ -132,7 +152,9 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(30.0, ge=0)
     index_bytes: int = Field(256 * MIB, gt=0)
     valkey_bytes: int = Field(256 * MIB, gt=0)
+    embedder: str = "minilm"
     embedding_threads: int = Field(0, ge=0)
+    embedding_dimensions: int = Field(0, ge=0, le=65_536)
     window_bytes: int = Field(64 * MIB, gt=0)
     worker: bool = True
     small_model: str = ""
@@ -156,7 +178,42 @@ class Settings(BaseSettings):
                 f"listening on {self.listen} needs TLS (--tls-cert, --tls-key) and --auth api-key, "
                 "or --insecure to say that the network is trusted"
             )
+        self._check_embedder()
         return self
+
+    def _check_embedder(self) -> None:
+        kind, model = self.embedder_choice
+        if kind not in EMBEDDERS or (kind == "minilm" and self.embedder != kind):
+            raise ValueError(
+                "embedder must be minilm, sentence-transformers:NAME or openai[:MODEL]"
+            )
+        if kind == "sentence-transformers" and not model:
+            raise ValueError(
+                "embedder sentence-transformers needs a model's name or folder: "
+                "sentence-transformers:NAME"
+            )
+        if self.embedding_dimensions and kind != "openai":
+            raise ValueError("embedding_dimensions goes with embedder openai alone")
+        if kind != "openai":
+            return
+        if not (self.openai_api_key.get_secret_value() or self.openai_api_key_file):
+            raise ValueError(
+                "embedder openai needs OPENAI_API_KEY, or --openai-api-key-file with a file of it"
+            )
+        url = urlsplit(self.openai_base_url or "https://")
+        if url.scheme not in ("https", "http") or (self.openai_base_url and not url.hostname):
+            raise ValueError("openai_base_url must be https://HOST/v1")
+        if url.scheme == "http" and not (is_local(f"{url.hostname}:0") or self.insecure):
+            raise ValueError(
+                "openai_base_url would send the key and what is stored in plain text: use https, "
+                "or --insecure to say that the network is trusted"
+            )
+
+    @property
+    def embedder_choice(self) -> tuple[str, str]:
+        """The kind of embedder and its model, "" for the kind's own."""
+        kind, _, model = self.embedder.partition(":")
+        return kind, model
 
     @property
     def sqlite_path(self) -> Path:
@@ -195,8 +252,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags win over the environment, the environment over the TOML file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        """Flags win over the environment, that over files of secrets, and these over TOML."""
+        toml = TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, file_secret_settings, toml
 
 
 def is_local(listen: str) -> bool:
@@ -223,8 +281,14 @@ def load(config_file: Path | None = None, **flags: Any) -> Settings:
         ValueError: a setting is wrong; the text names it.
     """
 
+    secrets = flags.get("secrets_dir") or os.environ.get("RECOLLECT_SECRETS_DIR")
+
     class WithFile(Settings):
-        model_config = SettingsConfigDict(toml_file=config_file)
+        model_config = SettingsConfigDict(
+            toml_file=config_file,
+            # One that is not there is refused with the other settings.
+            secrets_dir=secrets if secrets and Path(secrets).is_dir() else None,
+        )
 
     given = {name: value for name, value in flags.items() if value is not None}
     return WithFile(**given)

@@ -3,21 +3,32 @@
 import asyncio
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from recollect_server.chat.extractor import ModelExtractor
 from recollect_server.chat.ports import ChatModel
 from recollect_server.chat.summarizer import ModelSummarizer
 from recollect_server.chat.turn import ChatDefaults
 from recollect_server.config import Durability, Settings
+from recollect_server.errors import Unavailable
 from recollect_server.memory.due import DuePolicy
-from recollect_server.memory.ports import FactExtractor, Summarizer
+from recollect_server.memory.ports import Embedder, FactExtractor, Summarizer
 from recollect_server.memory.prompt import ModelParameters
 from recollect_server.models.anthropic import DEFAULT_MODEL, SMALL_MODEL, AnthropicModel
 from recollect_server.models.guarded import GuardedModel
+from recollect_server.models.local import CACHED_TEXTS
 from recollect_server.models.minilm import MiniLmEmbedder
 from recollect_server.models.offline import ExtractiveSummarizer, OfflineModel, VerbatimExtractor
-from recollect_server.models.openai import DEFAULT_CHAT_MODEL, SMALL_CHAT_MODEL, OpenAiModel
+from recollect_server.models.openai import (
+    BASE_URL,
+    DEFAULT_CHAT_MODEL,
+    EMBEDDING_MODEL,
+    SMALL_CHAT_MODEL,
+    OpenAiEmbedder,
+    OpenAiModel,
+)
 from recollect_server.stores.sql.database import Database
+from recollect_server.stores.sql.embedding_queue import SqlEmbeddingQueue
 from recollect_server.stores.sql.migrate import SchemaError, migrate, needs_migration
 from recollect_server.stores.sql.sqlite import SqliteDatabase
 from recollect_server.stores.valkey.embedded import EmbeddedStartError, EmbeddedValkey
@@ -91,18 +102,64 @@ async def open_valkey(stack: AsyncExitStack, settings: Settings) -> tuple[str, s
     return state_url, cache_url
 
 
-async def open_embedder(stack: AsyncExitStack, settings: Settings) -> MiniLmEmbedder:
-    """Open the embedder of queries."""
-    embedder = await asyncio.to_thread(MiniLmEmbedder, threads=settings.embedding_threads)
+class OpenEmbedder(Embedder, Protocol):
+    """An embedder that holds on to something."""
+
+    async def close(self) -> None:
+        """Let go of it."""
+
+
+async def open_embedder(
+    stack: AsyncExitStack, settings: Settings, *, background: bool = False
+) -> Embedder:
+    """Open the embedder of queries, or with `background` that of what is stored.
+
+    They are apart so that what is stored never keeps a query waiting.
+    """
+    embedder = await asyncio.to_thread(_make_embedder, settings, background)
     stack.push_async_callback(embedder.close)
     return embedder
 
 
-def open_background_embedder(stack: AsyncExitStack, settings: Settings) -> MiniLmEmbedder:
-    """Open the embedder of what is stored, which never keeps a query waiting."""
-    embedder = MiniLmEmbedder(threads=settings.embedding_threads, cached_texts=0, background=True)
-    stack.push_async_callback(embedder.close)
-    return embedder
+def _make_embedder(settings: Settings, background: bool) -> OpenEmbedder:
+    kind, model = settings.embedder_choice
+    threads, cached = settings.embedding_threads, 0 if background else CACHED_TEXTS
+    if kind == "sentence-transformers":
+        # Importing torch takes seconds, and it is an extra.
+        from recollect_server.models.sentence_transformers import (
+            ModelNotLoaded,
+            SentenceTransformersEmbedder,
+        )
+
+        try:
+            return SentenceTransformersEmbedder(model, threads, cached, background=background)
+        except ModelNotLoaded as error:
+            raise StartError(str(error)) from error
+    if kind == "openai":
+        try:
+            key = settings.openai_key()
+            if not key:
+                raise ValueError(f"there is no key in {settings.openai_api_key_file}")
+            return OpenAiEmbedder(
+                key,
+                model=model or EMBEDDING_MODEL,
+                dimensions=settings.embedding_dimensions,
+                base_url=settings.openai_base_url or BASE_URL,
+                background=background,
+            )
+        except (OSError, ValueError) as error:
+            raise StartError(f"embedder {settings.embedder}: {error}") from error
+    return MiniLmEmbedder(threads, cached, background=background)
+
+
+async def open_queue(database: Database, embedder: Embedder) -> SqlEmbeddingQueue:
+    """Return the queue of texts to embed, by this embedder's model from now on."""
+    queue = SqlEmbeddingQueue(database, utc_now)
+    try:
+        await queue.use_model(embedder.model)
+    except Unavailable as error:
+        raise StartError(error.message) from error
+    return queue
 
 
 def open_chat_model(stack: AsyncExitStack, settings: Settings) -> tuple[ChatModel, str]:

@@ -11,6 +11,7 @@ from tests.stores.sql.support import ADA, Stores
 
 from recollect_server.activity import Activity
 from recollect_server.errors import Reason, Unavailable
+from recollect_server.memory import embedding
 from recollect_server.memory.embedding import EmbeddingWorker
 from recollect_server.memory.model import NewFact
 from recollect_server.stores.sql.migrate import migrate
@@ -112,3 +113,25 @@ async def test_a_text_that_breaks_the_model_does_not_stop_other_users(stores, em
     assert not await _indexed(stores)
     rows = await stores.database.read(lambda tx: tx.execute("SELECT last_error FROM jobs"))
     assert rows == [("the embedder failed; see the server's log",)]
+
+
+class Busy(Activity):
+    """A process that never comes to rest."""
+
+    def busy(self) -> bool:
+        return True
+
+
+async def test_texts_that_a_recall_waits_for_do_not_wait_for_a_calm(stores, monkeypatch):
+    monkeypatch.setattr(embedding, "LONGEST_PAUSE_SECONDS", 1e6)
+    await stores.session()
+    await stores.append("a")
+    worker = EmbeddingWorker(stores.queue, Moody(), asyncio.Event(), Busy())
+    task = asyncio.create_task(worker.run())
+    _, pending = await asyncio.wait([task], timeout=0.3)
+    assert pending
+    assert not await _indexed(stores)
+    await stores.source.hurry(ADA)
+    await _until(lambda: _indexed(stores))
+    task.cancel()
+    await asyncio.wait([task])

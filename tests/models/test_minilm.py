@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from recollect_server.errors import Reason, Unavailable
 from recollect_server.models import minilm
-from recollect_server.models.minilm import MiniLmEmbedder, _worker
+from recollect_server.models.local import _worker
+from recollect_server.models.minilm import MiniLmEmbedder
 from recollect_server.models.minilm._encoder import MAX_TOKENS, Encoder, usable_cores
 
 BUNDLE = Path(minilm.__file__).parent

@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from recollect_server.memory.ports import EmbeddingBacklog
+
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
@@ -19,6 +21,7 @@ class ServerFacts:
 
     Attributes:
         probe: asks each store whether it answers.
+        backlog: counts a tenant's texts that wait for their vectors.
     """
 
     version: str
@@ -31,3 +34,4 @@ class ServerFacts:
     max_message_bytes: int
     max_request_bytes: int
     probe: Callable[[], Awaitable[tuple[StoreState, ...]]]
+    backlog: Callable[[str], Awaitable[EmbeddingBacklog]]

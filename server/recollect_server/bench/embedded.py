@@ -13,7 +13,7 @@ from pathlib import Path
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
-_OUTSIDE = ("RECOLLECT_", "ANTHROPIC_", "REDIS_URL", "VALKEY_URL", "DATABASE_URL")
+_OUTSIDE = ("RECOLLECT_", "ANTHROPIC_", "OPENAI_", "REDIS_URL", "VALKEY_URL", "DATABASE_URL")
 
 
 class StartError(RuntimeError):
@@ -87,6 +87,7 @@ def _child(
     name: str, module: Sequence[str], folder: Path, more: Mapping[str, str]
 ) -> Iterator[Child]:
     ready, said = folder / "ready", folder / "log"
+    ready.unlink(missing_ok=True)
     command = [sys.executable, "-m", *module, "--ready-file", str(ready)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_OUTSIDE)} | dict(more)
     with said.open("wb") as log:

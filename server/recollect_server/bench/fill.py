@@ -158,6 +158,10 @@ def _embed(tx: Transaction, random: np.random.Generator) -> None:
             )
         ],
     )
+    tx.execute(
+        "UPDATE embedding SET model = :model, checked_through = NULL",
+        {"model": MiniLmEmbedder.model},
+    )
     tx.execute("DELETE FROM pending_vectors")
     tx.execute("DELETE FROM jobs")
     tx.execute(

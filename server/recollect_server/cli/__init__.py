@@ -9,6 +9,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("serve", "Start the server."),
     "worker": ("serve", "Do background work apart from the server."),
     "migrate": ("migrate", "Bring the database to this version's schema."),
+    "health": ("health", "Ask a server or worker whether it serves."),
     "chat": ("chat", "Chat in the terminal, and see what was recalled."),
     "remember": ("memory", "Store facts about a user."),
     "recall": ("memory", "Find facts and messages of a user."),

@@ -207,6 +207,50 @@ def scale_(
             scale_report.plot(done, plot)
 
 
+@bench.command(name="embedding")
+@click.option(
+    "--duration",
+    type=click.FloatRange(0, min_open=True),
+    default=3.0,
+    show_default=True,
+    help="Seconds of each slice of calls.",
+)
+@click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True)
+@click.option(
+    "--texts",
+    "backlog",
+    type=click.IntRange(100, 1_000_000),
+    default=2000,
+    show_default=True,
+    help="That wait when a measurement begins.",
+)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures.")
+def embedding_(duration: float, rounds: int, backlog: int, json_file: Path | None) -> None:
+    """Measure the embedding of questions and of a backlog, and calls while one is drained."""
+    _quiet_grpc()
+    import uvloop
+
+    from recollect_server.bench import embedding, embedding_report
+
+    with _one_line_errors():
+        with (
+            tempfile.TemporaryDirectory(prefix="recollect-bench-") as folder,
+            _progress() as progress,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            done = runner.run(
+                embedding.run(
+                    Path(folder),
+                    backlog=backlog,
+                    seconds=duration,
+                    rounds=rounds,
+                    progress=progress,
+                )
+            )
+        embedding_report.print_table(done, Console())
+        _write(json_file, embedding.results(done))
+
+
 def _quiet_grpc() -> None:
     # gRPC's core logs to standard error in a format of its own, once its first channel is made.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

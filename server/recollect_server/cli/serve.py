@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,27 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 """Where the client looks by itself; kept here because importing the client takes time."""
 
 
+def _embedding_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option(
+            "--embedder",
+            metavar="KIND[:MODEL]",
+            help="minilm (default), sentence-transformers:NAME or openai[:MODEL].",
+        ),
+        click.option("--embedding-dimensions", type=int, help="Of openai's vectors."),
+        click.option("--openai-base-url", help="Another address of the OpenAI API."),
+        click.option("--openai-api-key-file", type=click.Path(path_type=Path, exists=True)),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.option("--listen", metavar="HOST:PORT", help="Address to serve. Default 127.0.0.1:50051.")
+@click.option("--health-listen", metavar="HOST:PORT", help="A plain-text address for probes.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Default ./recollect-data.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True))
+@click.option("--secrets-dir", type=click.Path(path_type=Path), help="Files named like variables.")
 @click.option("--database-url", help="postgresql://... Default: a SQLite file in --data-dir.")
 @click.option("--state-url", help="Valkey or Redis for windows. Default: an embedded Valkey.")
 @click.option("--cache-url", help="Valkey or Redis for answers. Default: as --state-url.")
@@ -40,8 +58,7 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 @click.option("--model-timeout", type=float, help="Seconds to begin an answer in. Default 30.")
 @click.option("--anthropic-base-url", help="Another address of the Anthropic API.")
 @click.option("--anthropic-api-key-file", type=click.Path(path_type=Path, exists=True))
-@click.option("--openai-base-url", help="Another address of OpenAI's API, as https://HOST/v1.")
-@click.option("--openai-api-key-file", type=click.Path(path_type=Path, exists=True))
+@_embedding_options
 @click.option("--max-message-bytes", type=int, help="Default 1048576.")
 @click.option("--max-request-bytes", type=int, help="Default 4194304.")
 @click.option("--grace-seconds", type=float, help="For running calls after SIGTERM. Default 30.")
@@ -67,13 +84,14 @@ def serve(config_file: Path | None, ready_file: Path | None, **flags: Any) -> No
 
 @click.command()
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Default ./recollect-data.")
+@click.option("--health-listen", metavar="HOST:PORT", help="A plain-text address for probes.")
+@click.option("--secrets-dir", type=click.Path(path_type=Path), help="Files named like variables.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True))
 @click.option("--database-url", help="postgresql://... Default: a SQLite file in --data-dir.")
 @click.option("--anthropic-base-url", help="Another address of the Anthropic API.")
 @click.option("--anthropic-api-key-file", type=click.Path(path_type=Path, exists=True))
-@click.option("--openai-base-url", help="Another address of OpenAI's API, as https://HOST/v1.")
-@click.option("--openai-api-key-file", type=click.Path(path_type=Path, exists=True))
 @click.option("--small-model", help="The model for summaries.")
+@_embedding_options
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--log-format", type=click.Choice(["console", "json"]))
 @click.option(

@@ -11,14 +11,15 @@ from recollect_server.memory.recall import embedding_text
 
 log = structlog.get_logger("recollect.embedding")
 
-IDLE_SECONDS = 1.0
+IDLE_SECONDS = 0.25
 """How often the queue is asked without being told of work: jobs of other processes, retries."""
 
 BATCH = 64
 
 LONGEST_PAUSE_SECONDS = 2.0
 """While the server is busy with calls, each batch waits until it is less so, but no longer than
-this: the calls get most of the processor, and the backlog still shrinks."""
+this: the calls get most of the processor, and the backlog still shrinks. It does not wait for a
+calm while a recall waits for it, in this process or another."""
 
 BURST_SECONDS = 0.01
 """How long the first work is let lie: a burst of writes becomes one batch, or is seen as a load."""
@@ -32,6 +33,8 @@ class EmbeddingWorker:
     Args:
         work_added: set by whoever adds work in this process.
         activity: the calls of this process.
+        urgent: embeds what a recall waits for, beside and ahead of everything else; None leaves
+            it to `embedder`. Its vectors are the same.
     """
 
     def __init__(
@@ -40,14 +43,35 @@ class EmbeddingWorker:
         embedder: Embedder,
         work_added: asyncio.Event,
         activity: Activity,
+        urgent: Embedder | None = None,
     ) -> None:
         self._queue = queue
         self._embedder = embedder
         self._work_added = work_added
         self._activity = activity
+        self._urgent = urgent
 
     async def run(self) -> None:
         """Work until cancelled; an outage of the store is waited out."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._run())
+            if self._urgent is not None:
+                group.create_task(self._run_urgent(self._urgent))
+
+    async def _run_urgent(self, embedder: Embedder) -> None:
+        """Embed what somebody waits for, whatever the other loop is at."""
+        while True:
+            try:
+                while await self._queue.somebody_waits():
+                    task = await self._queue.lease_embedding(embedder.model, BATCH)
+                    if task is None:
+                        break
+                    await self._embed(task, embedder)
+            except Unavailable as error:
+                log.debug("store unavailable", reason=error.reason)
+            await asyncio.sleep(IDLE_SECONDS)
+
+    async def _run(self) -> None:
         while True:
             self._work_added.clear()
             try:
@@ -69,18 +93,18 @@ class EmbeddingWorker:
         task = await self._queue.lease_embedding(self._embedder.model, BATCH)
         if task is None:
             return False
-        await self._embed(task)
+        await self._embed(task, self._embedder)
         return True
 
     async def _wait_for_calm(self) -> None:
         for _ in range(round(LONGEST_PAUSE_SECONDS / PROBE_SECONDS)):
-            if not self._activity.busy():
+            if not self._activity.busy() or await self._queue.somebody_waits():
                 return
             await asyncio.sleep(PROBE_SECONDS)
 
-    async def _embed(self, task: EmbeddingTask) -> None:
+    async def _embed(self, task: EmbeddingTask, embedder: Embedder) -> None:
         try:
-            vectors = await self._embedder.embed([embedding_text(item) for item in task.items])
+            vectors = await embedder.embed([embedding_text(item) for item in task.items])
         except Unavailable as error:
             log.warning("embedder unavailable", reason=error.reason, job_id=task.job_id)
             await self._queue.fail_embedding(task, error.message, waits=True)
@@ -91,4 +115,4 @@ class EmbeddingWorker:
                 task, "the embedder failed; see the server's log", waits=False
             )
             return
-        await self._queue.complete_embedding(task, self._embedder.model, vectors)
+        await self._queue.complete_embedding(task, embedder.model, vectors)

@@ -319,7 +319,13 @@ class IndexSource(Protocol):
         """Return (revision, indexed_revision); (0, 0) for a user without data."""
 
     async def index_changes(self, scope: Scope, since: int, model: str) -> IndexChanges:
-        """Return what changed after revision `since`, vectors of `model` only; 0 means all."""
+        """Return what changed after revision `since`, vectors of `model` only; 0 means all.
+
+        A vector that is stored later is a change of its own, with a revision of its own.
+        """
+
+    async def hurry(self, scope: Scope) -> None:
+        """Have the user's texts embedded next, as somebody waits for them; once a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,18 +342,49 @@ class EmbeddingTask:
     items: tuple[IndexItem, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingBacklog:
+    """The texts that wait for their vectors.
+
+    Attributes:
+        waiting: their number.
+        reembedding: how many of them have a vector of another model, which is to be replaced.
+        oldest_time: when the first of them began to wait, None if none does.
+        checking: users are still being looked through for vectors of another model, so
+            `reembedding` may grow.
+    """
+
+    waiting: int
+    reembedding: int
+    oldest_time: datetime | None
+    checking: bool
+
+
 class EmbeddingQueue(Protocol):
     """The outbox of texts to embed: leased, retried with backoff, idempotent."""
 
+    async def use_model(self, model: str) -> None:
+        """Make a model the one that embeds; what others embedded is queued again, bit by bit."""
+
+    async def backlog(self, tenant: str = "") -> EmbeddingBacklog:
+        """Return what waits, of a tenant or, with "", of all."""
+
+    async def somebody_waits(self) -> bool:
+        """Whether `IndexSource.hurry` asked for texts, in any process, that are not leased yet."""
+
     async def lease_embedding(self, model: str, limit: int) -> EmbeddingTask | None:
-        """Lease the next due job with up to `limit` items, or None."""
+        """Lease the next due job with up to `limit` items, or None.
+
+        None, too, while `model` is not the one that embeds.
+        """
 
     async def complete_embedding(
         self, task: EmbeddingTask, model: str, vectors: NDArray[np.float32]
     ) -> None:
         """Store the vectors and finish the job, or keep it due if more items wait.
 
-        A lease that was lost meanwhile changes nothing.
+        A lease that was lost meanwhile changes nothing, and vectors of a model that no longer
+        embeds are not stored.
         """
 
     async def fail_embedding(self, task: EmbeddingTask, error: str, *, waits: bool) -> None:

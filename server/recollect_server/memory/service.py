@@ -1,11 +1,12 @@
 """Conversation memory as its users know it: sessions, messages, facts, recall."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from recollect_server.errors import DeadlineExceeded, InvalidArgument, Reason
+from recollect_server.errors import DeadlineExceeded, InvalidArgument, Reason, Unavailable
 from recollect_server.ids import uuid7
 from recollect_server.memory.model import (
     Appended,
@@ -42,6 +43,8 @@ DEFAULT_WINDOW_TTL = timedelta(hours=1)
 OLDER_PAGE = 100
 FIRST_POLL_SECONDS = 0.005
 LONGEST_POLL_SECONDS = 0.1
+HURRY_SECONDS = 0.25
+"""How often a recall that waits asks for the next of the user's texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,6 +402,7 @@ class Memory:
     async def _wait_indexed(self, scope: Scope, revision: int, deadline: float | None) -> None:
         loop = asyncio.get_running_loop()
         pause = FIRST_POLL_SECONDS
+        hurried = -HURRY_SECONDS
         while True:
             _, indexed = await self._source.user_revision(scope)
             if indexed >= revision:
@@ -408,6 +412,10 @@ class Memory:
                     Reason.REVISION_NOT_INDEXED,
                     f"min_revision is {revision}, the index is at {indexed}",
                 )
+            if loop.time() >= hurried + HURRY_SECONDS:
+                with contextlib.suppress(Unavailable):  # it is only a wish
+                    await self._source.hurry(scope)
+                hurried = loop.time()
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_POLL_SECONDS)
 

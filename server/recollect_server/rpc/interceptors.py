@@ -47,14 +47,20 @@ class Interceptor(Protocol):
 class Check:
     """An interceptor that only looks ahead of the handler, and raises to refuse."""
 
-    async def check(self, call: Call, request: Any) -> None:
-        """Look at a call; raise a `RecollectError` to refuse it."""
+    def check(self, call: Call, request: Any) -> Awaitable[None] | None:
+        """Look at a call; raise a `RecollectError` to refuse it, at once or when awaited."""
 
     def unary(self, inner: Unary) -> Unary:
         """See `Interceptor`."""
+        check = self.check
 
-        async def handler(call: Call, request: Any) -> Any:
-            await self.check(call, request)
+        # Not a coroutine of its own: each that a call passes through costs it microseconds.
+        def handler(call: Call, request: Any) -> Awaitable[Any]:
+            waiting = check(call, request)
+            return inner(call, request) if waiting is None else _after(waiting, call, request)
+
+        async def _after(waiting: Awaitable[None], call: Call, request: Any) -> Any:
+            await waiting
             return await inner(call, request)
 
         return handler
@@ -63,7 +69,9 @@ class Check:
         """See `Interceptor`."""
 
         async def handler(call: Call, request: Any) -> AsyncIterator[Any]:
-            await self.check(call, request)
+            waiting = self.check(call, request)
+            if waiting is not None:
+                await waiting
             return await inner(call, request)
 
         return handler
@@ -95,7 +103,7 @@ class Counting:
 class RequestId(Check):
     """Takes the caller's `x-request-id` or makes one, and returns it in the initial metadata."""
 
-    async def check(self, call: Call, request: Any) -> None:
+    def check(self, call: Call, request: Any) -> None:
         """See `Check`."""
         call.metadata = dict(call.context.invocation_metadata() or ())
         given = call.metadata.get(REQUEST_ID_KEY)
@@ -207,7 +215,7 @@ class Undecodable:
 class Decoding(Check):
     """Refuses what did not decode, as INVALID_ARGUMENT instead of gRPC's UNKNOWN."""
 
-    async def check(self, call: Call, request: Any) -> None:
+    def check(self, call: Call, request: Any) -> None:
         """See `Check`."""
         if isinstance(request, Undecodable):
             raise errors.InvalidArgument(
@@ -242,11 +250,14 @@ class Authentication(Check):
         self._authenticator = authenticator
         self._roles = roles
 
-    async def check(self, call: Call, request: Any) -> None:
+    def check(self, call: Call, request: Any) -> Awaitable[None] | None:
         """See `Check`."""
         if self._authenticator is None:
             call.principal = ANYONE
-            return
+            return None
+        return self._authenticate(self._authenticator, call)
+
+    async def _authenticate(self, authenticator: Authenticator, call: Call) -> None:
         header = call.metadata.get("authorization", "")
         if not isinstance(header, str) or not header:
             raise errors.Unauthenticated(
@@ -257,7 +268,7 @@ class Authentication(Check):
             raise errors.Unauthenticated(
                 Reason.CREDENTIAL_INVALID, "the metadata `authorization` is not `Bearer <API key>`"
             )
-        call.principal = await self._authenticator.authenticate(token)
+        call.principal = await authenticator.authenticate(token)
         needed = self._roles[call.method]
         if call.principal.role < needed:
             raise errors.PermissionDenied(
@@ -268,7 +279,7 @@ class Authentication(Check):
 class Tenancy(Check):
     """Sets the scope from the credential's tenant and the request's user."""
 
-    async def check(self, call: Call, request: Any) -> None:
+    def check(self, call: Call, request: Any) -> None:
         """See `Check`."""
         if not isinstance(request, Message):
             return
@@ -289,7 +300,7 @@ class Validation(Check):
     def __init__(self) -> None:
         self._validator = Validator()
 
-    async def check(self, call: Call, request: Any) -> None:
+    def check(self, call: Call, request: Any) -> None:
         """See `Check`."""
         if not isinstance(request, Message):
             return
@@ -299,9 +310,9 @@ class Validation(Check):
 
 
 class Deadline:
-    """Bounds unary calls by the caller's deadline, or by `default` seconds without one.
+    """Bounds unary calls without a deadline by `default` seconds.
 
-    A stream is bounded by gRPC itself, which cancels its handler.
+    A call with one is bounded by gRPC itself, which cancels its handler, and so is a stream.
     """
 
     def __init__(self, default: float) -> None:
@@ -309,17 +320,20 @@ class Deadline:
 
     def unary(self, inner: Unary) -> Unary:
         """See `Interceptor`."""
+        loop = asyncio.get_running_loop
 
         async def handler(call: Call, request: Any) -> Any:
             left = call.context.time_remaining()
-            seconds = self._default if left is None else left
-            call.deadline = asyncio.get_running_loop().time() + seconds
+            if left is not None:
+                call.deadline = loop().time() + left
+                return await inner(call, request)
+            call.deadline = loop().time() + self._default
             try:
                 async with asyncio.timeout_at(call.deadline):
                     return await inner(call, request)
             except TimeoutError:
                 raise errors.DeadlineExceeded(
-                    Reason.DEADLINE_PASSED, f"not done within {seconds:.3g} seconds"
+                    Reason.DEADLINE_PASSED, f"not done within {self._default:.3g} seconds"
                 ) from None
 
         return handler

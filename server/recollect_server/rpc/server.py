@@ -8,11 +8,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from recollect_server.activity import Activity
+from recollect_server.rpc.health import HEALTH_SERVICE, HealthEndpoint
 from recollect_server.rpc.interceptors import Authenticator, interceptors
 from recollect_server.rpc.reflection import Reflection
 from recollect_server.rpc.registry import Servicer, generic_handler, roles
-
-HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +39,8 @@ class RpcServer:
         listen: HOST:PORT, or unix:PATH; port 0 picks a free one.
         authenticator: None switches authentication off.
         activity: counts the calls that were answered.
+        health_listen: a further address, in plain text, that serves nothing but health; "" for
+            none. Probes of orchestrators speak neither TLS nor keys.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class RpcServer:
         servicers: Iterable[Servicer],
         *,
         listen: str,
+        health_listen: str = "",
         options: ServerOptions,
         authenticator: Authenticator | None,
         activity: Activity,
@@ -73,17 +75,23 @@ class RpcServer:
             if options.credentials is not None
             else self._server.add_insecure_port(listen)
         )
+        self._endpoint = HealthEndpoint(health_listen, self._health) if health_listen else None
 
     async def start(self) -> None:
         """Serve, and report SERVING for the server and each service."""
         await self._server.start()
+        if self._endpoint is not None:
+            await self._endpoint.start()
         for name in ("", *self._services):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self, grace: float) -> None:
         """Report NOT_SERVING, take no new calls, and give running ones `grace` seconds."""
-        await self._health.enter_graceful_shutdown()
+        for name in ("", *self._services):
+            await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.stop(grace)
+        if self._endpoint is not None:
+            await self._endpoint.stop()
 
 
 def _channel_arguments(options: ServerOptions) -> list[tuple[str, Any]]:

@@ -70,11 +70,10 @@ class MemorySource:
                 self._indexed[scope] = self.revision(scope)
 
     def embed(self, scope: Scope, embedder: WordEmbedder) -> None:
-        """Give every item its vector without a new revision."""
-        self._log[scope] = [
-            (what, replace(item, vector=embedder.vector(embedding_text(item))))
-            for what, item in self._log[scope]
-        ]
+        """Give every item its vector, in one revision each."""
+        for item in [item for what, item in self._log[scope] if what == "put"]:
+            vector = embedder.vector(embedding_text(item))
+            self._log[scope].append(("put", replace(item, vector=vector)))
         self._indexed[scope] = self.revision(scope)
 
     def delete(self, scope: Scope, item: IndexItem) -> None:
@@ -179,7 +178,7 @@ async def test_a_write_is_found_by_words_before_it_is_embedded(
     assert not result.degraded
 
 
-async def test_vectors_that_came_without_a_new_revision_are_seen(
+async def test_vectors_that_came_after_their_texts_are_seen(
     index: ExactIndex, source: MemorySource, embedder: WordEmbedder
 ) -> None:
     source.put(ANA, turn(1, "the or piano"), turn(2, "goat", session="t"))
@@ -187,7 +186,7 @@ async def test_vectors_that_came_without_a_new_revision_are_seen(
     source.embed(ANA, embedder)
     result = await search(index, ANA, "the or")
     assert result.ranked[0].item_id == "s:1"
-    assert result.indexed_revision == 2
+    assert result.indexed_revision == 4
 
 
 async def test_only_what_changed_is_loaded_again(
@@ -199,7 +198,7 @@ async def test_only_what_changed_is_loaded_again(
     await search(index, ANA, "piano")
     source.put(ANA, turn(6, "cello"))
     assert (await found(index, ANA, "cello"))[0] == "s:6"
-    assert source.loads == [(ANA, 0), (ANA, 5)]
+    assert source.loads == [(ANA, 0), (ANA, 10)]
 
 
 async def test_a_deleted_item_is_never_returned(index: ExactIndex, source: MemorySource) -> None:

@@ -5,6 +5,7 @@ import pytest
 from tests.stores.sql.support import ADA, MODEL
 
 from recollect_server.memory.model import MemoryKind, NewFact
+from recollect_server.scope import Scope
 from recollect_server.stores.sql import jobs
 
 
@@ -172,3 +173,28 @@ async def test_a_task_holds_at_most_its_limit(stores, limit):
     await stores.append(*"abcde")
     task = await stores.queue.lease_embedding(MODEL, limit)
     assert len(task.items) == min(limit, 5)
+
+
+async def test_texts_that_somebody_waits_for_are_given_out_first(stores):
+    users = [Scope("acme", f"user {number}") for number in range(5)]
+    for user in users:
+        await stores.facts.remember(user, [NewFact("a"), NewFact("b")], None)
+        stores.clock.move(seconds=1)
+    assert not await stores.queue.somebody_waits()
+    await stores.source.hurry(users[3])
+    assert await stores.queue.somebody_waits()
+    assert (await stores.queue.lease_embedding(MODEL, 8)).scope == users[3]
+    assert not await stores.queue.somebody_waits()
+    assert (await stores.queue.lease_embedding(MODEL, 8)).scope == users[0]
+
+
+async def test_waiting_for_texts_does_not_cut_an_outage_short(stores):
+    await stores.session()
+    await stores.append("a")
+    task = await stores.queue.lease_embedding(MODEL, 8)
+    await stores.source.hurry(ADA)
+    await stores.queue.fail_embedding(task, "down", waits=True)
+    await stores.source.hurry(ADA)
+    await stores.source.hurry(Scope("acme", "nobody"))
+    assert await stores.queue.lease_embedding(MODEL, 8) is None
+    assert not await stores.queue.somebody_waits()

@@ -56,7 +56,8 @@ def scheme(setup: Setup) -> str:
 @pytest_asyncio.fixture
 async def client(shared_server: AnyServer, scheme: str) -> AsyncIterator[Client]:
     """A client of the shared server, by each library and each transport."""
-    client = connect(shared_server.url(scheme))
+    # A busy machine may take its time; what a late answer does has tests of its own.
+    client = connect(shared_server.url(scheme), command_timeout=30, connect_timeout=15)
     yield client
     await client.close()
 

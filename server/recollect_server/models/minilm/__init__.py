@@ -5,5 +5,6 @@ says from what.
 """
 
 from recollect_server.models.minilm._embedder import MiniLmEmbedder
+from recollect_server.models.minilm._encoder import Encoder
 
-__all__ = ["MiniLmEmbedder"]
+__all__ = ["Encoder", "MiniLmEmbedder"]

@@ -68,6 +68,11 @@ class Encoder:
             str(model), options, providers=["CPUExecutionProvider"]
         )
 
+    @classmethod
+    def bundled(cls, threads: int = 0) -> "Encoder":
+        """Return the model that comes with this package."""
+        return cls(Path(__file__).parent, threads)
+
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
         """Return each text's token ids, [CLS] first, [SEP] last, at most `MAX_TOKENS`."""
         heads = [_head(text) for text in texts]

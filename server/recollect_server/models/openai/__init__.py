@@ -5,5 +5,13 @@ from recollect_server.models.openai._chat import (
     SMALL_CHAT_MODEL,
     OpenAiModel,
 )
+from recollect_server.models.openai._embedder import BASE_URL, EMBEDDING_MODEL, OpenAiEmbedder
 
-__all__ = ["DEFAULT_CHAT_MODEL", "SMALL_CHAT_MODEL", "OpenAiModel"]
+__all__ = [
+    "BASE_URL",
+    "DEFAULT_CHAT_MODEL",
+    "EMBEDDING_MODEL",
+    "SMALL_CHAT_MODEL",
+    "OpenAiEmbedder",
+    "OpenAiModel",
+]

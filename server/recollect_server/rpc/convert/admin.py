@@ -3,6 +3,7 @@
 from recollect.v1 import admin_pb2 as pb
 from recollect_server.admin.model import ApiKey, JobRecord, JobState
 from recollect_server.memory.audit import AuditEvent
+from recollect_server.memory.ports import EmbeddingBacklog
 from recollect_server.rpc.convert.common import from_time
 
 
@@ -50,4 +51,15 @@ def from_event(event: AuditEvent) -> pb.AuditEvent:
         resource=event.resource,
         outcome=event.outcome,
         call_id=event.caller.call_id,
+    )
+
+
+def from_backlog(backlog: EmbeddingBacklog) -> pb.EmbeddingBacklog:
+    """Return the protobuf message."""
+    oldest = backlog.oldest_time
+    return pb.EmbeddingBacklog(
+        waiting=backlog.waiting,
+        reembedding=backlog.reembedding,
+        oldest_time=from_time(oldest) if oldest is not None else None,
+        checking=backlog.checking,
     )

@@ -7,9 +7,16 @@ from recollect_server.admin.keys import ApiKeys
 from recollect_server.admin.model import JobState, KeyRole
 from recollect_server.admin.ports import JobStore
 from recollect_server.admin.server import ServerFacts
+from recollect_server.errors import Unavailable
 from recollect_server.memory.audit import AuditLog
 from recollect_server.rpc.call import Call
-from recollect_server.rpc.convert.admin import from_api_key, from_event, from_job, job_rank
+from recollect_server.rpc.convert.admin import (
+    from_api_key,
+    from_backlog,
+    from_event,
+    from_job,
+    job_rank,
+)
 from recollect_server.rpc.convert.common import to_time
 from recollect_server.rpc.paging import after_time, decode, encode, page_size, time_cursor
 
@@ -130,4 +137,11 @@ class AdminServicer:
             role=pb.KeyRole.ValueType(call.principal.role),
             max_message_bytes=facts.max_message_bytes,
             max_request_bytes=facts.max_request_bytes,
+            embedding_backlog=await self._backlog(call.principal.tenant),
         )
+
+    async def _backlog(self, tenant: str) -> pb.EmbeddingBacklog | None:
+        try:
+            return from_backlog(await self._facts.backlog(tenant))
+        except Unavailable:
+            return None

@@ -153,10 +153,9 @@ class ExactIndex:
         revision, indexed = await self._source.user_revision(scope)
         if (revision, indexed) == (resident.revision, resident.indexed_revision):
             return
-        # Whatever lacked its vector may have got it, so the difference starts at the indexed
-        # revision. A revision that went back belongs to a user erased or restored meanwhile.
-        rewound = revision < resident.revision or indexed < resident.indexed_revision
-        since = 0 if rewound else min(resident.revision, resident.indexed_revision)
+        # A vector is a change of its own, so what is embedded later comes with a later revision. A
+        # revision that went back belongs to a user erased or restored meanwhile.
+        since = 0 if revision < resident.revision else resident.revision
         changes = await self._source.index_changes(scope, since, self._embedder.model)
         complete = changes.complete or since == 0
         size = len(changes.upserts)

@@ -123,9 +123,10 @@ WITH calls AS ({_CALLS}), said AS ({_MESSAGES}), stepped AS (
         d.content, d.extras, d.time, o.now, d.token_count
     FROM said d JOIN done o ON o.n = d.n
 ), queued AS (
-    INSERT INTO pending_vectors (user_key, user_revision, kind, session_key, sequence, item_id)
+    INSERT INTO pending_vectors (user_key, user_revision, kind, session_key, sequence, item_id,
+        create_time)
     SELECT o.user_key, o.user_revision, {int(MemoryKind.TURN)}, o.session_key,
-        o.before + d.position, ''
+        o.before + d.position, '', o.now
     FROM said d JOIN done o ON o.n = d.n WHERE d.has_text
 ), jobs_made AS (
     INSERT INTO jobs (job_id, kind, user_key, session_key, state, again, attempts, run_time, lease,

@@ -5,19 +5,23 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from recollect_server.memory.due import JobKind
 from recollect_server.memory.model import MemoryKind
-from recollect_server.memory.ports import EmbeddingTask
+from recollect_server.memory.ports import EmbeddingBacklog, EmbeddingTask, IndexItem
 from recollect_server.scope import Scope
-from recollect_server.stores.codec import to_microseconds
+from recollect_server.stores.codec import from_microseconds, to_microseconds
 from recollect_server.stores.sql.database import Database, Transaction
+from recollect_server.stores.sql.embedding_model import check_users, embeds, use_model
 from recollect_server.stores.sql.indexing import episode_item, fact_item, turn_item
 from recollect_server.stores.sql.jobs import fail, holds_lease, lease
 from recollect_server.stores.sql.pending import forget_pending
 from recollect_server.stores.sql.rows import EPISODE_COLUMNS, pack_vector
 from recollect_server.stores.sql.users import find_user, step_revision
+
+log = structlog.get_logger("recollect.embedding")
 
 
 class SqlEmbeddingQueue:
@@ -30,18 +34,64 @@ class SqlEmbeddingQueue:
     def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._clock = clock
+        self._other = ""
+
+    async def use_model(self, model: str) -> None:
+        """See `EmbeddingQueue`."""
+        before = await use_model(self._database, model)
+        if before not in ("", model):
+            log.info("the embedding model changes", before=before, now=model)
+
+    async def backlog(self, tenant: str = "") -> EmbeddingBacklog:
+        """See `EmbeddingQueue`."""
+        of_tenant = "JOIN users u ON u.user_key = p.user_key WHERE u.tenant = :tenant"
+        (waiting, again, oldest), *_ = await self._database.read_rows(
+            "SELECT COUNT(*), COALESCE(SUM(p.replaces), 0), MIN(p.create_time) "
+            f"FROM pending_vectors p {of_tenant if tenant else ''}",
+            {"tenant": tenant},
+        )
+        [(checked_through,)] = await self._database.read_rows(
+            "SELECT checked_through FROM embedding", {}
+        )
+        return EmbeddingBacklog(
+            waiting=waiting,
+            reembedding=again,
+            oldest_time=None if oldest is None else from_microseconds(oldest),
+            checking=checked_through is not None,
+        )
+
+    async def somebody_waits(self) -> bool:
+        """See `EmbeddingQueue`."""
+        return bool(
+            await self._database.read_rows(
+                "SELECT 1 FROM jobs WHERE kind = :kind AND state <> 'dead' AND run_time = 0 "
+                "LIMIT 1",
+                {"kind": str(JobKind.EMBED)},
+            )
+        )
 
     async def lease_embedding(self, model: str, limit: int) -> EmbeddingTask | None:
         """See `EmbeddingQueue`."""
         now = to_microseconds(self._clock())
-        waiting = await self._database.read_rows(
-            "SELECT 1 FROM jobs WHERE kind = :kind AND state <> 'dead' AND run_time <= :now "
-            "LIMIT 1",
-            {"kind": str(JobKind.EMBED), "now": now},
-        )
-        if not waiting:
-            return None
-        return await self._database.write(lambda tx: _lease(tx, now, limit))
+        while True:
+            [(current, checked_through, waiting)] = await self._database.read_rows(
+                "SELECT model, checked_through, EXISTS (SELECT 1 FROM jobs WHERE kind = :kind "
+                "AND state <> 'dead' AND run_time <= :now) FROM embedding",
+                {"kind": str(JobKind.EMBED), "now": now},
+            )
+            if current not in ("", model):
+                if current != self._other:
+                    log.warning("another model embeds, this one waits", model=model, other=current)
+                self._other = current
+                return None
+            if checked_through is not None:
+                # First, so that what has its vector already is not given out.
+                await check_users(self._database, model, checked_through, now)
+            elif not waiting:
+                return None
+            task = await self._database.write(lambda tx: _lease(tx, now, limit))
+            if task is not None or checked_through is None:
+                return task
 
     async def complete_embedding(
         self, task: EmbeddingTask, model: str, vectors: NDArray[np.float32]
@@ -59,13 +109,23 @@ class SqlEmbeddingQueue:
 
 
 def _lease(tx: Transaction, now: int, limit: int) -> EmbeddingTask | None:
-    leased = lease(tx, JobKind.EMBED, now)
-    if leased is None:
-        return None
-    job_id, number, _, user_key, _ = leased
-    tenant, user_id = tx.execute(
-        "SELECT tenant, user_id FROM users WHERE user_key = :user_key", {"user_key": user_key}
-    )[0]
+    while (leased := lease(tx, JobKind.EMBED, now)) is not None:
+        job_id, number, _, user_key, _ = leased
+        items = _waiting_items(tx, user_key, limit)
+        if items:
+            tenant, user_id = tx.execute(
+                "SELECT tenant, user_id FROM users WHERE user_key = :user_key",
+                {"user_key": user_key},
+            )[0]
+            return EmbeddingTask(job_id, number, Scope(tenant, user_id), items)
+        # What was queued is gone; without this the job would come up for ever.
+        tx.execute("DELETE FROM pending_vectors WHERE user_key = :user_key", {"user_key": user_key})
+        tx.execute("DELETE FROM jobs WHERE job_id = :job_id", {"job_id": job_id})
+    return None
+
+
+def _waiting_items(tx: Transaction, user_key: int, limit: int) -> tuple[IndexItem, ...]:
+    """Return the user's texts that have waited longest, at most `limit`."""
     params = {"user_key": user_key, "limit": limit, "kind": int(MemoryKind.TURN)}
     turns = tx.execute(
         "SELECT m.message_id, s.session_id, m.sequence, m.role, m.content, m.extras, m.time, "
@@ -88,17 +148,12 @@ def _lease(tx: Transaction, now: int, limit: int) -> EmbeddingTask | None:
         "WHERE p.user_key = :user_key AND p.kind = :kind ORDER BY p.user_revision LIMIT :limit",
         params | {"kind": int(MemoryKind.EPISODE)},
     )
-    items = [
+    items = (
         *(fact_item(row, "") for row in facts),
         *(episode_item(row, "") for row in episodes),
         *(turn_item(row, "") for row in turns),
-    ]
-    if not items:
-        # What was queued is gone; without this the job would come up for ever.
-        tx.execute("DELETE FROM pending_vectors WHERE user_key = :user_key", params)
-        tx.execute("DELETE FROM jobs WHERE job_id = :job_id", {"job_id": job_id})
-        return None
-    return EmbeddingTask(job_id, number, Scope(tenant, user_id), tuple(items[:limit]))
+    )
+    return items[:limit]
 
 
 def _complete(
@@ -110,6 +165,12 @@ def _complete(
 ) -> None:
     # The user's row first, as writers of messages do, or the two could wait for each other.
     if find_user(tx, task.scope, lock=True) is None or not holds_lease(tx, task.job_id, task.lease):
+        return
+    if not embeds(tx, model):
+        tx.execute(
+            "UPDATE jobs SET state = 'due', again = 0, run_time = :now WHERE job_id = :job_id",
+            {"now": now, "job_id": task.job_id},
+        )
         return
     user_key, revision = step_revision(tx, task.scope)
     for item, vector in zip(task.items, vectors, strict=True):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
+from recollect_server.memory.due import JobKind
 from recollect_server.memory.model import MemoryKind, Role, plain_text
 from recollect_server.memory.ports import IndexChanges, IndexItem
 from recollect_server.scope import Scope
@@ -13,6 +14,7 @@ from recollect_server.stores.codec import (
     unpack,
 )
 from recollect_server.stores.sql.database import Database, Row, Transaction
+from recollect_server.stores.sql.jobs import hurry
 from recollect_server.stores.sql.pending import indexed_revision
 from recollect_server.stores.sql.rows import EPISODE_COLUMNS, to_episode, to_vector
 from recollect_server.stores.sql.users import find_user
@@ -79,11 +81,13 @@ class SqlIndexSource:
 
     Args:
         clock: returns the present as an aware UTC datetime.
+        model: whose vectors make a revision indexed; "" means the model that embeds.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], datetime], model: str = "") -> None:
         self._database = database
         self._clock = clock
+        self._model = model
 
     async def user_revision(self, scope: Scope) -> tuple[int, int]:
         """See `IndexSource`."""
@@ -92,7 +96,7 @@ class SqlIndexSource:
             user = find_user(tx, scope)
             if user is None:
                 return 0, 0
-            return user[1], indexed_revision(tx, *user)
+            return user[1], indexed_revision(tx, *user, self._model)
 
         return await self._database.read(work)
 
@@ -104,14 +108,27 @@ class SqlIndexSource:
             if user is None:
                 return IndexChanges(0, 0, (), (), complete=True)
             now = to_microseconds(self._clock())
-            return _changes(tx, user[0], user[1], since, model, now)
+            indexed = indexed_revision(tx, *user, self._model)
+            return _changes(tx, user, indexed, since, model, now)
 
         return await self._database.read(work)
 
+    async def hurry(self, scope: Scope) -> None:
+        """See `IndexSource`."""
+        now = to_microseconds(self._clock())
+
+        def work(tx: Transaction) -> None:
+            user = find_user(tx, scope)
+            if user is not None:
+                hurry(tx, JobKind.EMBED, user[0], now)
+
+        await self._database.write(work)
+
 
 def _changes(
-    tx: Transaction, user_key: int, revision: int, since: int, model: str, now: int
+    tx: Transaction, user: tuple[int, int], indexed: int, since: int, model: str, now: int
 ) -> IndexChanges:
+    user_key, revision = user
     params = {"user_key": user_key, "since": since}
     base = (
         f"SELECT {_TURN_COLUMNS} FROM messages m "
@@ -161,7 +178,7 @@ def _changes(
     )
     return IndexChanges(
         revision=revision,
-        indexed_revision=indexed_revision(tx, user_key, revision),
+        indexed_revision=indexed,
         upserts=upserts,
         deletes=() if since == 0 else deletes,
         complete=since == 0,

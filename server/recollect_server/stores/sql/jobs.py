@@ -89,6 +89,15 @@ def lease(tx: Transaction, kind: JobKind, now: int) -> tuple[str, int, int, int,
     return tuple(rows[0]) if rows else None
 
 
+def hurry(tx: Transaction, kind: JobKind, user_key: int, now: int) -> None:
+    """Have a user's job that is due leased before all others. One that backs off goes on to."""
+    tx.execute(
+        "UPDATE jobs SET run_time = 0 WHERE kind = :kind AND user_key = :user_key "
+        "AND session_key = 0 AND state = 'due' AND run_time BETWEEN 1 AND :now",
+        {"kind": str(kind), "user_key": user_key, "now": now},
+    )
+
+
 def holds_lease(tx: Transaction, job_id: str, lease: int) -> bool:
     """Whether a lease is still the job's, and stays so until the transaction ends."""
     return bool(

@@ -82,8 +82,8 @@ def _queue(
         return
     tx.execute_many(
         "INSERT INTO pending_vectors "
-        "(user_key, user_revision, kind, session_key, sequence, item_id) VALUES "
-        "(:user_key, :revision, :kind, :session_key, :sequence, :item_id)",
+        "(user_key, user_revision, kind, session_key, sequence, item_id, create_time) VALUES "
+        "(:user_key, :revision, :kind, :session_key, :sequence, :item_id, :now)",
         [
             {
                 "user_key": user_key,
@@ -92,6 +92,7 @@ def _queue(
                 "session_key": session_key,
                 "sequence": sequence,
                 "item_id": item_id,
+                "now": now,
             }
             for revision, kind, session_key, sequence, item_id in items
         ],
@@ -99,11 +100,18 @@ def _queue(
     queue_job(tx, JobKind.EMBED, user_key, 0, now)
 
 
-def indexed_revision(tx: Transaction, user_key: int, revision: int) -> int:
-    """Return up to which revision every text of the user has its vector."""
-    rows = tx.execute(
-        "SELECT MIN(user_revision) FROM pending_vectors WHERE user_key = :user_key",
+def indexed_revision(tx: Transaction, user_key: int, revision: int, model: str) -> int:
+    """Return up to which revision every text of the user has its vector of a model.
+
+    Args:
+        model: "" means the one that embeds.
+    """
+    oldest, embedding_model, checked_through = tx.execute(
+        "SELECT (SELECT MIN(user_revision) FROM pending_vectors WHERE user_key = :user_key), "
+        "model, checked_through FROM embedding",
         {"user_key": user_key},
-    )
-    oldest = rows[0][0]
+    )[0]
+    unchecked = checked_through is not None and checked_through < user_key
+    if unchecked or (model and embedding_model not in ("", model)):
+        return 0
     return revision if oldest is None else oldest - 1

@@ -860,6 +860,46 @@ class StoreInfo(_message.Message):
 Global___StoreInfo: _TypeAlias = StoreInfo  # noqa: Y015
 
 @_typing.final
+class EmbeddingBacklog(_message.Message):
+    """The texts of the caller's tenant that are found by words only, as they wait for their vectors."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAITING_FIELD_NUMBER: _builtins.int
+    REEMBEDDING_FIELD_NUMBER: _builtins.int
+    OLDEST_TIME_FIELD_NUMBER: _builtins.int
+    CHECKING_FIELD_NUMBER: _builtins.int
+    waiting: _builtins.int
+    """Their number."""
+    reembedding: _builtins.int
+    """How many of them have a vector of another model, which is to be replaced by one of
+    `embedding_model`. Until then it is not compared with anything.
+    """
+    checking: _builtins.bool
+    """After a change of the model users are still being looked through for vectors of another one,
+    so `reembedding` may grow.
+    """
+    @_builtins.property
+    def oldest_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first of them began to wait; missing if none does."""
+
+    def __init__(
+        self,
+        *,
+        waiting: _builtins.int = ...,
+        reembedding: _builtins.int = ...,
+        oldest_time: _timestamp_pb2.Timestamp | None = ...,
+        checking: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_time", b"oldest_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checking", b"checking", "oldest_time", b"oldest_time", "reembedding", b"reembedding", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbeddingBacklog: _TypeAlias = EmbeddingBacklog  # noqa: Y015
+
+@_typing.final
 class GetServerInfoResponse(_message.Message):
     """Response of GetServerInfo."""
 
@@ -878,6 +918,7 @@ class GetServerInfoResponse(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
     MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    EMBEDDING_BACKLOG_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The server's version, as in `0.1.0`."""
     chat_provider: _builtins.str
@@ -887,7 +928,7 @@ class GetServerInfoResponse(_message.Message):
     chat_notice: _builtins.str
     """One sentence for people about the chat provider, as that no key is set."""
     embedding_model: _builtins.str
-    """The embedding model."""
+    """The embedding model: `all-MiniLM-L6-v2`, `sentence-transformers:NAME` or `openai:NAME`."""
     embedding_dimensions: _builtins.int
     """Length of its vectors."""
     authentication: _builtins.bool
@@ -906,6 +947,10 @@ class GetServerInfoResponse(_message.Message):
     def stores(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoreInfo]:
         """The stores."""
 
+    @_builtins.property
+    def embedding_backlog(self) -> Global___EmbeddingBacklog:
+        """What waits for its vectors; missing while SQL is down."""
+
     def __init__(
         self,
         *,
@@ -922,10 +967,11 @@ class GetServerInfoResponse(_message.Message):
         role: Global___KeyRole.ValueType = ...,
         max_message_bytes: _builtins.int = ...,
         max_request_bytes: _builtins.int = ...,
+        embedding_backlog: Global___EmbeddingBacklog | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["embedding_backlog", b"embedding_backlog"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authentication", b"authentication", "chat_model", b"chat_model", "chat_notice", b"chat_notice", "chat_provider", b"chat_provider", "embedding_dimensions", b"embedding_dimensions", "embedding_model", b"embedding_model", "max_message_bytes", b"max_message_bytes", "max_request_bytes", b"max_request_bytes", "role", b"role", "stores", b"stores", "tenant", b"tenant", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authentication", b"authentication", "chat_model", b"chat_model", "chat_notice", b"chat_notice", "chat_provider", b"chat_provider", "embedding_backlog", b"embedding_backlog", "embedding_dimensions", b"embedding_dimensions", "embedding_model", b"embedding_model", "max_message_bytes", b"max_message_bytes", "max_request_bytes", b"max_request_bytes", "role", b"role", "stores", b"stores", "tenant", b"tenant", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,7 +3,7 @@
 from recollect_server.stores.sql.migrations import run
 
 revision = "0008"
-down_revision = "0002"
+down_revision = "0005"
 
 STATEMENTS = (
     "ALTER TABLE turns ADD COLUMN process TEXT NOT NULL DEFAULT ''",

@@ -12,16 +12,16 @@ import heapq
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from itertools import count
 from queue import Empty, SimpleQueue
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recollect_server.errors import Reason, Unavailable
-from recollect_server.models.minilm._encoder import DIMENSIONS, Encoder
 
 # Throughput is flat from about 256 tokens a batch; the bound keeps the batch's memory near
 # 30 MB and the wait of a query behind it near 0.1 s on two cores.
@@ -35,12 +35,24 @@ _PADDING_SHARE = 0.25
 _Result = asyncio.Future[NDArray[np.float32]]
 
 
+class Encoder(Protocol):
+    """A model, used by one thread. What `tokenise` makes of a text is what `vectors` takes."""
+
+    def tokenise(self, texts: Sequence[str]) -> Sequence[Sized]:
+        """Return each text as the model reads it; the lengths are numbers of tokens."""
+
+    def vectors(self, tokens: Sequence[Any]) -> NDArray[np.float32]:
+        """Return the embeddings of one batch: rows of unit length, in order."""
+
+
 class _Call:
     """The texts of one call, and their vectors as they get done."""
 
-    def __init__(self, texts: Sequence[str], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, texts: Sequence[str], dimensions: int, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.texts = texts
-        self.vectors = np.empty((len(texts), DIMENSIONS), np.float32)
+        self.vectors = np.empty((len(texts), dimensions), np.float32)
         self.missing = len(texts)
         self.result: _Result = loop.create_future()
         self._loop = loop
@@ -81,7 +93,7 @@ class _Waiting:
     number: int
     call: _Call
     row: int
-    tokens: Sequence[int]
+    tokens: Sized
 
 
 class Worker:
@@ -89,12 +101,14 @@ class Worker:
 
     Args:
         make: makes the encoder, in the thread and when it is first needed.
+        dimensions: length of its vectors.
         niceness: 0 to 19, how far the thread and those of its encoder stand back behind others;
             only on Linux, where threads have a priority of their own.
     """
 
-    def __init__(self, make: Callable[[], Encoder], *, niceness: int = 0) -> None:
+    def __init__(self, make: Callable[[], Encoder], dimensions: int, *, niceness: int = 0) -> None:
         self._make = make
+        self._dimensions = dimensions
         self._niceness = niceness
         self._made: Encoder | None = None
         self._inbox: SimpleQueue[_Call | None] = SimpleQueue()
@@ -103,20 +117,20 @@ class Worker:
         self._computed = 0
         self._stopping = False  # seen by the thread
         self._stopped = False  # seen by the callers
-        self._thread = threading.Thread(target=self._run, name="minilm", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="embedder", daemon=True)
         self._thread.start()
 
     def submit(self, texts: Sequence[str]) -> _Result:
         """Queue at least one text and return a future of the running loop.
 
-        Its result has shape (len(texts), 384). Cancelling it drops what is not computed yet.
+        Its result has shape (len(texts), dimensions). Cancelling it drops what is not computed yet.
 
         Raises:
             Unavailable: SHUTTING_DOWN, the worker was stopped.
         """
         if self._stopped:
             raise Unavailable(Reason.SHUTTING_DOWN, "the embedder is closed")
-        call = _Call(texts, asyncio.get_running_loop())
+        call = _Call(texts, self._dimensions, asyncio.get_running_loop())
         self._inbox.put(call)
         return call.result
 
