@@ -13,13 +13,17 @@ from tests.harness import RunningServer, eventually, unique
 from tests.mocks.llm import MockLlm
 
 from recollect import Recollect, errors
-from recollect.v1 import chat_pb2, common_pb2
+from recollect.v1 import chat_pb2, common_pb2, memory_pb2
 
 ROUNDS = int(os.environ.get("RECOLLECT_FAULT_ROUNDS", "2"))
 TURNS = 6
 REPLY = "word " * 40
 FIXTURES = [{"match": {}, "response": {"content": REPLY}, "chunkSize": 5, "latency": 30}]
-OPTIONS = chat_pb2.ChatOptions(cache=chat_pb2.ChatCacheOptions(mode=chat_pb2.CACHE_MODE_OFF))
+# Without recall, so that a text is in the calls of its own turn alone.
+OPTIONS = chat_pb2.ChatOptions(
+    cache=chat_pb2.ChatCacheOptions(mode=chat_pb2.CACHE_MODE_OFF),
+    context=memory_pb2.ContextOptions(profile=memory_pb2.CONTEXT_PROFILE_BUFFER),
+)
 
 
 class Asked:
