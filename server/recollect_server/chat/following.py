@@ -71,8 +71,10 @@ class Following:
                     after = event.sequence
                     yield event
                 if turn.state is not TurnState.RUNNING:
-                    if after <= view.last_event:
-                        yield ChatEvent(view.last_event + 1, _end(view))
+                    if turn.state is TurnState.DONE and after > view.last_event:
+                        return
+                    # A killed server may have streamed more than it had stored.
+                    yield ChatEvent(max(after, view.last_event) + 1, _end(view))
                     return
                 async with aclosing(self._live(view, after, news)) as live:
                     async for event in live:
