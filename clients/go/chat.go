@@ -83,7 +83,7 @@ func (m *Chat) follow(
 				break
 			}
 			if started := event.GetStarted(); started != nil {
-				seen.TurnId = started.GetTurnId()
+				seen.TurnId, seen.Attempt = started.GetTurnId(), started.GetAttempt()
 			}
 			seen.AfterSequence = event.GetSequence()
 			between.reset()

@@ -40,7 +40,7 @@ const (
 	ReasonRequestIDReused Reason = "REQUEST_ID_REUSED"
 	// ABORTED: another turn of the session is running.
 	ReasonTurnInProgress Reason = "TURN_IN_PROGRESS"
-	// OUT_OF_RANGE: changes before the token are no longer kept; read anew, then watch.
+	// OUT_OF_RANGE: changes before the token, or a turn's events, are no longer kept; read anew.
 	ReasonResumeTokenExpired Reason = "RESUME_TOKEN_EXPIRED"
 	// DEADLINE_EXCEEDED: the index did not reach `min_revision` in time.
 	ReasonRevisionNotIndexed Reason = "REVISION_NOT_INDEXED"
@@ -84,4 +84,6 @@ const (
 	ReasonGlobalScopeOff Reason = "GLOBAL_SCOPE_OFF"
 	// INTERNAL: a defect; RequestInfo carries the request id to look for in the server's log.
 	ReasonInternal Reason = "INTERNAL"
+	// FAILED_PRECONDITION: the session is ephemeral, which has no turns of chat.
+	ReasonSessionEphemeral Reason = "SESSION_EPHEMERAL"
 )

@@ -16,10 +16,13 @@ from recollect_server.admin.keys import ApiKeys
 from recollect_server.admin.server import ServerFacts, StoreState
 from recollect_server.answers import open_answers
 from recollect_server.background import Loops, forgetting_loop, running, worker_loops
-from recollect_server.chat.job import Collaborators
+from recollect_server.chat.following import Following
+from recollect_server.chat.keeper import Keeper
 from recollect_server.chat.service import Chat
+from recollect_server.chat.work import Collaborators
 from recollect_server.config import Authentication, Settings
 from recollect_server.errors import Unavailable
+from recollect_server.ids import uuid7
 from recollect_server.memory.context import ContextBuilder
 from recollect_server.memory.extraction import Extraction
 from recollect_server.memory.reconciliation import Reconciler
@@ -30,6 +33,7 @@ from recollect_server.memory.watch import Watch
 from recollect_server.memory.windows import Windows
 from recollect_server.parts import (
     StartError,
+    chat_defaults,
     due_policy,
     extractor_of,
     judge_of,
@@ -61,7 +65,9 @@ from recollect_server.stores.sql.sessions import SqlSessionStore
 from recollect_server.stores.sql.turns import SqlTurnStore
 from recollect_server.stores.valkey.connect import Client, connect
 from recollect_server.stores.valkey.ephemeral import ValkeySessions
+from recollect_server.stores.valkey.flights import ValkeyFlights
 from recollect_server.stores.valkey.notices import ValkeyNotices
+from recollect_server.stores.valkey.relay import ValkeyRelay
 from recollect_server.stores.valkey.window import ValkeyWindowCache
 from recollect_server.stores.vectors import SwitchingIndex
 from recollect_server.vectors import open_feeder, open_vectors
@@ -204,7 +210,26 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     contexts = ContextBuilder(memory, audit)
     answers = await open_answers(stack, settings, cache, database, embedder, facts, model)
     turns = SqlTurnStore(database, utc_now, policy)
-    chat = Chat(memory, Collaborators(contexts, answers.cache, turns, model, memory.changed, audit))
+    relay = ValkeyRelay(state_url, uuid7())
+    keeper = Keeper(turns, relay)
+    following = Following(turns, keeper, relay)
+    chat = Chat(
+        memory,
+        Collaborators(
+            contexts=contexts,
+            cache=answers.cache,
+            turns=turns,
+            flights=ValkeyFlights(state),
+            keeper=keeper,
+            following=following,
+            relay=relay,
+            notices=notices,
+            model=model,
+            changed=memory.changed,
+            audit=audit,
+        ),
+        chat_defaults(settings),
+    )
     keys = ApiKeys(SqlApiKeyStore(database, utc_now), utc_now)
     server_facts = ServerFacts(
         version=version("recollect-server"),
@@ -223,6 +248,8 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     loops: Loops = {
         "windows": windows.run,
         "notices": notices.run,
+        "turns": keeper.run,
+        "relay": relay.run,
         **vectors.loops,
         **answers.loops,
         **forgetting_loop(database, answers.cache),

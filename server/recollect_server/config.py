@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, DirectoryPath, Field, SecretStr, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    DirectoryPath,
+    Field,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -51,6 +59,26 @@ def _named(name: str, *usual: str) -> AliasChoices:
     return AliasChoices(name, f"RECOLLECT_{name.upper()}", *usual)
 
 
+class TenantChatSettings(BaseModel):
+    """What a tenant's turns start from; a turn's own options win."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = ""
+    system: str = ""
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    max_tokens: int | None = Field(default=None, ge=1)
+    stop: tuple[str, ...] = ()
+
+
+class TenantSettings(BaseModel):
+    """Settings of one tenant."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chat: TenantChatSettings = TenantChatSettings()
+
+
 class Settings(BaseSettings):
     """Everything that can be set. `recollect serve --help` lists the flags.
 
@@ -70,7 +98,16 @@ class Settings(BaseSettings):
         qdrant_url: http://HOST:PORT of a Qdrant server, grpc://HOST:PORT, or the path of a folder
             for its client's local mode.
         vector_store_api_key: for a server of either.
-        anthropic_api_key: switches the Anthropic provider on; without it chat is offline.
+        anthropic_api_key: switches the Anthropic provider on.
+        openai_api_key: switches the OpenAI provider on, if there is no Anthropic key.
+        openai_base_url: OpenAI's API or another that speaks it, as in https://HOST/v1; empty
+            means OpenAI's.
+        chat_provider: anthropic, openai or offline; empty means the first one with a key.
+        chat_model: the model of a turn that names none; empty means the provider's.
+        chat_fallback: the model that answers when that one's API does not, as in claude-haiku-4-5,
+            or of another provider, as in openai:gpt-5-mini.
+        model_timeout: seconds in which a model must begin to answer, retries included.
+        tenants: what turns of a tenant start from, in the TOML file: [tenants.NAME.chat].
         grace_seconds: how long running calls may go on after SIGTERM.
         index_bytes: memory for resident indexes.
         window_bytes: memory for recent windows.
@@ -88,8 +125,6 @@ class Settings(BaseSettings):
         embedder: minilm, sentence-transformers:NAME or openai[:MODEL].
         embedding_threads: 0 means one for each core.
         embedding_dimensions: length of openai's vectors; 0 means the model's own.
-        openai_base_url: OpenAI's API or another that speaks it, as in https://HOST/v1; empty
-            means OpenAI's.
     """
 
     model_config = SettingsConfigDict(
@@ -126,7 +161,11 @@ class Settings(BaseSettings):
     )
     openai_api_key_file: Path | None = None
     openai_base_url: str = Field("", validation_alias=_named("openai_base_url", "OPENAI_BASE_URL"))
+    chat_provider: str = Field("", pattern="^(|anthropic|openai|offline)$")
     chat_model: str = ""
+    chat_fallback: str = ""
+    model_timeout: float = Field(30.0, gt=0)
+    tenants: dict[str, TenantSettings] = Field(default_factory=dict)
     auth: Authentication = Authentication.NONE
     tls_cert: Path | None = None
     tls_key: Path | None = None

@@ -9,16 +9,26 @@ from recollect_server.chat.extractor import ModelExtractor
 from recollect_server.chat.judge import ModelJudge
 from recollect_server.chat.ports import ChatModel
 from recollect_server.chat.summarizer import ModelSummarizer
+from recollect_server.chat.turn import ChatDefaults
 from recollect_server.config import Durability, Settings
 from recollect_server.errors import Unavailable
 from recollect_server.memory.due import DuePolicy
 from recollect_server.memory.ports import Embedder, FactExtractor, Summarizer
+from recollect_server.memory.prompt import ModelParameters
 from recollect_server.memory.reconciliation import Judge
 from recollect_server.models.anthropic import DEFAULT_MODEL, SMALL_MODEL, AnthropicModel
+from recollect_server.models.guarded import GuardedModel
 from recollect_server.models.local import CACHED_TEXTS
 from recollect_server.models.minilm import MiniLmEmbedder
 from recollect_server.models.offline import ExtractiveSummarizer, OfflineModel, VerbatimExtractor
-from recollect_server.models.openai import BASE_URL, EMBEDDING_MODEL, OpenAiEmbedder
+from recollect_server.models.openai import (
+    BASE_URL,
+    DEFAULT_CHAT_MODEL,
+    EMBEDDING_MODEL,
+    SMALL_CHAT_MODEL,
+    OpenAiEmbedder,
+    OpenAiModel,
+)
 from recollect_server.stores.sql.database import Database
 from recollect_server.stores.sql.embedding_queue import SqlEmbeddingQueue
 from recollect_server.stores.sql.migrate import SchemaError, migrate, needs_migration
@@ -28,8 +38,10 @@ from recollect_server.stores.valkey.embedded import EmbeddedStartError, Embedded
 SYNCHRONOUS = {Durability.FULL: "FULL", Durability.RELAXED: "NORMAL"}
 SYNCHRONOUS_COMMIT = {Durability.FULL: "on", Durability.RELAXED: "off"}
 
+PROVIDERS = {"anthropic": "Anthropic", "openai": "OpenAI"}
 OFFLINE_NOTICE = (
-    "No ANTHROPIC_API_KEY is set: chat is offline and answers by quoting what it recalls."
+    "No ANTHROPIC_API_KEY or OPENAI_API_KEY is set: chat is offline and answers by quoting what it "
+    "recalls."
 )
 
 
@@ -154,37 +166,87 @@ async def open_queue(database: Database, embedder: Embedder) -> SqlEmbeddingQueu
 
 def open_chat_model(stack: AsyncExitStack, settings: Settings) -> tuple[ChatModel, str]:
     """Return the provider and a sentence about it."""
-    key = settings.anthropic_key()
-    model: ChatModel
+    provider = _provider_of(settings)
+    if provider == "offline":
+        return OfflineModel(), OFFLINE_NOTICE if not settings.chat_provider else "Chat is offline."
+    model = _make_chat_model(settings, provider, settings.chat_model)
+    fallback = None
+    if settings.chat_fallback:
+        other, named, name = settings.chat_fallback.rpartition(":")
+        at = model if not named else _make_chat_model(settings, other, name)
+        fallback = (at, name)
+    guarded = GuardedModel(model, fallback)
+    stack.push_async_callback(guarded.close)
+    return guarded, f"Chat by {PROVIDERS[provider]}, {guarded.default_model}."
+
+
+def _provider_of(settings: Settings) -> str:
+    if settings.chat_provider:
+        return settings.chat_provider
+    if settings.anthropic_key():
+        return "anthropic"
+    return "openai" if settings.openai_key() else "offline"
+
+
+def _make_chat_model(settings: Settings, provider: str, name: str) -> ChatModel:
+    """Return a provider's models, opened at the first call. Raises `StartError`."""
+    keys = {"anthropic": settings.anthropic_key, "openai": settings.openai_key}
+    if provider not in keys:
+        raise StartError(f"no provider is called {provider!r}: anthropic and openai are")
+    key, timeout = keys[provider](), settings.model_timeout
     if not key:
-        model, notice = OfflineModel(), OFFLINE_NOTICE
-    else:
-        model = AnthropicModel(
+        raise StartError(f"chat by {provider} needs {provider.upper()}_API_KEY")
+    if provider == "openai":
+        return OpenAiModel(
             key,
-            base_url=settings.anthropic_base_url or None,
-            default_model=settings.chat_model or DEFAULT_MODEL,
+            default_model=name or DEFAULT_CHAT_MODEL,
+            base_url=settings.openai_base_url or None,
+            timeout=timeout,
         )
-        notice = f"Chat by Anthropic, {model.default_model}."
-    stack.push_async_callback(model.close)
-    return model, notice
+    return AnthropicModel(
+        key,
+        default_model=name or DEFAULT_MODEL,
+        base_url=settings.anthropic_base_url or None,
+        timeout=timeout,
+    )
+
+
+def small_model_of(model: ChatModel, settings: Settings) -> str:
+    """Return the name of the small model for background work."""
+    own = SMALL_CHAT_MODEL if model.name == "openai" else SMALL_MODEL
+    return settings.small_model or own
+
+
+def chat_defaults(settings: Settings) -> dict[str, ChatDefaults]:
+    """Return what turns start from, by tenant."""
+    return {
+        tenant: ChatDefaults(
+            model=its.chat.model,
+            system=its.chat.system,
+            parameters=ModelParameters(
+                its.chat.temperature, its.chat.max_tokens, tuple(its.chat.stop)
+            ),
+        )
+        for tenant, its in settings.tenants.items()
+    }
 
 
 def summarizer_of(model: ChatModel, settings: Settings) -> Summarizer:
     """Return who summarises: the provider's small model, or without a provider quoting."""
     if isinstance(model, OfflineModel):
         return ExtractiveSummarizer()
-    return ModelSummarizer(model, settings.small_model or SMALL_MODEL)
+    return ModelSummarizer(model, small_model_of(model, settings))
 
 
 def extractor_of(model: ChatModel, settings: Settings) -> FactExtractor:
     """Return who finds facts: the provider's small model, or without a provider quoting."""
     if isinstance(model, OfflineModel):
         return VerbatimExtractor()
-    return ModelExtractor(model, settings.small_model or SMALL_MODEL)
+    return ModelExtractor(model, small_model_of(model, settings))
 
 
 def judge_of(model: ChatModel, settings: Settings) -> Judge | None:
     """Return who compares facts: the provider's small model, or None for rules alone."""
     if isinstance(model, OfflineModel):
         return None
-    return ModelJudge(model, settings.small_model or SMALL_MODEL)
+    return ModelJudge(model, small_model_of(model, settings))

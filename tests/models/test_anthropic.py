@@ -1,23 +1,16 @@
-"""Anthropic's provider over the real SDK, against a mock of the API."""
+"""How prompts are laid out for Anthropic's API, and what its models cost.
 
-import asyncio
+The provider's behaviour is in `test_chat_models`.
+"""
+
 import json
 import subprocess
 import sys
-from contextlib import aclosing
-from pathlib import Path
 
 import pytest
-from tests.mocks.llm import MockLlm, free_port
+from anthropic.types import RawMessageDeltaEvent, RawMessageStartEvent
 
-from recollect_server.chat.model import BlockKind, Completion, Delta, FinishReason, ToolUse
-from recollect_server.errors import (
-    FailedPrecondition,
-    InvalidArgument,
-    Reason,
-    ResourceExhausted,
-    Unavailable,
-)
+from recollect_server.chat.model import FinishReason
 from recollect_server.memory.model import (
     PromptMessage,
     Role,
@@ -27,166 +20,9 @@ from recollect_server.memory.model import (
     ToolResultPart,
 )
 from recollect_server.memory.prompt import ModelParameters, Prompt, Tool, Usage
-from recollect_server.models.anthropic import AnthropicModel
-from recollect_server.models.anthropic import _model as model_module
 from recollect_server.models.anthropic._prices import cost_usd
 from recollect_server.models.anthropic._request import request_of
-
-OVERLOADED = {"error": {"message": "SECRET-TEXT", "type": "overloaded_error"}, "status": 529}
-
-
-def _failure(status: int, kind: str, message: str = "SECRET-TEXT", **more):
-    return {"error": {"message": message, "type": kind}, "status": status, **more}
-
-
-FIXTURES = [
-    {"match": {"userMessage": "hello"}, "response": {"content": "Hi there, how are you?"},
-     "chunkSize": 5},
-    {"match": {"userMessage": "weather"}, "response": {"content": "let me see", "toolCalls": [
-        {"name": "get_weather", "arguments": '{"city":"Lisbon"}'}]}},
-    {"match": {"userMessage": "think"}, "response": {"content": "42", "reasoning": "hm"}},
-    {"match": {"userMessage": "busy once", "sequenceIndex": 0}, "response": OVERLOADED},
-    {"match": {"userMessage": "busy once"}, "response": {"content": "now"}},
-    {"match": {"userMessage": "always busy"}, "response": OVERLOADED},
-    {"match": {"userMessage": "cut"}, "response": {"content": "one two three four five six"},
-     "chunkSize": 4, "latency": 30, "truncateAfterChunks": 6},
-    {"match": {"userMessage": "slow down"},
-     "response": _failure(429, "rate_limit_error", retryAfter=30)},
-    {"match": {"userMessage": "key"}, "response": _failure(401, "authentication_error")},
-    {"match": {"userMessage": "long"},
-     "response": _failure(400, "invalid_request_error", "prompt is too long: 9 > 8 SECRET-TEXT")},
-    {"match": {"userMessage": "wrong"}, "response": _failure(400, "invalid_request_error")},
-    {"match": {"userMessage": "down"}, "response": _failure(500, "api_error")},
-    {"match": {"userMessage": "trickle"}, "response": {"content": "word " * 200},
-     "chunkSize": 5, "latency": 50},
-]  # fmt: skip
-
-
-@pytest.fixture
-def mock(tmp_path: Path):
-    with MockLlm(tmp_path, FIXTURES) as running:
-        yield running
-
-
-@pytest.fixture
-async def model(mock, monkeypatch):
-    monkeypatch.setattr(model_module, "FIRST_PAUSE_SECONDS", 0.01)
-    made = AnthropicModel("test-key", base_url=mock.url)
-    yield made
-    await made.close()
-
-
-def _prompt(text: str, **more) -> Prompt:
-    values = {"system": "", "tools": (), "parameters": ModelParameters()} | more
-    message = PromptMessage(Role.USER, (TextPart(text),))
-    return Prompt(model="claude-opus-4-8", messages=(message,), **values)
-
-
-async def _all(model, text: str):
-    async with aclosing(model.stream(_prompt(text))) as events:
-        return [event async for event in events]
-
-
-async def test_a_reply_comes_in_several_deltas_that_add_up_to_it(model):
-    *deltas, end = await _all(model, "hello")
-    assert len(deltas) > 2
-    assert all(isinstance(d, Delta) and d.kind is BlockKind.TEXT for d in deltas)
-    assert isinstance(end, Completion)
-    assert end.parts == (TextPart("".join(d.text for d in deltas)),)
-    assert end.parts == (TextPart("Hi there, how are you?"),)
-    assert (end.finish_reason, end.model) == (FinishReason.STOP, "claude-opus-4-8")
-
-
-async def test_a_tool_call_has_its_whole_input(model):
-    events = await _all(model, "weather")
-    call = next(e for e in events if isinstance(e, ToolUse))
-    assert (call.block, call.name) == (1, "get_weather")
-    end = events[-1]
-    assert end.finish_reason is FinishReason.TOOL_USE
-    assert end.parts[1] == ToolCallPart(call.call_id, "get_weather", '{"city":"Lisbon"}')
-
-
-async def test_thinking_keeps_its_signature(model):
-    *deltas, end = await _all(model, "think")
-    assert deltas[0] == Delta(0, BlockKind.THINKING, "hm")
-    assert isinstance(end.parts[0], ThinkingPart)
-    assert end.parts[0].signature
-    assert end.parts[1] == TextPart("42")
-
-
-async def test_an_overload_before_the_first_token_is_tried_again(model, mock):
-    events = await _all(model, "busy once")
-    assert events[-1].parts == (TextPart("now"),)
-    assert len(mock.requests()) == 2
-
-
-@pytest.mark.parametrize(
-    ("text", "error", "reason", "calls"),
-    [
-        ("always busy", Unavailable, Reason.MODEL_OVERLOADED, 3),
-        ("down", Unavailable, Reason.MODEL_UNAVAILABLE, 3),
-        ("slow down", ResourceExhausted, Reason.MODEL_RATE_LIMITED, 1),
-        ("key", FailedPrecondition, Reason.MODEL_CREDENTIAL, 1),
-        ("long", InvalidArgument, Reason.CONTEXT_TOO_LONG, 1),
-        ("wrong", InvalidArgument, Reason.MODEL_REJECTED, 1),
-    ],
-)
-async def test_a_failure_has_its_reason_its_retries_and_none_of_the_provider_s_text(
-    model, mock, text, error, reason, calls
-):
-    with pytest.raises(error) as caught:
-        await _all(model, text)
-    assert caught.value.reason is reason
-    assert "SECRET-TEXT" not in caught.value.message
-    assert len(mock.requests()) == calls
-
-
-async def test_a_rate_limit_says_when_to_come_back(model):
-    with pytest.raises(ResourceExhausted) as caught:
-        await _all(model, "slow down")
-    assert caught.value.retry_after == 30
-
-
-async def test_a_stream_that_breaks_after_its_first_delta_is_not_tried_again(model, mock):
-    seen = []
-
-    async def read() -> None:
-        async for event in model.stream(_prompt("cut")):
-            seen.append(event)
-
-    with pytest.raises(Unavailable) as caught:
-        await read()
-    assert seen
-    assert not any(isinstance(event, Completion) for event in seen)
-    assert caught.value.reason is Reason.MODEL_UNAVAILABLE
-    assert len(mock.requests()) == 1
-
-
-async def test_a_refused_connection_is_unavailable(monkeypatch):
-    monkeypatch.setattr(model_module, "FIRST_PAUSE_SECONDS", 0.01)
-    model = AnthropicModel("k", base_url=f"http://127.0.0.1:{free_port()}", max_retries=1)
-    with pytest.raises(Unavailable) as caught:
-        await _all(model, "hello")
-    assert caught.value.reason is Reason.MODEL_UNAVAILABLE
-    await model.close()
-
-
-async def test_leaving_early_or_cancelling_ends_the_call(model):
-    async with aclosing(model.stream(_prompt("trickle"))) as events:
-        async for _ in events:
-            break
-
-    async def read() -> None:
-        async for _ in model.stream(_prompt("trickle")):
-            started.set()
-
-    started = asyncio.Event()
-    task = asyncio.create_task(read())
-    await started.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert (await _all(model, "hello"))[-1].parts
+from recollect_server.models.anthropic._stream import Reply
 
 
 def test_the_request_is_laid_out_for_prompt_caching_and_merges_roles():
@@ -222,11 +58,8 @@ def test_the_request_is_laid_out_for_prompt_caching_and_merges_roles():
         {"type": "tool_use", "id": "c", "name": "f", "input": {"x": 1}},
     ]
     assert request["messages"][2]["content"][0]["is_error"] is True
-    assert (request["temperature"], request["max_tokens"], request["stop_sequences"]) == (
-        0.5,
-        7,
-        ["END"],
-    )
+    assert request["extra_body"] == {"temperature": 0.5}
+    assert (request["max_tokens"], request["stop_sequences"]) == (7, ["END"])
     assert request["tools"][0]["input_schema"] == {"type": "object"}
     json.dumps(request)
 
@@ -244,9 +77,65 @@ def test_a_window_that_begins_in_the_middle_is_still_a_conversation():
     sent = request_of(Prompt("m", "", (), ModelParameters(), messages))["messages"]
     assert sent == [
         {"role": "user", "content": [{"type": "text", "text": "hi"}]},
-        {"role": "assistant", "content": [{"type": "text", "text": "wait"}]},
+        {
+            "role": "assistant",
+            "content": [{"type": "text", "text": "wait", "cache_control": {"type": "ephemeral"}}],
+        },
         {"role": "user", "content": [{"type": "text", "text": "never mind"}]},
     ]
+
+
+def test_what_was_recalled_leaves_everything_before_it_as_the_last_turn_sent_it():
+    history = [
+        PromptMessage(Role.USER, (TextPart("a"),)),
+        PromptMessage(Role.ASSISTANT, (TextPart("b"),)),
+        PromptMessage(Role.USER, (TextPart("c"),)),
+        PromptMessage(Role.ASSISTANT, (TextPart("d"),)),
+        PromptMessage(Role.USER, (TextPart("e"),)),
+    ]
+
+    def sent(count: int, memory: str):
+        messages = tuple(history[:count])
+        return request_of(Prompt("m", "be nice", (), ModelParameters(), messages, memory))
+
+    def plain(messages):
+        return [[{**b, "cache_control": None} for b in m["content"]] for m in messages]
+
+    first, second = sent(3, "<memory>one</memory>"), sent(5, "<memory>two</memory>")
+    assert first["system"] == second["system"]
+    assert first["system"][0]["cache_control"] == {"type": "ephemeral"}
+    assert plain(first["messages"][:2]) == plain(second["messages"][:2])
+    assert second["messages"][3]["content"][-1]["cache_control"] == {"type": "ephemeral"}
+    newest = second["messages"][4]["content"]
+    assert [block["text"] for block in newest] == ["<memory>two</memory>", "e"]
+    assert not any("cache_control" in block for block in newest)
+
+
+def test_without_a_question_what_was_recalled_is_in_the_system_prompt():
+    messages = (
+        PromptMessage(Role.USER, (TextPart("a"),)),
+        PromptMessage(Role.ASSISTANT, (ToolCallPart("c", "f", "{}"),)),
+        PromptMessage(Role.TOOL, (ToolResultPart("c", "r"),)),
+    )
+    request = request_of(Prompt("m", "be nice", (), ModelParameters(), messages, "recalled"))
+    assert request["system"][0]["text"] == "be nice\n\nrecalled"
+    assert [b["type"] for b in request["messages"][-1]["content"]] == ["tool_result"]
+
+
+def test_cached_tokens_are_counted_apart():
+    usage = {"input_tokens": 20, "output_tokens": 1, "cache_read_input_tokens": 80,
+             "cache_creation_input_tokens": 5}  # fmt: skip
+    start = {"type": "message_start", "message": {
+        "id": "m", "type": "message", "role": "assistant", "model": "m", "content": [],
+        "stop_reason": None, "stop_sequence": None, "usage": usage}}  # fmt: skip
+    end = {"type": "message_delta", "delta": {"stop_reason": "refusal", "stop_sequence": None},
+           "usage": {"output_tokens": 7}}  # fmt: skip
+    reply = Reply("m")
+    for event in (RawMessageStartEvent(**start), RawMessageDeltaEvent(**end)):
+        assert list(reply.take(event)) == []
+    completion = reply.completion()
+    assert completion.usage == Usage(20, 7, 80, 5)
+    assert completion.finish_reason is FinishReason.REFUSAL
 
 
 def test_prices_count_cached_tokens_and_are_zero_for_unknown_models():

@@ -266,7 +266,8 @@ const (
 	TurnState_TURN_STATE_FAILED TurnState = 3
 	// It was cancelled; what was said is stored.
 	TurnState_TURN_STATE_CANCELLED TurnState = 4
-	// Its server died; what was streamed is stored. The same request_id starts it again, once.
+	// Its server died or ended; what was streamed is kept with the turn. The same request_id starts
+	// it again, once.
 	TurnState_TURN_STATE_INTERRUPTED TurnState = 5
 )
 
@@ -695,11 +696,13 @@ type Turn struct {
 	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Where it is.
 	State TurnState `protobuf:"varint,5,opt,name=state,proto3,enum=recollect.v1.TurnState" json:"state,omitempty"`
-	// 1, or 2 after a restart of an interrupted turn.
+	// 1, and one more each time the same request_id runs it again: after it failed, and once after it
+	// was interrupted.
 	Attempt int32 `protobuf:"varint,6,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// The user's message, as stored.
 	UserMessage *Message `protobuf:"bytes,7,opt,name=user_message,json=userMessage,proto3" json:"user_message,omitempty"`
-	// The reply, as stored; missing until there is one.
+	// The reply, as stored; missing until there is one. Of an interrupted turn what was streamed: it
+	// is no message of the session, and has neither id nor sequence.
 	Reply *Message `protobuf:"bytes,8,opt,name=reply,proto3" json:"reply,omitempty"`
 	// The model that answered.
 	Model string `protobuf:"bytes,9,opt,name=model,proto3" json:"model,omitempty"`
@@ -868,7 +871,7 @@ type ChatStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The turn, to resume or cancel by.
 	TurnId string `protobuf:"bytes,1,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
-	// 1, or 2 after a restart of an interrupted turn.
+	// See Turn.attempt.
 	Attempt int32 `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// The user's message, as stored.
 	UserMessage   *Message `protobuf:"bytes,3,opt,name=user_message,json=userMessage,proto3" json:"user_message,omitempty"`
@@ -1168,7 +1171,7 @@ func (x *ChatToolUse) GetName() string {
 	return ""
 }
 
-// The turn was interrupted before this point; what was streamed is kept.
+// The turn was interrupted here: its server died or ended. The stream ends.
 type ChatInterrupted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The turn as it is kept.
@@ -1403,7 +1406,8 @@ type isChatEvent_Event interface {
 }
 
 type ChatEvent_Started struct {
-	// The turn has begun. Always first.
+	// The turn has begun. Always first; where it comes again, with a higher attempt, the reply
+	// starts over and what was streamed before is void.
 	Started *ChatStarted `protobuf:"bytes,2,opt,name=started,proto3,oneof"`
 }
 
@@ -1544,7 +1548,7 @@ func (x *ChatRequest) GetOptions() *ChatOptions {
 // Response of Chat.
 type ChatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The turn, done.
+	// The turn: DONE, or INTERRUPTED if its server ended.
 	Turn          *Turn `protobuf:"bytes,1,opt,name=turn,proto3" json:"turn,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1725,6 +1729,8 @@ type ResumeChatRequest struct {
 	TurnId string `protobuf:"bytes,2,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
 	// Sequence of the last event seen; what came after follows. Default: from the start.
 	AfterSequence int64 `protobuf:"varint,3,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
+	// The attempt of that event: a later attempt is streamed from its start. Default: the present one.
+	Attempt       int32 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1776,6 +1782,13 @@ func (x *ResumeChatRequest) GetTurnId() string {
 func (x *ResumeChatRequest) GetAfterSequence() int64 {
 	if x != nil {
 		return x.AfterSequence
+	}
+	return 0
+}
+
+func (x *ResumeChatRequest) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
 	}
 	return 0
 }
@@ -2144,11 +2157,12 @@ const file_recollect_v1_chat_proto_rawDesc = "" +
 	"request_id\x18\x04 \x01(\tB\v\xbaH\br\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\x123\n" +
 	"\aoptions\x18\x05 \x01(\v2\x19.recollect.v1.ChatOptionsR\aoptions\"C\n" +
 	"\x12StreamChatResponse\x12-\n" +
-	"\x05event\x18\x01 \x01(\v2\x17.recollect.v1.ChatEventR\x05event\"\x95\x01\n" +
+	"\x05event\x18\x01 \x01(\v2\x17.recollect.v1.ChatEventR\x05event\"\xb8\x01\n" +
 	"\x11ResumeChatRequest\x12'\n" +
 	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\x12'\n" +
 	"\aturn_id\x18\x02 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06turnId\x12.\n" +
-	"\x0eafter_sequence\x18\x03 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\rafterSequence\"C\n" +
+	"\x0eafter_sequence\x18\x03 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\rafterSequence\x12!\n" +
+	"\aattempt\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\aattempt\"C\n" +
 	"\x12ResumeChatResponse\x12-\n" +
 	"\x05event\x18\x01 \x01(\v2\x17.recollect.v1.ChatEventR\x05event\"b\n" +
 	"\x0eGetTurnRequest\x12'\n" +

@@ -42,11 +42,13 @@ type ChatServiceClient interface {
 	Chat(ctx context.Context, in *ChatRequest, opts ...grpc.CallOption) (*ChatResponse, error)
 	// Runs a turn and streams it.
 	StreamChat(ctx context.Context, in *StreamChatRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamChatResponse], error)
-	// Streams a turn from a sequence number on: while it runs and for 10 minutes after.
+	// Streams a turn from a sequence number on, on any server: while it runs and for 10 minutes
+	// after, then OUT_OF_RANGE with RESUME_TOKEN_EXPIRED. It ends as the turn's own stream does.
 	ResumeChat(ctx context.Context, in *ResumeChatRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ResumeChatResponse], error)
 	// Returns a turn.
 	GetTurn(ctx context.Context, in *GetTurnRequest, opts ...grpc.CallOption) (*GetTurnResponse, error)
-	// Ends a running turn, from any connection; what was said is kept and marked.
+	// Ends a running turn, from any connection and server; what was said is kept and marked. A turn
+	// that has ended is returned as it is.
 	CancelTurn(ctx context.Context, in *CancelTurnRequest, opts ...grpc.CallOption) (*CancelTurnResponse, error)
 }
 
@@ -137,11 +139,13 @@ type ChatServiceServer interface {
 	Chat(context.Context, *ChatRequest) (*ChatResponse, error)
 	// Runs a turn and streams it.
 	StreamChat(*StreamChatRequest, grpc.ServerStreamingServer[StreamChatResponse]) error
-	// Streams a turn from a sequence number on: while it runs and for 10 minutes after.
+	// Streams a turn from a sequence number on, on any server: while it runs and for 10 minutes
+	// after, then OUT_OF_RANGE with RESUME_TOKEN_EXPIRED. It ends as the turn's own stream does.
 	ResumeChat(*ResumeChatRequest, grpc.ServerStreamingServer[ResumeChatResponse]) error
 	// Returns a turn.
 	GetTurn(context.Context, *GetTurnRequest) (*GetTurnResponse, error)
-	// Ends a running turn, from any connection; what was said is kept and marked.
+	// Ends a running turn, from any connection and server; what was said is kept and marked. A turn
+	// that has ended is returned as it is.
 	CancelTurn(context.Context, *CancelTurnRequest) (*CancelTurnResponse, error)
 	mustEmbedUnimplementedChatServiceServer()
 }

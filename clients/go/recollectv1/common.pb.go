@@ -257,7 +257,7 @@ const (
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 14
 	// ABORTED: another turn of the session is running.
 	ErrorReason_ERROR_REASON_TURN_IN_PROGRESS ErrorReason = 15
-	// OUT_OF_RANGE: changes before the token are no longer kept; read anew, then watch.
+	// OUT_OF_RANGE: changes before the token, or a turn's events, are no longer kept; read anew.
 	ErrorReason_ERROR_REASON_RESUME_TOKEN_EXPIRED ErrorReason = 16
 	// DEADLINE_EXCEEDED: the index did not reach `min_revision` in time.
 	ErrorReason_ERROR_REASON_REVISION_NOT_INDEXED ErrorReason = 17
@@ -301,6 +301,8 @@ const (
 	ErrorReason_ERROR_REASON_GLOBAL_SCOPE_OFF ErrorReason = 36
 	// INTERNAL: a defect; RequestInfo carries the request id to look for in the server's log.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 37
+	// FAILED_PRECONDITION: the session is ephemeral, which has no turns of chat.
+	ErrorReason_ERROR_REASON_SESSION_EPHEMERAL ErrorReason = 38
 )
 
 // Enum value maps for ErrorReason.
@@ -344,6 +346,7 @@ var (
 		35: "ERROR_REASON_DEADLINE_PASSED",
 		36: "ERROR_REASON_GLOBAL_SCOPE_OFF",
 		37: "ERROR_REASON_INTERNAL",
+		38: "ERROR_REASON_SESSION_EPHEMERAL",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -384,6 +387,7 @@ var (
 		"ERROR_REASON_DEADLINE_PASSED":       35,
 		"ERROR_REASON_GLOBAL_SCOPE_OFF":      36,
 		"ERROR_REASON_INTERNAL":              37,
+		"ERROR_REASON_SESSION_EPHEMERAL":     38,
 	}
 )
 
@@ -1190,7 +1194,7 @@ const file_recollect_v1_common_proto_rawDesc = "" +
 	"\x16COMPONENT_ANSWER_CACHE\x10\x02\x12\x16\n" +
 	"\x12COMPONENT_EMBEDDER\x10\x03\x12\x1a\n" +
 	"\x16COMPONENT_VECTOR_INDEX\x10\x04\x12\x19\n" +
-	"\x15COMPONENT_SMALL_MODEL\x10\x05*\xa7\n" +
+	"\x15COMPONENT_SMALL_MODEL\x10\x05*\xcb\n" +
 	"\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
@@ -1231,7 +1235,8 @@ const file_recollect_v1_common_proto_rawDesc = "" +
 	"\x1aERROR_REASON_SHUTTING_DOWN\x10\"\x12 \n" +
 	"\x1cERROR_REASON_DEADLINE_PASSED\x10#\x12!\n" +
 	"\x1dERROR_REASON_GLOBAL_SCOPE_OFF\x10$\x12\x19\n" +
-	"\x15ERROR_REASON_INTERNAL\x10%b\x06proto3"
+	"\x15ERROR_REASON_INTERNAL\x10%\x12\"\n" +
+	"\x1eERROR_REASON_SESSION_EPHEMERAL\x10&b\x06proto3"
 
 var (
 	file_recollect_v1_common_proto_rawDescOnce sync.Once

@@ -7,6 +7,10 @@ from enum import IntEnum
 from recollect_server.cache.model import CacheTier
 from recollect_server.memory.model import Message, Part
 from recollect_server.memory.prompt import Usage
+from recollect_server.scope import RequestKey
+
+MAX_INTERRUPTED_ATTEMPTS = 2
+"""How often an interrupted turn is run in all."""
 
 
 class FinishReason(IntEnum):
@@ -78,7 +82,8 @@ class TurnRecord:
     Attributes:
         user_sequence: sequence of the user's message in the session.
         reply_sequence: sequence of the reply, 0 until it is stored.
-        attempt: 1, or 2 after a restart of an interrupted turn.
+        attempt: 1, and one more whenever the turn is run again. Every write of a turn names it,
+            so that an attempt that was given up changes nothing any more.
         cache_tier: None if a model answered.
         cost_usd: money spent on the model call, 0 for a hit.
     """
@@ -102,14 +107,34 @@ class TurnRecord:
 
 @dataclass(frozen=True, slots=True)
 class BegunTurn:
-    """A turn that StreamChat may run, or has to replay.
+    """A turn that this call has to run, or that it finds as another one left or runs it.
 
     Attributes:
-        fresh: this call began the turn and runs it; otherwise it is a repeat of a request_id.
-        reply: the stored reply of a done turn, else None.
+        fresh: this call began the turn, or took it over, and runs it.
+        reply: the stored reply of a done or cancelled turn; of an interrupted one what was
+            streamed, which is no message of the session and has neither id nor sequence.
     """
 
     turn: TurnRecord
     user_message: Message
     fresh: bool
     reply: Message | None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStart:
+    """Who wants to run a turn.
+
+    Attributes:
+        turn_id: of the turn, if the request is new. Ids rise, so it is also its place in the
+            queue of turns that wait for others of their session.
+        process: where it would run.
+        wait: queue while another turn of the session runs; else that is an error.
+    """
+
+    turn_id: str
+    model: str
+    request: RequestKey
+    process: str
+    lease_seconds: float
+    wait: bool

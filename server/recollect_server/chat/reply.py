@@ -1,7 +1,8 @@
 """Replies in pieces: collected from a model's stream, and cut from a stored answer."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Self
 
 from recollect_server.chat.model import (
     BlockKind,
@@ -11,6 +12,7 @@ from recollect_server.chat.model import (
     ModelEvent,
     ToolUse,
 )
+from recollect_server.chat.turn import ChatEvent
 from recollect_server.memory.model import (
     Part,
     TextPart,
@@ -32,6 +34,20 @@ class PartialReply:
     def __init__(self) -> None:
         self._blocks: dict[int, tuple[BlockKind, list[str]]] = {}
         self._calls: dict[int, ToolUse] = {}
+
+    @property
+    def started(self) -> bool:
+        """Whether anything was said."""
+        return bool(self._blocks or self._calls)
+
+    @classmethod
+    def of(cls, events: Iterable[ChatEvent]) -> Self:
+        """Return what the events of a turn say."""
+        said = cls()
+        for event in events:
+            if isinstance(event.happening, Delta | ToolUse):
+                said.add(event.happening)
+        return said
 
     def add(self, event: ModelEvent) -> None:
         """Take in the next event of a model's stream."""

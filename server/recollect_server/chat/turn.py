@@ -1,14 +1,12 @@
-"""What a turn is asked to do, what happens in it, and the running turn that readers follow."""
+"""What a turn is asked to do, and what happens in it."""
 
-import asyncio
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import IntEnum
 
 from recollect_server.cache.model import CacheScope, CacheTier, MissReason
 from recollect_server.chat.model import BegunTurn, Delta, ToolUse, TurnRecord
-from recollect_server.memory.context import Context, ContextOptions
+from recollect_server.memory.context import ContextItem, ContextOptions
 from recollect_server.memory.model import Message
 from recollect_server.memory.prompt import ModelParameters, Tool, Usage
 
@@ -46,6 +44,29 @@ class ChatOptions:
     cancel_on_disconnect: bool = False
     abort_if_busy: bool = False
     timeout: timedelta = DEFAULT_TURN_TIMEOUT
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDefaults:
+    """What the turns of a tenant start from; what a turn says itself wins."""
+
+    model: str = ""
+    system: str = ""
+    parameters: ModelParameters = field(default_factory=ModelParameters)
+
+    def under(self, options: ChatOptions) -> ChatOptions:
+        """Return a turn's options with these where it says nothing."""
+        ours, asked = self.parameters, options.parameters
+        return replace(
+            options,
+            model=options.model or self.model,
+            system=options.system or self.system,
+            parameters=ModelParameters(
+                ours.temperature if asked.temperature is None else asked.temperature,
+                ours.max_tokens if asked.max_tokens is None else asked.max_tokens,
+                asked.stop or ours.stop,
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +119,28 @@ def replayed(begun: BegunTurn) -> Turn:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The user's message is durable."""
+    """The user's message is durable. Where it is not the first event, the reply starts over."""
 
     turn_id: str
     attempt: int
     user_message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class ContextMade:
+    """The context is made; see `memory.context.Context`."""
+
+    items: tuple[ContextItem, ...]
+    token_count: int
+    cache_down: bool
+    words_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The turn's server died; `turn` has what was streamed."""
+
+    turn: Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,55 +150,13 @@ class Done:
     turn: Turn
 
 
-Happening = Started | Context | TurnCache | Delta | ToolUse | Usage | Done
+Happening = Started | ContextMade | TurnCache | Delta | ToolUse | Usage | Interrupted | Done
 
 
 @dataclass(frozen=True, slots=True)
 class ChatEvent:
-    """Something that happened in a turn; `sequence` counts from 1 without gaps."""
+    """Something that happened in a turn; `sequence` counts from 1 without gaps, anew in each
+    attempt."""
 
     sequence: int
     happening: Happening
-
-
-class RunningTurn:
-    """The events of one turn, written by its task and read by any number of streams."""
-
-    def __init__(self, digest: bytes) -> None:
-        self.digest = digest
-        self.task: asyncio.Task[None] | None = None
-        self._events: list[ChatEvent] = []
-        self._ended = False
-        self._error: BaseException | None = None
-        self._changed = asyncio.Event()
-
-    def emit(self, happening: Happening) -> None:
-        """Add an event."""
-        self._events.append(ChatEvent(len(self._events) + 1, happening))
-        self._changed.set()
-
-    def end(self, error: BaseException | None = None) -> None:
-        """No more events come; readers get `error` after the last one."""
-        self._ended = True
-        self._error = error
-        self._changed.set()
-
-    async def events(self) -> AsyncGenerator[ChatEvent]:
-        """Yield every event from the first one on, as it comes.
-
-        Raises:
-            RecollectError: what ended the turn, if it failed.
-        """
-        position = 0
-        while True:
-            while position < len(self._events):
-                yield self._events[position]
-                position += 1
-            if self._ended:
-                break
-            changed = self._changed
-            await changed.wait()
-            if changed is self._changed:
-                self._changed = asyncio.Event()
-        if self._error is not None:
-            raise self._error

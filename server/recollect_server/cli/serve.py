@@ -60,6 +60,9 @@ def _embedding_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--insecure", is_flag=True, default=None, help="Trust the network.")
 @click.option("--allow-global-cache", is_flag=True, default=None, help="Allow scope GLOBAL.")
 @click.option("--chat-model", help="Model used when a request names none.")
+@click.option("--chat-provider", type=click.Choice(["anthropic", "openai", "offline"]))
+@click.option("--chat-fallback", help="[PROVIDER:]MODEL that answers when the first one is down.")
+@click.option("--model-timeout", type=float, help="Seconds to begin an answer in. Default 30.")
 @click.option("--anthropic-base-url", help="Another address of the Anthropic API.")
 @click.option("--anthropic-api-key-file", type=click.Path(path_type=Path, exists=True))
 @_embedding_options

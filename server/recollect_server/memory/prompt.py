@@ -44,6 +44,9 @@ class Prompt:
 
     Attributes:
         output_schema_json: the JSON Schema that the reply's text must follow; "" for free text.
+        memory: what was recalled for the newest message. It is apart from the system prompt
+            because it changes with every turn: providers put it where it leaves their prompt
+            caches valid.
     """
 
     model: str
@@ -52,6 +55,7 @@ class Prompt:
     parameters: ModelParameters
     messages: tuple[PromptMessage, ...]
     output_schema_json: str = ""
+    memory: str = ""
 
 
 @dataclass(frozen=True, slots=True)

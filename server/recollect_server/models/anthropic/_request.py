@@ -5,7 +5,6 @@ from typing import Any
 
 from recollect_server.memory.model import (
     Part,
-    PromptMessage,
     Role,
     TextPart,
     ThinkingPart,
@@ -14,34 +13,37 @@ from recollect_server.memory.model import (
     plain_text,
 )
 from recollect_server.memory.prompt import Prompt, Tool
+from recollect_server.models.conversation import answered_calls, newest_question
 
 DEFAULT_MAX_TOKENS = 4096
+CACHED = {"type": "ephemeral"}
 
 
 def request_of(prompt: Prompt) -> dict[str, Any]:
-    """Return the arguments of `messages.create` for a prompt."""
+    """Return the arguments of `messages.create` for a prompt.
+
+    It is laid out for prompt caching: tools, system prompt and all messages but the newest are
+    what the last turn sent too, and what was recalled stands in the newest one.
+    """
     request: dict[str, Any] = {
         "model": prompt.model,
         "max_tokens": prompt.parameters.max_tokens or DEFAULT_MAX_TOKENS,
-        "messages": _messages(prompt.messages),
+        "messages": _messages(prompt),
     }
-    system = "\n\n".join(
-        filter(
-            None,
-            [
-                prompt.system,
-                *(plain_text(m.parts) for m in prompt.messages if m.role is Role.SYSTEM),
-            ],
-        )
-    )
-    if system:
-        request["system"] = [
-            {"type": "text", "text": system, "cache_control": {"type": "ephemeral"}}
-        ]
+    newest = newest_question(prompt.messages)
+    system = [
+        prompt.system,
+        *(plain_text(m.parts) for m in prompt.messages if m.role is Role.SYSTEM),
+        *([prompt.memory] if newest is None else []),
+    ]
+    if any(system):
+        text = "\n\n".join(filter(None, system))
+        request["system"] = [{"type": "text", "text": text, "cache_control": CACHED}]
     if prompt.tools:
         request["tools"] = [_tool(tool) for tool in prompt.tools]
     if prompt.parameters.temperature is not None:
-        request["temperature"] = prompt.parameters.temperature
+        # The API knows it, but its SDK has no argument of this name.
+        request["extra_body"] = {"temperature": prompt.parameters.temperature}
     if prompt.parameters.stop:
         request["stop_sequences"] = list(prompt.parameters.stop)
     if prompt.output_schema_json:
@@ -58,21 +60,26 @@ def _tool(tool: Tool) -> dict[str, Any]:
     }
 
 
-def _messages(messages: tuple[PromptMessage, ...]) -> list[dict[str, Any]]:
+def _messages(prompt: Prompt) -> list[dict[str, Any]]:
     """Return the conversation as the API wants it.
 
     Neighbours of one role are merged, the first one is the user's, and a tool call and its result
     come together or not at all: a window may begin between the two.
     """
-    paired = _paired_calls(messages)
+    paired = answered_calls(prompt.messages)
+    newest = newest_question(prompt.messages)
     merged: list[dict[str, Any]] = []
-    for message in messages:
+    for position, message in enumerate(prompt.messages):
         if message.role is Role.SYSTEM:
             continue
         role = "assistant" if message.role is Role.ASSISTANT else "user"
         blocks = [block for part in message.parts if (block := _block(part, paired))]
         if not blocks or (not merged and role == "assistant"):
             continue
+        if position == newest:
+            _mark_as_cached(merged)
+            if prompt.memory:
+                blocks.insert(0, {"type": "text", "text": prompt.memory})
         if merged and merged[-1]["role"] == role:
             merged[-1]["content"].extend(blocks)
         else:
@@ -80,12 +87,10 @@ def _messages(messages: tuple[PromptMessage, ...]) -> list[dict[str, Any]]:
     return merged
 
 
-def _paired_calls(messages: tuple[PromptMessage, ...]) -> set[str]:
-    """Return the ids of tool calls that are answered, where both are sent."""
-    first_user = next((n for n, m in enumerate(messages) if m.role is Role.USER), len(messages))
-    parts = [part for message in messages[first_user:] for part in message.parts]
-    calls = {part.call_id for part in parts if isinstance(part, ToolCallPart)}
-    return calls & {part.call_id for part in parts if isinstance(part, ToolResultPart)}
+def _mark_as_cached(before: list[dict[str, Any]]) -> None:
+    """End the part of the prompt that the next turn will send again."""
+    if before and before[-1]["content"][-1]["type"] not in ("thinking",):
+        before[-1]["content"][-1]["cache_control"] = CACHED
 
 
 def _block(part: Part, paired: set[str]) -> dict[str, Any] | None:

@@ -41,6 +41,7 @@ class OfflineModel:
             finish_reason=FinishReason.STOP,
             usage=Usage(
                 input_tokens=estimate_text(prompt.system)
+                + estimate_text(prompt.memory)
                 + sum(estimate_message(m.parts) for m in prompt.messages),
                 output_tokens=estimate_text(reply),
             ),
@@ -61,7 +62,7 @@ def _words(text: str) -> set[str]:
 
 def _candidates(prompt: Prompt) -> Iterator[str]:
     """Yield what may be quoted: recalled lines, then earlier messages but this provider's own."""
-    for line in prompt.system.splitlines():
+    for line in (*prompt.system.splitlines(), *prompt.memory.splitlines()):
         if line.startswith("- "):
             yield html.unescape(line.removeprefix("- "))
     for message in prompt.messages[:-1]:

@@ -7,14 +7,15 @@ from recollect_server.chat.turn import (
     CacheMode,
     ChatEvent,
     ChatOptions,
+    ContextMade,
     Done,
+    Interrupted,
     Started,
     Timings,
     Turn,
     TurnCache,
     TurnCacheOptions,
 )
-from recollect_server.memory.context import Context
 from recollect_server.memory.prompt import Usage
 from recollect_server.rpc.convert.cache import DEFAULT_TTL, to_scope
 from recollect_server.rpc.convert.common import (
@@ -115,7 +116,7 @@ def from_event(event: ChatEvent, user_id: str) -> pb.ChatEvent:
             message.started.turn_id = turn_id
             message.started.attempt = attempt
             message.started.user_message.CopyFrom(from_message(user_message))
-        case Context() as context:
+        case ContextMade() as context:
             add_context_items(message.context.items, context.items)
             message.context.token_count = context.token_count
             message.context.degradations.extend(
@@ -127,6 +128,8 @@ def from_event(event: ChatEvent, user_id: str) -> pb.ChatEvent:
             message.tool_use.CopyFrom(pb.ChatToolUse(block_index=block, call_id=call_id, name=name))
         case Usage() as usage:
             message.usage.CopyFrom(from_usage(usage))
+        case Interrupted(turn):
+            message.interrupted.turn.CopyFrom(from_turn(turn, user_id))
         case Done(turn):
             message.done.turn.CopyFrom(from_turn(turn, user_id))
     return message

@@ -6,8 +6,8 @@ from contextlib import aclosing
 from google.protobuf.descriptor import ServiceDescriptor
 
 from recollect.v1 import chat_pb2 as pb
-from recollect_server.chat.job import TurnRequest
 from recollect_server.chat.service import Chat
+from recollect_server.chat.work import TurnRequest
 from recollect_server.rpc.call import Call
 from recollect_server.rpc.convert import chat as convert
 from recollect_server.rpc.convert.memory import to_new_message
@@ -35,6 +35,22 @@ class ChatServicer:
         async with aclosing(self._chat.stream(asked)) as events:
             async for event in events:
                 yield pb.StreamChatResponse(event=convert.from_event(event, request.user_id))
+
+    async def resume_chat(
+        self, call: Call, request: pb.ResumeChatRequest
+    ) -> AsyncIterator[pb.ResumeChatResponse]:
+        """Serve ResumeChat."""
+        resumed = self._chat.resume(
+            call.scope, request.turn_id, request.after_sequence, request.attempt
+        )
+        async with aclosing(resumed) as events:
+            async for event in events:
+                yield pb.ResumeChatResponse(event=convert.from_event(event, request.user_id))
+
+    async def cancel_turn(self, call: Call, request: pb.CancelTurnRequest) -> pb.CancelTurnResponse:
+        """Serve CancelTurn."""
+        turn = await self._chat.cancel_turn(call.scope, request.turn_id)
+        return pb.CancelTurnResponse(turn=convert.from_turn(turn, request.user_id))
 
     async def get_turn(self, call: Call, request: pb.GetTurnRequest) -> pb.GetTurnResponse:
         """Serve GetTurn."""

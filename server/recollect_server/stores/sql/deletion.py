@@ -13,6 +13,8 @@ _TABLES = (
     "message_vectors",
     "pending_vectors",
     "turns",
+    "turn_events",
+    "turn_queue",
     "episodes",
     "jobs",
     "sessions",

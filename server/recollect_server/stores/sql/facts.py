@@ -217,7 +217,7 @@ def _to_plain(done: Remembered, now: datetime) -> list[Any]:
 def _again(tx: Transaction, scope: Scope, facts: Sequence[NewFact], kept: Any) -> Remembered:
     """Return what a request did; a fact forgotten since then as it was given.
 
-    A server before schema 0006 kept the ids alone.
+    A server before schema 0005 kept the ids alone.
     """
     results, revision, time, *by_rules = kept
     user = find_user(tx, scope)

@@ -1,76 +1,50 @@
 """Turns of chat: begun with the user's message, closed with the reply, one transaction each."""
 
-from collections.abc import Callable
-from dataclasses import astuple, replace
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
-from recollect_server.cache.model import CacheTier
-from recollect_server.chat.model import BegunTurn, FinishReason, TurnRecord, TurnState
-from recollect_server.errors import Aborted, NotFound, Reason
+from recollect_server.chat.model import (
+    MAX_INTERRUPTED_ATTEMPTS,
+    BegunTurn,
+    TurnRecord,
+    TurnStart,
+    TurnState,
+)
+from recollect_server.chat.ports import HeldTurn, Kept, TurnView
+from recollect_server.chat.turn import ChatEvent
+from recollect_server.errors import (
+    Aborted,
+    NotFound,
+    OutOfRange,
+    Reason,
+    RecollectError,
+)
 from recollect_server.memory.due import DuePolicy
 from recollect_server.memory.model import Appended, Message, NewMessage
 from recollect_server.memory.prompt import Usage
-from recollect_server.scope import RequestKey, Scope
-from recollect_server.stores.codec import from_microseconds, pack, to_microseconds, unpack
-from recollect_server.stores.sql.database import Database, Row, Transaction
+from recollect_server.scope import Scope
+from recollect_server.stores.codec import encode_parts, to_microseconds
+from recollect_server.stores.event_codec import decode_error, encode_error
+from recollect_server.stores.sql import turn_leases
+from recollect_server.stores.sql.database import Database, Transaction
 from recollect_server.stores.sql.messages import append, find_session, session_not_found
 from recollect_server.stores.sql.requests import check_digest
-from recollect_server.stores.sql.rows import GOES_ON, MESSAGE_COLUMNS, to_message
+from recollect_server.stores.sql.rows import GOES_ON
+from recollect_server.stores.sql.turn_rows import (
+    TurnRow,
+    load_events,
+    load_turn,
+    pack_usage,
+    save_events,
+)
 from recollect_server.stores.sql.users import find_user
 
-_COLUMNS = (
-    "t.turn_id, s.session_id, t.request_id, t.state, t.attempt, t.user_sequence, "
-    "t.reply_sequence, t.model, t.finish_reason, t.usage, t.cost_usd, t.cache_tier, "
-    "t.cache_entry_id, t.create_time, t.update_time"
-)
-MAX_INTERRUPTED_ATTEMPTS = 2
+QUEUED_FOR = timedelta(seconds=10)
+"""How long a turn keeps its place among those that wait without asking again."""
+
 _SECOND = 1_000_000
-
-
-def _to_record(row: Row) -> TurnRecord:
-    return TurnRecord(
-        turn_id=row[0],
-        session_id=row[1],
-        request_id=row[2],
-        state=TurnState(row[3]),
-        attempt=row[4],
-        user_sequence=row[5],
-        reply_sequence=row[6],
-        model=row[7],
-        finish_reason=FinishReason(row[8]) if row[8] is not None else None,
-        usage=Usage(*unpack(row[9])),
-        cost_usd=row[10],
-        cache_tier=CacheTier(row[11]) if row[11] is not None else None,
-        cache_entry_id=row[12],
-        create_time=from_microseconds(row[13]),
-        update_time=from_microseconds(row[14]),
-    )
-
-
-def _message(tx: Transaction, session_key: int, session_id: str, sequence: int) -> Message | None:
-    rows = tx.execute(
-        f"SELECT {MESSAGE_COLUMNS} FROM messages m WHERE session_key = :session_key "
-        "AND sequence = :sequence",
-        {"session_key": session_key, "sequence": sequence},
-    )
-    return to_message(session_id, rows[0]) if rows else None
-
-
-def _load(tx: Transaction, where: str, params: dict[str, Any]) -> tuple[BegunTurn, Row] | None:
-    rows = tx.execute(
-        f"SELECT {_COLUMNS}, t.session_key, t.digest, t.lease_until FROM turns t "
-        f"JOIN sessions s ON s.session_key = t.session_key WHERE t.user_key = :user_key "
-        f"AND {where}",
-        params,
-    )
-    if not rows:
-        return None
-    record, session_key = _to_record(rows[0]), rows[0][15]
-    asked = _message(tx, session_key, record.session_id, record.user_sequence)
-    assert asked is not None, "a turn's message is deleted only with its session and the turn"
-    reply = _message(tx, session_key, record.session_id, record.reply_sequence)
-    return BegunTurn(record, asked, fresh=False, reply=reply), rows[0]
 
 
 class SqlTurnStore:
@@ -89,92 +63,282 @@ class SqlTurnStore:
         self._policy = policy
 
     async def begin_turn(
-        self,
-        scope: Scope,
-        session_id: str,
-        message: NewMessage,
-        *,
-        turn_id: str,
-        model: str,
-        request: RequestKey,
-        lease_seconds: float,
-    ) -> BegunTurn:
+        self, scope: Scope, session_id: str, message: NewMessage, start: TurnStart
+    ) -> BegunTurn | None:
         """See `TurnStore`."""
         now = self._clock()
-        until = to_microseconds(now) + int(lease_seconds * _SECOND)
+        now_us = to_microseconds(now)
 
-        def work(tx: Transaction) -> BegunTurn:
+        def work(tx: Transaction) -> BegunTurn | None:
             user = find_user(tx, scope, lock=True)
-            if user is not None:
-                found = _load(
-                    tx,
-                    "t.method = :method AND t.request_id = :request_id",
-                    {
-                        "user_key": user[0],
-                        "method": request.method,
-                        "request_id": request.request_id,
-                    },
-                )
-                if found is not None:
-                    begun, row = found
-                    find_session(tx, scope, begun.turn.session_id, to_microseconds(now))
-                    check_digest(row[16], request)
-                    return _repeat(tx, user[0], begun, row[17], to_microseconds(now), until)
-            appended = append(tx, scope, session_id, [message], now, self._policy)
-            return _begin(tx, session_id, appended, turn_id, model, request, now, until)
+            if user is None:
+                raise session_not_found(session_id)
+            found = _find_request(tx, user[0], start)
+            if found is not None:
+                find_session(tx, scope, found.begun.turn.session_id, now_us)
+                check_digest(found.digest, start.request)
+                if not _may_run_again(found, now_us):
+                    return found.begun
+            if not _is_next(tx, scope, user[0], session_id, start, now_us):
+                return None
+            if found is not None:
+                return _take_over(tx, user[0], found, start, now)
+            stored = append(tx, scope, session_id, [message], now, self._policy)
+            return _begin(tx, session_id, stored, start, now)
 
         return await self._database.write(work, scope)
 
+    async def leave_queue(self, scope: Scope, session_id: str, turn_id: str) -> None:
+        """See `TurnStore`."""
+
+        def work(tx: Transaction) -> None:
+            user = find_user(tx, scope, lock=True)
+            if user is not None:
+                _leave_queue(tx, user[0], turn_id)
+
+        await self._database.write(work, scope)
+
     async def finish_turn(
-        self, scope: Scope, turn: TurnRecord, reply: NewMessage | None, state: TurnState
+        self,
+        scope: Scope,
+        turn: TurnRecord,
+        reply: NewMessage | None,
+        state: TurnState,
+        *,
+        events: tuple[ChatEvent, ...] = (),
+        error: RecollectError | None = None,
     ) -> tuple[TurnRecord, Message | None]:
         """See `TurnStore`."""
         now = self._clock()
+
+        def work(tx: Transaction) -> tuple[TurnRecord, Message | None]:
+            user = find_user(tx, scope, lock=True)
+            if user is None:
+                raise session_not_found(turn.session_id)
+            mine = {"user_key": user[0], "turn_id": turn.turn_id}
+            session_key = _close(tx, mine, turn, reply, state, error, now, events)
+            if session_key is None:
+                return _as_left(tx, turn, mine)
+            save_events(tx, user[0], session_key, turn.turn_id, turn.attempt, events, now)
+            record = replace(turn, state=state, update_time=now)
+            if reply is None or state is TurnState.INTERRUPTED:
+                find_session(tx, scope, turn.session_id, to_microseconds(now))
+                return _as_left(tx, record, mine)
+            _, _, appended = append(tx, scope, turn.session_id, [reply], now, self._policy)
+            sequence = appended.messages[0].sequence
+            tx.execute(
+                "UPDATE turns SET reply_sequence = :sequence WHERE user_key = :user_key "
+                "AND turn_id = :turn_id",
+                {**mine, "sequence": sequence},
+            )
+            return replace(record, reply_sequence=sequence), appended.messages[0]
+
+        return await self._database.write(work, scope)
+
+    async def start_over(self, scope: Scope, turn: TurnRecord) -> TurnRecord:
+        """See `TurnStore`."""
+        now = self._clock()
+
+        def work(tx: Transaction) -> TurnRecord:
+            user = find_user(tx, scope, lock=True)
+            stepped = user and tx.execute(
+                "UPDATE turns SET attempt = attempt + 1, update_time = :now "
+                "WHERE user_key = :user_key AND turn_id = :turn_id AND state = 1 "
+                "AND attempt = :attempt RETURNING 1",
+                {
+                    "now": to_microseconds(now),
+                    "user_key": user[0],
+                    "turn_id": turn.turn_id,
+                    "attempt": turn.attempt,
+                },
+            )
+            if not stepped:
+                raise Aborted(Reason.TURN_IN_PROGRESS, "the turn was taken over by another server")
+            return replace(turn, attempt=turn.attempt + 1, update_time=now)
+
+        return await self._database.write(work, scope)
+
+    async def keep_turns(
+        self, process: str, turns: Sequence[HeldTurn], lease_seconds: float
+    ) -> Kept:
+        """See `TurnStore`."""
+        now = self._clock()
+        until = to_microseconds(now) + int(lease_seconds * _SECOND)
         return await self._database.write(
-            lambda tx: _finish(tx, scope, turn, reply, state, now, self._policy), scope
+            lambda tx: turn_leases.keep(tx, process, turns, now, until)
         )
 
-    async def get_turn(self, scope: Scope, turn_id: str) -> BegunTurn:
+    async def interrupt_lapsed(self) -> int:
+        """See `TurnStore`."""
+        now = to_microseconds(self._clock())
+        # Nearly always there is none, which a read finds out without a transaction that writes.
+        lapsed = await self._database.read_rows(
+            "SELECT 1 FROM turns WHERE state = 1 AND lease_until < :now LIMIT 1", {"now": now}
+        )
+        if not lapsed:
+            return 0
+        return await self._database.write(lambda tx: turn_leases.interrupt_lapsed(tx, now))
+
+    async def prune_events(self) -> int:
+        """See `TurnStore`."""
+        now = self._clock()
+        return await self._database.write(lambda tx: turn_leases.prune_events(tx, now))
+
+    async def request_cancel(self, scope: Scope, turn_id: str) -> TurnView:
         """See `TurnStore`."""
         now = to_microseconds(self._clock())
 
-        def work(tx: Transaction) -> BegunTurn:
-            user = find_user(tx, scope)
-            found = user and _load(
-                tx,
-                f"t.turn_id = :turn_id AND {GOES_ON}",
-                {"user_key": user[0], "turn_id": turn_id, "now": now},
+        def work(tx: Transaction) -> TurnView:
+            user_key, found = _find(tx, scope, turn_id, now)
+            tx.execute(
+                "UPDATE turns SET cancelled = 1 WHERE user_key = :user_key "
+                "AND turn_id = :turn_id AND state = 1",
+                {"user_key": user_key, "turn_id": turn_id},
             )
-            if not found:
-                raise NotFound(Reason.TURN_NOT_FOUND, "turn", turn_id)
-            begun, row = found
-            if begun.turn.state is TurnState.RUNNING and row[17] < now:
-                return replace(begun, turn=replace(begun.turn, state=TurnState.INTERRUPTED))
-            return begun
+            return _view(found, ())
+
+        await self._settle(scope, turn_id)
+        return await self._database.write(work, scope)
+
+    async def get_turn(self, scope: Scope, turn_id: str) -> BegunTurn:
+        """See `TurnStore`."""
+        return (await self._settle(scope, turn_id)).begun
+
+    async def view_turn(self, scope: Scope, turn_id: str, after: int) -> TurnView:
+        """See `TurnStore`."""
+        await self._settle(scope, turn_id)
+        now = to_microseconds(self._clock())
+
+        def work(tx: Transaction) -> TurnView:
+            user_key, found = _find(tx, scope, turn_id, now)
+            events = load_events(tx, user_key, turn_id, found.begun.turn.attempt, after)
+            ended = found.begun.turn.state is not TurnState.RUNNING
+            if ended and (events[-1].sequence if events else after) < found.last_event:
+                raise OutOfRange(
+                    Reason.RESUME_TOKEN_EXPIRED,
+                    "the turn ended more than 10 minutes ago: GetTurn has its reply",
+                )
+            return _view(found, events)
 
         return await self._database.read(work)
+
+    async def _settle(self, scope: Scope, turn_id: str) -> TurnRow:
+        """Return the turn, INTERRUPTED if its lease has ended."""
+        now = to_microseconds(self._clock())
+        _, found = await self._database.read(lambda tx: _find(tx, scope, turn_id, now))
+        if not found.lapsed(now):
+            return found
+
+        def work(tx: Transaction) -> TurnRow:
+            user_key, _ = _find(tx, scope, turn_id, now)
+            turn_leases.interrupt(tx, user_key, turn_id, now)
+            return _find(tx, scope, turn_id, now)[1]
+
+        return await self._database.write(work, scope)
+
+
+def _find(tx: Transaction, scope: Scope, turn_id: str, now: int) -> tuple[int, TurnRow]:
+    user = find_user(tx, scope)
+    found = user and load_turn(
+        tx,
+        f"t.turn_id = :turn_id AND {GOES_ON}",
+        {"user_key": user[0], "turn_id": turn_id, "now": now},
+    )
+    if not user or not found:
+        raise NotFound(Reason.TURN_NOT_FOUND, "turn", turn_id)
+    return user[0], found
+
+
+def _view(found: TurnRow, events: tuple[ChatEvent, ...]) -> TurnView:
+    error = decode_error(found.error) if found.error is not None else None
+    return TurnView(found.begun, found.process, events, found.last_event, error)
+
+
+def _find_request(tx: Transaction, user_key: int, start: TurnStart) -> TurnRow | None:
+    return load_turn(
+        tx,
+        "t.method = :method AND t.request_id = :request_id",
+        {
+            "user_key": user_key,
+            "method": start.request.method,
+            "request_id": start.request.request_id,
+        },
+    )
+
+
+def _may_run_again(found: TurnRow, now: int) -> bool:
+    """Whether a repeated request runs its turn again: it failed, or was interrupted once."""
+    turn = found.begun.turn
+    if turn.state is TurnState.FAILED:
+        return True
+    interrupted = turn.state is TurnState.INTERRUPTED or found.lapsed(now)
+    return interrupted and turn.attempt < MAX_INTERRUPTED_ATTEMPTS
+
+
+def _is_next(
+    tx: Transaction, scope: Scope, user_key: int, session_id: str, start: TurnStart, now: int
+) -> bool:
+    """Whether no turn of the session runs and none waits before this one; else queue it."""
+    session_key, _ = find_session(tx, scope, session_id, now)
+    here = {"session_key": session_key, "now": now}
+    running = tx.execute(
+        "SELECT turn_id, lease_until FROM turns WHERE session_key = :session_key AND state = 1",
+        here,
+    )
+    # What is left of a server that died must change nothing any more, now that others go on.
+    for turn_id, lease_until in running:
+        if lease_until < now:
+            turn_leases.interrupt(tx, user_key, turn_id, now)
+    busy = any(lease_until >= now for _, lease_until in running)
+    waiting = tx.execute(
+        "SELECT turn_id FROM turn_queue WHERE session_key = :session_key AND until >= :now "
+        "ORDER BY turn_id LIMIT 1",
+        here,
+    )
+    if not busy and (not waiting or waiting[0][0] >= start.turn_id):
+        if waiting:
+            _leave_queue(tx, user_key, start.turn_id)
+        return True
+    if not start.wait:
+        raise Aborted(Reason.TURN_IN_PROGRESS, "another turn of the session is running")
+    tx.execute(
+        "INSERT INTO turn_queue (user_key, session_key, turn_id, until) "
+        "VALUES (:user_key, :session_key, :turn_id, :until) "
+        "ON CONFLICT (session_key, turn_id) DO UPDATE SET until = :until",
+        {
+            "user_key": user_key,
+            "session_key": session_key,
+            "turn_id": start.turn_id,
+            "until": now + QUEUED_FOR // timedelta(microseconds=1),
+        },
+    )
+    return False
+
+
+def _leave_queue(tx: Transaction, user_key: int, turn_id: str) -> None:
+    tx.execute(
+        "DELETE FROM turn_queue WHERE user_key = :user_key AND turn_id = :turn_id",
+        {"user_key": user_key, "turn_id": turn_id},
+    )
 
 
 def _begin(
     tx: Transaction,
     session_id: str,
     stored: tuple[int, int, Appended],
-    turn_id: str,
-    model: str,
-    request: RequestKey,
+    start: TurnStart,
     now: datetime,
-    until: int,
 ) -> BegunTurn:
     user_key, session_key, appended = stored
     record = TurnRecord(
-        turn_id=turn_id,
+        turn_id=start.turn_id,
         session_id=session_id,
-        request_id=request.request_id,
+        request_id=start.request.request_id,
         state=TurnState.RUNNING,
         attempt=1,
         user_sequence=appended.messages[0].sequence,
         reply_sequence=0,
-        model=model,
+        model=start.model,
         finish_reason=None,
         usage=Usage(),
         cost_usd=0.0,
@@ -185,113 +349,106 @@ def _begin(
     )
     tx.execute(
         "INSERT INTO turns (user_key, turn_id, session_key, method, request_id, digest, state, "
-        "attempt, lease_until, user_sequence, reply_sequence, model, usage, cost_usd, "
+        "attempt, lease_until, process, user_sequence, reply_sequence, model, usage, cost_usd, "
         "cache_entry_id, create_time, update_time) VALUES (:user_key, :turn_id, :session_key, "
-        ":method, :request_id, :digest, :state, 1, :until, :user_sequence, 0, :model, :usage, "
-        "0, '', :now, :now)",
+        ":method, :request_id, :digest, :state, 1, :until, :process, :user_sequence, 0, :model, "
+        ":usage, 0, '', :now, :now)",
         {
             "user_key": user_key,
-            "turn_id": turn_id,
+            "turn_id": start.turn_id,
             "session_key": session_key,
-            "method": request.method,
-            "request_id": request.request_id,
-            "digest": request.digest,
+            "method": start.request.method,
+            "request_id": start.request.request_id,
+            "digest": start.request.digest,
             "state": int(TurnState.RUNNING),
-            "until": until,
+            "until": _lease_end(start, now),
+            "process": start.process,
             "user_sequence": record.user_sequence,
-            "model": model,
-            "usage": _pack_usage(record.usage),
+            "model": start.model,
+            "usage": pack_usage(record.usage),
             "now": to_microseconds(now),
         },
     )
     return BegunTurn(record, appended.messages[0], fresh=True, reply=None)
 
 
-def _repeat(
-    tx: Transaction, user_key: int, begun: BegunTurn, lease_until: int, now: int, until: int
+def _take_over(
+    tx: Transaction, user_key: int, found: TurnRow, start: TurnStart, now: datetime
 ) -> BegunTurn:
-    """Decide what a repeated request gets: its stored turn, or another attempt at it."""
-    turn = begun.turn
-    if turn.state is TurnState.RUNNING and lease_until >= now:
-        raise Aborted(Reason.TURN_IN_PROGRESS, "this turn is still running")
-    interrupted = turn.state is TurnState.RUNNING and turn.attempt < MAX_INTERRUPTED_ATTEMPTS
-    if turn.state is not TurnState.FAILED and not interrupted:
-        if turn.state is TurnState.RUNNING:
-            return replace(begun, turn=replace(turn, state=TurnState.INTERRUPTED))
-        return begun
+    turn = found.begun.turn
     tx.execute(
         "UPDATE turns SET state = :state, attempt = attempt + 1, lease_until = :until, "
+        "process = :process, cancelled = 0, last_event = 0, partial = NULL, error = NULL, "
         "update_time = :now WHERE user_key = :user_key AND turn_id = :turn_id",
         {
             "state": int(TurnState.RUNNING),
-            "until": until,
-            "now": now,
+            "until": _lease_end(start, now),
+            "process": start.process,
+            "now": to_microseconds(now),
             "user_key": user_key,
             "turn_id": turn.turn_id,
         },
     )
-    again = replace(turn, state=TurnState.RUNNING, attempt=turn.attempt + 1)
-    return replace(begun, turn=again, fresh=True)
+    again = replace(turn, state=TurnState.RUNNING, attempt=turn.attempt + 1, update_time=now)
+    return replace(found.begun, turn=again, fresh=True, reply=None)
 
 
-def _finish(
+def _lease_end(start: TurnStart, now: datetime) -> int:
+    return to_microseconds(now) + int(start.lease_seconds * _SECOND)
+
+
+def _close(
     tx: Transaction,
-    scope: Scope,
+    mine: dict[str, Any],
     turn: TurnRecord,
     reply: NewMessage | None,
     state: TurnState,
+    error: RecollectError | None,
     now: datetime,
-    policy: DuePolicy,
-) -> tuple[TurnRecord, Message | None]:
-    user = find_user(tx, scope, lock=True)
-    if user is None:
-        raise session_not_found(turn.session_id)
-    mine = {"user_key": user[0], "turn_id": turn.turn_id}
-    # Only whoever runs the turn may end it, and only once.
-    closed = tx.execute(
+    events: tuple[ChatEvent, ...],
+) -> int | None:
+    """End a turn and return its session_key; None if this attempt does not run any more."""
+    interrupted = state is TurnState.INTERRUPTED and reply is not None
+    rows = tx.execute(
         "UPDATE turns SET state = :state, model = :model, finish_reason = :finish_reason, "
         "usage = :usage, cost_usd = :cost_usd, cache_tier = :cache_tier, "
-        "cache_entry_id = :cache_entry_id, update_time = :now WHERE user_key = :user_key "
-        "AND turn_id = :turn_id AND state = :running AND attempt = :attempt RETURNING 1",
+        "cache_entry_id = :cache_entry_id, update_time = :now, last_event = :last_event, "
+        "partial = :partial, error = :error WHERE user_key = :user_key "
+        "AND turn_id = :turn_id AND state = 1 AND attempt = :attempt RETURNING session_key",
         {
             **mine,
             "state": int(state),
-            "running": int(TurnState.RUNNING),
             "attempt": turn.attempt,
             "model": turn.model,
             "finish_reason": turn.finish_reason,
-            "usage": _pack_usage(turn.usage),
+            "usage": pack_usage(turn.usage),
             "cost_usd": turn.cost_usd,
             "cache_tier": turn.cache_tier,
             "cache_entry_id": turn.cache_entry_id,
             "now": to_microseconds(now),
+            "last_event": events[-1].sequence if events else _last_kept(tx, mine, turn.attempt),
+            "partial": encode_parts(reply.parts) if interrupted and reply is not None else None,
+            "error": encode_error(error) if error is not None else None,
         },
     )
-    if not closed:
-        return _as_ended(tx, turn, mine)
-    record = replace(turn, state=state, update_time=now)
-    if reply is None:
-        find_session(tx, scope, turn.session_id, to_microseconds(now))
-        return record, None
-    _, _, appended = append(tx, scope, turn.session_id, [reply], now, policy)
-    sequence = appended.messages[0].sequence
-    tx.execute(
-        "UPDATE turns SET reply_sequence = :sequence WHERE user_key = :user_key "
-        "AND turn_id = :turn_id",
-        {**mine, "sequence": sequence},
+    return rows[0][0] if rows else None
+
+
+def _last_kept(tx: Transaction, mine: dict[str, Any], attempt: int) -> int:
+    rows = tx.execute(
+        "SELECT COALESCE(MAX(last_event), 0) FROM turn_events WHERE user_key = :user_key "
+        "AND turn_id = :turn_id AND attempt = :attempt",
+        {**mine, "attempt": attempt},
     )
-    return replace(record, reply_sequence=sequence), appended.messages[0]
+    last: int = rows[0][0]
+    return last
 
 
-def _as_ended(
+def _as_left(
     tx: Transaction, turn: TurnRecord, mine: dict[str, Any]
 ) -> tuple[TurnRecord, Message | None]:
-    """Return the turn as another attempt, or this one before, has left it."""
-    found = _load(tx, "t.turn_id = :turn_id", mine)
+    """Return the turn as it is now: another attempt, or this one before, may have changed it."""
+    found = load_turn(tx, "t.turn_id = :turn_id", mine)
     if found is None:
         raise session_not_found(turn.session_id)
-    return found[0].turn, found[0].reply
-
-
-def _pack_usage(usage: Usage) -> bytes:
-    return pack(list(astuple(usage)))
+    return found.begun.turn, found.begun.reply

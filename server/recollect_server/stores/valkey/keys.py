@@ -74,6 +74,11 @@ def session_key(scope: Scope, session_id: str, part: str) -> str:
     return f"{PREFIX}{{{tag}}}:{part}"
 
 
+def flight_key(tenant: str, key: str) -> str:
+    """Key of the claim to a model call; untagged."""
+    return f"{PREFIX}flight:{digest('flight', tenant, key)}"
+
+
 NOTICE_CHANNEL = f"{PREFIX}changes"
 """Where processes tell each other whose memory changed."""
 

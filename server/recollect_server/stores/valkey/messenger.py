@@ -35,7 +35,7 @@ class Messenger:
                 message = await subscription.get_message(timeout=IDLE_SECONDS)
                 if message is None:
                     await subscription.ping()
-                else:
+                elif message["type"] == "message":
                     yield message["data"]
 
     async def close(self) -> None:

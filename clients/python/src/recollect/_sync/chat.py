@@ -105,12 +105,20 @@ class Chat:
         turn_id: str,
         *,
         after_sequence: int = 0,
+        attempt: int = 0,
         user_id: str | None = None,
         timeout: float | None = CHAT_TIMEOUT,
     ) -> Iterator[pb.ChatEvent]:
-        """Yield the events of a turn after the last one seen, from whichever server runs it."""
+        """Yield the events of a turn after the last one seen, from whichever server runs it.
+
+        Args:
+            attempt: the attempt of that event; 0 for the present one.
+        """
         request = pb.ResumeChatRequest(
-            user_id=self._user(user_id), turn_id=turn_id, after_sequence=after_sequence
+            user_id=self._user(user_id),
+            turn_id=turn_id,
+            after_sequence=after_sequence,
+            attempt=attempt,
         )
         responses = self._transport.stream(
             "ChatService/ResumeChat", request, pb.ResumeChatResponse, timeout
@@ -143,4 +151,4 @@ def _note(resume: pb.ResumeChatRequest, event: pb.ChatEvent) -> None:
     """Keep where a stream is, to go on there."""
     resume.after_sequence = event.sequence
     if event.HasField("started"):
-        resume.turn_id = event.started.turn_id
+        resume.turn_id, resume.attempt = event.started.turn_id, event.started.attempt

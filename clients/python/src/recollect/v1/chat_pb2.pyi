@@ -153,7 +153,9 @@ class _TurnStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TurnState.V
     TURN_STATE_CANCELLED: _TurnState.ValueType  # 4
     """It was cancelled; what was said is stored."""
     TURN_STATE_INTERRUPTED: _TurnState.ValueType  # 5
-    """Its server died; what was streamed is stored. The same request_id starts it again, once."""
+    """Its server died or ended; what was streamed is kept with the turn. The same request_id starts
+    it again, once.
+    """
 
 class TurnState(_TurnState, metaclass=_TurnStateEnumTypeWrapper):
     """Where a turn is."""
@@ -169,7 +171,9 @@ TURN_STATE_FAILED: TurnState.ValueType  # 3
 TURN_STATE_CANCELLED: TurnState.ValueType  # 4
 """It was cancelled; what was said is stored."""
 TURN_STATE_INTERRUPTED: TurnState.ValueType  # 5
-"""Its server died; what was streamed is stored. The same request_id starts it again, once."""
+"""Its server died or ended; what was streamed is kept with the turn. The same request_id starts
+it again, once.
+"""
 Global___TurnState: _TypeAlias = TurnState  # noqa: Y015
 
 @_typing.final
@@ -401,7 +405,9 @@ class Turn(_message.Message):
     state: Global___TurnState.ValueType
     """Where it is."""
     attempt: _builtins.int
-    """1, or 2 after a restart of an interrupted turn."""
+    """1, and one more each time the same request_id runs it again: after it failed, and once after it
+    was interrupted.
+    """
     model: _builtins.str
     """The model that answered."""
     finish_reason: Global___FinishReason.ValueType
@@ -414,7 +420,9 @@ class Turn(_message.Message):
 
     @_builtins.property
     def reply(self) -> _memory_pb2.Message:
-        """The reply, as stored; missing until there is one."""
+        """The reply, as stored; missing until there is one. Of an interrupted turn what was streamed: it
+        is no message of the session, and has neither id nor sequence.
+        """
 
     @_builtins.property
     def usage(self) -> _common_pb2.Usage:
@@ -476,7 +484,7 @@ class ChatStarted(_message.Message):
     turn_id: _builtins.str
     """The turn, to resume or cancel by."""
     attempt: _builtins.int
-    """1, or 2 after a restart of an interrupted turn."""
+    """See Turn.attempt."""
     @_builtins.property
     def user_message(self) -> _memory_pb2.Message:
         """The user's message, as stored."""
@@ -598,7 +606,7 @@ Global___ChatToolUse: _TypeAlias = ChatToolUse  # noqa: Y015
 
 @_typing.final
 class ChatInterrupted(_message.Message):
-    """The turn was interrupted before this point; what was streamed is kept."""
+    """The turn was interrupted here: its server died or ended. The stream ends."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -663,7 +671,9 @@ class ChatEvent(_message.Message):
     """1, 2, 3, ... within the turn's attempt, without gaps."""
     @_builtins.property
     def started(self) -> Global___ChatStarted:
-        """The turn has begun. Always first."""
+        """The turn has begun. Always first; where it comes again, with a higher attempt, the reply
+        starts over and what was streamed before is void.
+        """
 
     @_builtins.property
     def context(self) -> Global___ChatContext:
@@ -769,7 +779,7 @@ class ChatResponse(_message.Message):
     TURN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def turn(self) -> Global___Turn:
-        """The turn, done."""
+        """The turn: DONE, or INTERRUPTED if its server ended."""
 
     def __init__(
         self,
@@ -861,22 +871,26 @@ class ResumeChatRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     TURN_ID_FIELD_NUMBER: _builtins.int
     AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user."""
     turn_id: _builtins.str
     """The turn."""
     after_sequence: _builtins.int
     """Sequence of the last event seen; what came after follows. Default: from the start."""
+    attempt: _builtins.int
+    """The attempt of that event: a later attempt is streamed from its start. Default: the present one."""
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         turn_id: _builtins.str = ...,
         after_sequence: _builtins.int = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "turn_id", b"turn_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "attempt", b"attempt", "turn_id", b"turn_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -83,7 +83,8 @@ class ChatServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResumeChat(self, request, context):
-        """Streams a turn from a sequence number on: while it runs and for 10 minutes after.
+        """Streams a turn from a sequence number on, on any server: while it runs and for 10 minutes
+        after, then OUT_OF_RANGE with RESUME_TOKEN_EXPIRED. It ends as the turn's own stream does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,7 +98,8 @@ class ChatServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelTurn(self, request, context):
-        """Ends a running turn, from any connection; what was said is kept and marked.
+        """Ends a running turn, from any connection and server; what was said is kept and marked. A turn
+        that has ended is returned as it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,11 +44,15 @@ class ChatServiceStub:
     StreamChat: _grpc.UnaryStreamMultiCallable[_chat_pb2.StreamChatRequest, _chat_pb2.StreamChatResponse]
     """Runs a turn and streams it."""
     ResumeChat: _grpc.UnaryStreamMultiCallable[_chat_pb2.ResumeChatRequest, _chat_pb2.ResumeChatResponse]
-    """Streams a turn from a sequence number on: while it runs and for 10 minutes after."""
+    """Streams a turn from a sequence number on, on any server: while it runs and for 10 minutes
+    after, then OUT_OF_RANGE with RESUME_TOKEN_EXPIRED. It ends as the turn's own stream does.
+    """
     GetTurn: _grpc.UnaryUnaryMultiCallable[_chat_pb2.GetTurnRequest, _chat_pb2.GetTurnResponse]
     """Returns a turn."""
     CancelTurn: _grpc.UnaryUnaryMultiCallable[_chat_pb2.CancelTurnRequest, _chat_pb2.CancelTurnResponse]
-    """Ends a running turn, from any connection; what was said is kept and marked."""
+    """Ends a running turn, from any connection and server; what was said is kept and marked. A turn
+    that has ended is returned as it is.
+    """
 
 @_typing.type_check_only
 class ChatServiceAsyncStub(ChatServiceStub):
@@ -62,11 +66,15 @@ class ChatServiceAsyncStub(ChatServiceStub):
     StreamChat: _aio.UnaryStreamMultiCallable[_chat_pb2.StreamChatRequest, _chat_pb2.StreamChatResponse]  # type: ignore[assignment]
     """Runs a turn and streams it."""
     ResumeChat: _aio.UnaryStreamMultiCallable[_chat_pb2.ResumeChatRequest, _chat_pb2.ResumeChatResponse]  # type: ignore[assignment]
-    """Streams a turn from a sequence number on: while it runs and for 10 minutes after."""
+    """Streams a turn from a sequence number on, on any server: while it runs and for 10 minutes
+    after, then OUT_OF_RANGE with RESUME_TOKEN_EXPIRED. It ends as the turn's own stream does.
+    """
     GetTurn: _aio.UnaryUnaryMultiCallable[_chat_pb2.GetTurnRequest, _chat_pb2.GetTurnResponse]  # type: ignore[assignment]
     """Returns a turn."""
     CancelTurn: _aio.UnaryUnaryMultiCallable[_chat_pb2.CancelTurnRequest, _chat_pb2.CancelTurnResponse]  # type: ignore[assignment]
-    """Ends a running turn, from any connection; what was said is kept and marked."""
+    """Ends a running turn, from any connection and server; what was said is kept and marked. A turn
+    that has ended is returned as it is.
+    """
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     """Chat with a model that remembers. The user's message is durable before the model is called, and
@@ -95,7 +103,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_pb2.ResumeChatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chat_pb2.ResumeChatResponse], _abc.AsyncIterator[_chat_pb2.ResumeChatResponse]]:
-        """Streams a turn from a sequence number on: while it runs and for 10 minutes after."""
+        """Streams a turn from a sequence number on, on any server: while it runs and for 10 minutes
+        after, then OUT_OF_RANGE with RESUME_TOKEN_EXPIRED. It ends as the turn's own stream does.
+        """
 
     @_abc_1.abstractmethod
     def GetTurn(
@@ -111,6 +121,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_pb2.CancelTurnRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_pb2.CancelTurnResponse, _abc.Awaitable[_chat_pb2.CancelTurnResponse]]:
-        """Ends a running turn, from any connection; what was said is kept and marked."""
+        """Ends a running turn, from any connection and server; what was said is kept and marked. A turn
+        that has ended is returned as it is.
+        """
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

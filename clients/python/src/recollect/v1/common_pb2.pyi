@@ -170,7 +170,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_TURN_IN_PROGRESS: _ErrorReason.ValueType  # 15
     """ABORTED: another turn of the session is running."""
     ERROR_REASON_RESUME_TOKEN_EXPIRED: _ErrorReason.ValueType  # 16
-    """OUT_OF_RANGE: changes before the token are no longer kept; read anew, then watch."""
+    """OUT_OF_RANGE: changes before the token, or a turn's events, are no longer kept; read anew."""
     ERROR_REASON_REVISION_NOT_INDEXED: _ErrorReason.ValueType  # 17
     """DEADLINE_EXCEEDED: the index did not reach `min_revision` in time."""
     ERROR_REASON_CREDENTIAL_MISSING: _ErrorReason.ValueType  # 18
@@ -213,6 +213,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the tenant has not opted in to cache scope GLOBAL."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 37
     """INTERNAL: a defect; RequestInfo carries the request id to look for in the server's log."""
+    ERROR_REASON_SESSION_EPHEMERAL: _ErrorReason.ValueType  # 38
+    """FAILED_PRECONDITION: the session is ephemeral, which has no turns of chat."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable cause of an error: the `reason` of google.rpc.ErrorInfo, without its prefix."""
@@ -250,7 +252,7 @@ ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 14
 ERROR_REASON_TURN_IN_PROGRESS: ErrorReason.ValueType  # 15
 """ABORTED: another turn of the session is running."""
 ERROR_REASON_RESUME_TOKEN_EXPIRED: ErrorReason.ValueType  # 16
-"""OUT_OF_RANGE: changes before the token are no longer kept; read anew, then watch."""
+"""OUT_OF_RANGE: changes before the token, or a turn's events, are no longer kept; read anew."""
 ERROR_REASON_REVISION_NOT_INDEXED: ErrorReason.ValueType  # 17
 """DEADLINE_EXCEEDED: the index did not reach `min_revision` in time."""
 ERROR_REASON_CREDENTIAL_MISSING: ErrorReason.ValueType  # 18
@@ -293,6 +295,8 @@ ERROR_REASON_GLOBAL_SCOPE_OFF: ErrorReason.ValueType  # 36
 """FAILED_PRECONDITION: the tenant has not opted in to cache scope GLOBAL."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 37
 """INTERNAL: a defect; RequestInfo carries the request id to look for in the server's log."""
+ERROR_REASON_SESSION_EPHEMERAL: ErrorReason.ValueType  # 38
+"""FAILED_PRECONDITION: the session is ephemeral, which has no turns of chat."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

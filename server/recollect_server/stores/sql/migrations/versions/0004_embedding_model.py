@@ -2,8 +2,8 @@
 
 from recollect_server.stores.sql.migrations import run
 
-revision = "0005"
-down_revision = "0004"
+revision = "0004"
+down_revision = "0003"
 
 STATEMENTS = (
     # One row. `checked_through` is the last user whose vectors were looked through since the model

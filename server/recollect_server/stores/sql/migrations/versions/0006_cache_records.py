@@ -2,8 +2,8 @@
 
 from recollect_server.stores.sql.migrations import run
 
-revision = "0007"
-down_revision = "0006"
+revision = "0006"
+down_revision = "0005"
 
 STATEMENTS = (
     """

@@ -6,8 +6,8 @@ from alembic import op
 from recollect_server.stores.sql.fact_digest import digest
 from recollect_server.stores.sql.migrations import run
 
-revision = "0006"
-down_revision = "0005"
+revision = "0005"
+down_revision = "0004"
 
 STATEMENTS = (
     # 6 is OTHER.

@@ -5,7 +5,7 @@ A table of pgvector is made when that store is chosen, because it needs an exten
 
 from recollect_server.stores.sql.migrations import run
 
-revision = "0004"
+revision = "0003"
 down_revision = "0002"
 
 STATEMENTS = (
