@@ -11,7 +11,6 @@ from typing import Self
 
 import structlog
 
-from recollect_server.cache.keys import exact_key
 from recollect_server.cache.model import (
     CacheOptions,
     CacheScope,
