@@ -39,9 +39,9 @@ class Calibration:
     scores: tuple[float, ...]
     probabilities: tuple[float, ...]
 
-    def probability(self, score: float) -> float:
-        """Return the probability of a score, between the known ones by straight lines."""
-        return float(np.interp(score, self.scores, self.probabilities))
+    def probabilities_of(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the probabilities of scores, between the known ones by straight lines."""
+        return np.interp(scores, self.scores, self.probabilities)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,23 @@ class TreeVerifier:
         self, asked: Conversation, stored: Sequence[Conversation]
     ) -> NDArray[np.float64]:
         """Return for each stored conversation the probability that its answer is right."""
-        view = View(asked)
-        return np.array([self._probability(view, View(each)) for each in stored], np.float64)
+        one = View(asked)
+        found = np.zeros(len(stored))
+        by_kind: dict[Kind, list[tuple[int, NDArray[np.float64]]]] = {}
+        for place, each in enumerate(stored):
+            other = View(each)
+            if self._only_words(one, other):
+                found[place] = SAME_WORDS if same_words(one, other) else 0.0
+                continue
+            values = compare(one, other)
+            by_kind.setdefault(kind_of(one, other, values), []).append((place, values))
+        # What breaks a rule stays at 0.
+        by_kind.pop(Kind.BROKEN, None)
+        for kind, pairs in by_kind.items():
+            places = [place for place, _ in pairs]
+            odds = self.trees[kind].log_odds(np.stack([values for _, values in pairs]))
+            found[places] = self.calibrations[kind].probabilities_of(1 / (1 + np.exp(-odds)))
+        return found
 
     def threshold(self, max_false_hit_rate: float) -> float:
         """Return the probability from which a candidate is a hit.
@@ -94,16 +109,6 @@ class TreeVerifier:
     def _only_words(self, asked: View, stored: View) -> bool:
         models = {asked.conversation.model, stored.conversation.model}
         return models != {self.embedder} or needs_same_words(asked, stored)
-
-    def _probability(self, asked: View, stored: View) -> float:
-        if self._only_words(asked, stored):
-            return SAME_WORDS if same_words(asked, stored) else 0.0
-        values = compare(asked, stored)
-        kind = kind_of(asked, stored, values)
-        if kind is Kind.BROKEN:
-            return 0.0
-        odds = self.trees[kind].log_odds(values[None, :])[0]
-        return self.calibrations[kind].probability(float(1 / (1 + np.exp(-odds))))
 
 
 def from_stored(stored: Mapping[str, Any]) -> TreeVerifier:
