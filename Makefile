@@ -19,6 +19,9 @@ UV := $(TOOLS)/uv
 DEBIAN := .tools/debian
 BIN := .venv/bin
 CI ?= false
+# Tests wait more than they compute. The tests of a file run one after the other.
+JOBS ?= 3
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
@@ -49,7 +52,7 @@ lint: .venv/.dev $(TOOLS)/.go ## Check style, types, layers, the contract, and t
 
 # The extra sentence-transformers brings 5 GB of torch, so its tests run where it is, and in CI.
 unit: .venv/.dev $(if $(filter true,$(CI)),.venv/.torch) tools ## Run the tests.
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 clients: .venv/.dev tools ## Test each client, and its examples.
 	$(BIN)/python -m pytest tests/clients tests/docs $(ARGS)

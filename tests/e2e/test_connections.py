@@ -43,7 +43,7 @@ def test_a_valkey_of_one_s_own_is_used_instead_of_an_embedded_one(scheme, name):
                 prompt = common_pb2.Prompt(model="m")
                 prompt.messages.add(role=common_pb2.ROLE_USER).parts.add(text="q")
                 client.cache.store(prompt, "a")
-                eventually(lambda: own.admin.dbsize() == 2)
+                eventually(lambda: own.admin.dbsize() >= 2)
                 own.admin.flushall()
                 assert not client.cache.lookup(prompt).hit
                 assert client.memory.get_context(session).messages[0].parts[0].text == "kept"
