@@ -43,10 +43,10 @@ class Prompt:
     """A whole request to a model, oldest message first.
 
     Attributes:
-        output_schema_json: the JSON Schema that the reply's text must follow; "" for free text.
         memory: what was recalled for the newest message. It is apart from the system prompt
             because it changes with every turn: providers put it where it leaves their prompt
             caches valid.
+        output_schema_json: the JSON Schema that the reply's text must follow; "" for free text.
     """
 
     model: str
@@ -54,8 +54,8 @@ class Prompt:
     tools: tuple[Tool, ...]
     parameters: ModelParameters
     messages: tuple[PromptMessage, ...]
-    output_schema_json: str = ""
     memory: str = ""
+    output_schema_json: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from tests.stores.sql.support import (
     start_writer,
 )
 
+from recollect_server.chat.model import TurnStart, TurnState
 from recollect_server.errors import Aborted, Reason, RevisionMismatch
 from recollect_server.memory.model import NewFact, NewSession
 from recollect_server.scope import Scope
@@ -144,25 +145,19 @@ async def test_one_of_two_servers_begins_a_turn_and_the_other_learns_that_it_run
     await stores.session()
 
     def begin(on, number, i):
-        return on.turns.begin_turn(
-            ADA,
-            "s",
-            message(str(number)),
-            turn_id=f"t{number}-{i}",
-            model="m",
-            request=request(f"r{number}", "Chat"),
-            lease_seconds=60,
-        )
+        asked = request(f"r{number}", "Chat")
+        start = TurnStart(f"t{number}-{i}", "m", asked, f"p{i}", 60, wait=False)
+        return on.turns.begin_turn(ADA, "s", message(str(number)), start)
 
     for number in range(8):
-        results = await asyncio.gather(
-            *(begin((stores, other)[i % 2], number, i) for i in range(4)), return_exceptions=True
-        )
-        begun = [r for r in results if not isinstance(r, Exception)]
-        refused = [r for r in results if isinstance(r, Exception)]
-        assert [b.fresh for b in begun] == [True]
-        assert all(isinstance(r, Aborted) for r in refused), refused
-        assert {r.reason for r in refused} == {Reason.TURN_IN_PROGRESS}
+        begun = await asyncio.gather(*(begin((stores, other)[i % 2], number, i) for i in range(4)))
+        assert [b.fresh for b in begun].count(True) == 1
+        assert len({b.turn.turn_id for b in begun}) == 1
+        with pytest.raises(Aborted) as refused:
+            await begin(other, f"{number} meanwhile", 0)
+        assert refused.value.reason is Reason.TURN_IN_PROGRESS
+        (mine,) = (b.turn for b in begun if b.fresh)
+        await stores.turns.finish_turn(ADA, mine, None, TurnState.FAILED)
     assert await stores.texts() == [str(n) for n in range(8)]
 
 

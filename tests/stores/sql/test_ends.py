@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tests.stores.sql.support import ADA, message, request
 
+from recollect_server.chat.model import TurnStart
 from recollect_server.errors import NotFound, Reason
 from recollect_server.memory.fact_plan import Plan, Step, first_version
 from recollect_server.memory.model import FactSource, NewEpisode, NewFact, NewSession, Summary
@@ -28,15 +29,8 @@ async def _create(stores, *, idle=0.0, lives=None):
 
 
 async def _begin(stores):
-    return await stores.turns.begin_turn(
-        ADA,
-        "s",
-        message("hi"),
-        turn_id="t",
-        model="m",
-        request=request("turn", "Chat"),
-        lease_seconds=60,
-    )
+    start = TurnStart("t", "m", request("turn", "Chat"), "here", 60, wait=False)
+    return await stores.turns.begin_turn(ADA, "s", message("hi"), start)
 
 
 async def _upkeep(stores):

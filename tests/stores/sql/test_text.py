@@ -4,7 +4,7 @@ import pytest
 from tests.stores.sql.support import Stores, request
 
 from recollect_server.admin.model import ApiKey, KeyRole
-from recollect_server.chat.model import TurnState
+from recollect_server.chat.model import TurnStart, TurnState
 from recollect_server.memory.due import JobKind
 from recollect_server.memory.model import (
     NewEpisode,
@@ -82,15 +82,9 @@ async def test_facts_and_episodes_keep_every_character(stores: Stores, scope, te
 
 async def test_turns_jobs_and_keys_keep_every_character(stores: Stores, scope, text):
     await stores.session(text, scope)
-    begun = await stores.turns.begin_turn(
-        scope,
-        text,
-        NewMessage(Role.USER, (TextPart(text),)),
-        turn_id="t",
-        model=text,
-        request=request(text, text),
-        lease_seconds=60,
-    )
+    start = TurnStart("t", text, request(text, text), text, 60, wait=False)
+    said = NewMessage(Role.USER, (TextPart(text),))
+    begun = await stores.turns.begin_turn(scope, text, said, start)
     finished, _ = await stores.turns.finish_turn(scope, begun.turn, None, TurnState.FAILED)
     assert (finished.model, finished.request_id, finished.session_id) == (text, text, text)
     assert (await stores.turns.get_turn(scope, "t")).turn == finished
