@@ -8,6 +8,7 @@ import ai.recollect.v1.ErrorReason;
 import ai.recollect.v1.MemoryServiceGrpc;
 import io.grpc.MethodDescriptor;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ThreadLocalRandom;
@@ -70,7 +71,7 @@ final class Retries {
             "maxBackoff", seconds(LONGEST_PAUSE),
             "backoffMultiplier", 2.0,
             "retryableStatusCodes", List.of("UNAVAILABLE"));
-    List<Map<String, ?>> once = new java.util.ArrayList<>();
+    List<Map<String, ?>> once = new ArrayList<>();
     for (MethodDescriptor<?, ?> method : ONCE) {
       once.add(Map.of("service", method.getServiceName(), "method", method.getBareMethodName()));
     }
