@@ -14,26 +14,15 @@ DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_TIMEOUT = 30.0
 CHAT_TIMEOUT = 300.0
 
-RESUME_KEY = "x-resume-token"
 MOST_TRIES = 5
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 
-# A repeat of these could do something twice, or fail because the first one worked. Watch repeats
-# itself: it knows where to go on.
-ONCE = {
-    "MemoryService": (
-        "UpdateSession",
-        "ClearSession",
-        "DeleteSession",
-        "UpdateFact",
-        "ForgetFact",
-        "Watch",
-    ),
-    "AdminService": ("CreateApiKey", "ImportUser", "Reindex"),
-}
+# What gRPC does not repeat. Every other call may be: a write either carries a request id or comes
+# to the same when repeated. But the records of an import are a stream, and Watch repeats itself: it
+# knows where to go on.
+ONCE = {"MemoryService": ("Watch",), "AdminService": ("ImportUser",)}
 
-# The rest are reads, writes that carry a request id, and writes that change nothing twice.
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [

@@ -16,9 +16,10 @@ from recollect_server.errors import NotFound, Reason
 from recollect_server.ids import uuid7
 from recollect_server.memory.due import JobKind
 from recollect_server.memory.jobs import Job
-from recollect_server.scope import Scope
+from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.codec import from_microseconds, to_microseconds
 from recollect_server.stores.sql.database import Database, Row, Transaction
+from recollect_server.stores.sql.requests import idempotent
 
 LEASE_SECONDS = 20
 MAX_ATTEMPTS = 10
@@ -215,11 +216,15 @@ class SqlJobQueue:
         tenant: str,
         *,
         state: JobState | None,
+        user_id: str = "",
         limit: int,
         after: tuple[int, str] | None,
     ) -> tuple[JobRecord, ...]:
         """See `JobStore`."""
         clauses, params = "", dict[str, Any](tenant=tenant, limit=limit)
+        if user_id:
+            clauses += "AND u.user_id = :user_id "
+            params["user_id"] = user_id
         if state is not None:
             clauses += "AND j.state = :state "
             params["state"] = state.name.lower()
@@ -234,13 +239,15 @@ class SqlJobQueue:
         )
         return tuple(_to_record(row) for row in rows)
 
-    async def retry_job(self, tenant: str, job_id: str) -> JobRecord:
+    async def retry_job(
+        self, tenant: str, job_id: str, request: RequestKey | None = None
+    ) -> JobRecord:
         """See `JobStore`."""
         now = to_microseconds(self._clock())
         params = {"tenant": tenant, "job_id": job_id, "now": now}
+        query = f"{_SELECT}WHERE {_VISIBLE} AND j.job_id = :job_id"
 
-        def work(tx: Transaction) -> JobRecord:
-            query = f"{_SELECT}WHERE {_VISIBLE} AND j.job_id = :job_id"
+        def retry(tx: Transaction) -> JobRecord:
             found = tx.execute(query, params)
             if not found:
                 raise NotFound(Reason.JOB_NOT_FOUND, "job", job_id)
@@ -250,6 +257,21 @@ class SqlJobQueue:
                 params,
             )
             return _to_record(tx.execute(query, params)[0])
+
+        def again(tx: Transaction, kept: Row) -> JobRecord:
+            found = tx.execute(query, params)
+            return _to_record(found[0] if found else kept)
+
+        def work(tx: Transaction) -> JobRecord:
+            return idempotent(
+                tx,
+                Scope(tenant, ""),
+                request,
+                now,
+                run=lambda: retry(tx),
+                to_plain=_to_plain,
+                from_plain=lambda kept: again(tx, kept),
+            )
 
         return await self._database.write(work)
 
@@ -279,6 +301,21 @@ def _to_record(row: Row) -> JobRecord:
         last_error=row[7],
         create_time=from_microseconds(row[8]),
     )
+
+
+def _to_plain(record: JobRecord) -> Row:
+    """Return a row of the job, but not whose it is: where it is kept, no erasure would find it."""
+    return [
+        record.job_id,
+        record.kind,
+        "",
+        "",
+        record.state.name.lower(),
+        record.attempts,
+        to_microseconds(record.run_time),
+        "",
+        to_microseconds(record.create_time),
+    ]
 
 
 def _lease(tx: Transaction, kind: JobKind, now: int) -> Job | None:

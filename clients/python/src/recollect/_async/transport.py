@@ -52,19 +52,15 @@ class AsyncTransport:
         request: Message,
         response: type[Response],
         timeout: float | None,
-        on_start: Callable[[dict[str, Any]], None] | None = None,
     ) -> AsyncIterator[Response]:
         """Run a streaming call; leaving the iteration early cancels it.
 
         Args:
             timeout: seconds for the whole stream, None for no bound.
-            on_start: is given the initial metadata when it is there.
         """
         open_call = self._method(method, response, self._channel.unary_stream)
         call = open_call(request, timeout=timeout, metadata=self.settings.metadata)
         try:
-            if on_start is not None:
-                on_start(dict(await call.initial_metadata() or ()))
             async for item in call:
                 yield item
         except grpc.aio.AioRpcError as error:
