@@ -29,14 +29,14 @@ record Failure(
     List<FieldViolation> fieldViolations,
     Duration retryAfter,
     Map<String, String> metadata,
-    String requestId)
+    String callId)
     implements Serializable {
 
   static final String CURRENT_REVISION = "current_revision";
 
   private static final Metadata.Key<byte[]> DETAILS =
       Metadata.Key.of("grpc-status-details-bin", Metadata.BINARY_BYTE_MARSHALLER);
-  private static final Metadata.Key<String> REQUEST_ID =
+  private static final Metadata.Key<String> CALL_ID =
       Metadata.Key.of("x-request-id", Metadata.ASCII_STRING_MARSHALLER);
 
   private static final Map<Status.Code, Function<Failure, RecollectException>> KINDS =
@@ -76,7 +76,7 @@ record Failure(
     List<FieldViolation> violations = new ArrayList<>();
     Duration retryAfter = null;
     Map<String, String> metadata = Map.of();
-    String requestId = trailers.get(REQUEST_ID);
+    String callId = trailers.get(CALL_ID);
     try {
       for (Any detail : details(status, trailers)) {
         if (detail.is(ErrorInfo.class)) {
@@ -91,7 +91,7 @@ record Failure(
           var delay = detail.unpack(RetryInfo.class).getRetryDelay();
           retryAfter = Duration.ofSeconds(delay.getSeconds(), delay.getNanos());
         } else if (detail.is(RequestInfo.class)) {
-          requestId = detail.unpack(RequestInfo.class).getRequestId();
+          callId = detail.unpack(RequestInfo.class).getRequestId();
         }
       }
     } catch (InvalidProtocolBufferException e) {
@@ -104,7 +104,7 @@ record Failure(
         List.copyOf(violations),
         retryAfter,
         metadata,
-        requestId == null ? "" : requestId);
+        callId == null ? "" : callId);
   }
 
   private static List<Any> details(Status status, Metadata trailers)

@@ -287,9 +287,10 @@ public final class MemoryClient {
   /**
    * Streams the changes of a user or of a session, in order, until it is closed.
    *
-   * <p>While the server cannot be reached it is asked again, and the changes go on where they broke
-   * off, without gap or repeat. Keep a change's {@code resume_token} to go on after a crash of
-   * yours.
+   * <p>Without a {@code resume_token} the first response comes at once and has no subject: whatever
+   * is written after it will be streamed. While the server cannot be reached it is asked again, and
+   * the changes go on where they broke off, without gap or repeat. Keep the last {@code
+   * resume_token} to go on after a crash of yours.
    */
   public RecollectStream<WatchResponse> watch(WatchRequest request) {
     return watches.open(new Changes(watches, request));

@@ -24,10 +24,9 @@ import java.util.function.Supplier;
  * Async} too. Requests and results are the messages of {@code ai.recollect.v1}. Lists go over all
  * pages by themselves; a {@link RecollectStream} is to be closed.
  *
- * <p>Calls that find the server unavailable are repeated up to four times with growing pauses,
- * unless a repeat could do something twice. Most writes carry a request id, which the client makes
- * and a repeat reuses, so that a repeat is done once. A watch and a chat stream go on by themselves
- * where they broke off.
+ * <p>Calls that find the server unavailable are repeated up to four times with growing pauses, but
+ * for an import. Writes carry a request id, which the client makes and a repeat reuses, so that a
+ * repeat is done once. A watch and a chat stream go on by themselves where they broke off.
  *
  * <p>A call gets a deadline: 30 seconds, 5 minutes for chat, or what {@link Builder#timeout} and
  * {@link Builder#chatTimeout} say; a watch, an export and an import get none. Each part's {@code

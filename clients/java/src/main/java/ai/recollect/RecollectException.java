@@ -65,9 +65,12 @@ public class RecollectException extends RuntimeException {
     return failure.metadata();
   }
 
-  /** Returns what to look for in the server's log; empty if the server did not answer. */
-  public String requestId() {
-    return failure.requestId();
+  /**
+   * Returns what to look for in the server's log; empty if the server did not answer. It is not the
+   * {@code request_id}: each try of a call has its own.
+   */
+  public String callId() {
+    return failure.callId();
   }
 
   /**
@@ -114,7 +117,7 @@ public class RecollectException extends RuntimeException {
     }
   }
 
-  /** {@code expected_revision} is not the session's; {@link #currentRevision} is. */
+  /** {@code expected_revision} or {@code expected_version} is not what is stored. */
   public static final class RevisionMismatch extends Aborted {
     @Serial private static final long serialVersionUID = 1;
 
@@ -122,7 +125,7 @@ public class RecollectException extends RuntimeException {
       super(failure);
     }
 
-    /** Returns where the session is now. */
+    /** Returns the session's revision or the fact's version now. */
     public long currentRevision() {
       return Long.parseLong(metadata().get(Failure.CURRENT_REVISION));
     }
@@ -209,7 +212,7 @@ public class RecollectException extends RuntimeException {
     }
   }
 
-  /** A defect of the server; report it with {@link #requestId}. */
+  /** A defect of the server; report it with {@link #callId}. */
   public static final class Internal extends RecollectException {
     @Serial private static final long serialVersionUID = 1;
 

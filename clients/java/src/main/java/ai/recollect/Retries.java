@@ -24,21 +24,12 @@ final class Retries {
   private static final Duration LONGEST_PAUSE = Duration.ofSeconds(2);
 
   /**
-   * The calls whose repeat could do something twice, or fail because the first one worked. Watch
-   * repeats itself: it knows where to go on. The rest are reads, writes that carry a request id,
-   * and writes that change nothing twice.
+   * The calls that gRPC does not repeat. Every other one may be: a write either carries a request
+   * id or comes to the same when repeated. But the records of an import are a stream, and Watch
+   * repeats itself: it knows where to go on.
    */
   static final List<MethodDescriptor<?, ?>> ONCE =
-      List.of(
-          MemoryServiceGrpc.getUpdateSessionMethod(),
-          MemoryServiceGrpc.getClearSessionMethod(),
-          MemoryServiceGrpc.getDeleteSessionMethod(),
-          MemoryServiceGrpc.getUpdateFactMethod(),
-          MemoryServiceGrpc.getForgetFactMethod(),
-          MemoryServiceGrpc.getWatchMethod(),
-          AdminServiceGrpc.getCreateApiKeyMethod(),
-          AdminServiceGrpc.getImportUserMethod(),
-          AdminServiceGrpc.getReindexMethod());
+      List.of(MemoryServiceGrpc.getWatchMethod(), AdminServiceGrpc.getImportUserMethod());
 
   private final Duration longest;
   private int pauses;

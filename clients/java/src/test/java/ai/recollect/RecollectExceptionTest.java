@@ -66,7 +66,7 @@ class RecollectExceptionTest {
     assertEquals(Map.of("k", "v"), error.metadata());
     assertEquals(List.of(new FieldViolation("f", "less")), error.fieldViolations());
     assertEquals(Optional.of(Duration.ofMillis(500)), error.retryAfter());
-    assertEquals("r", error.requestId());
+    assertEquals("r", error.callId());
   }
 
   @Test

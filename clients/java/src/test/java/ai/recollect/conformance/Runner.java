@@ -217,7 +217,7 @@ public final class Runner {
     error.addProperty(
         "retry_after", failed.retryAfter().map(Duration::toMillis).orElse(0L) / 1000.0);
     error.add("metadata", GSON.toJsonTree(failed.metadata()));
-    error.addProperty("request_id", failed.requestId());
+    error.addProperty("call_id", failed.callId());
     return error;
   }
 
