@@ -436,12 +436,17 @@ class EmbeddingQueue(Protocol):
         """Return what waits, of a tenant or, with "", of all."""
 
     async def somebody_waits(self) -> bool:
-        """Whether `IndexSource.hurry` asked for texts, in any process, that are not leased yet."""
+        """Whether `IndexSource.hurry` asked for texts, in any process, that nobody hurries with."""
 
-    async def lease_embedding(self, model: str, limit: int) -> EmbeddingTask | None:
+    async def lease_embedding(
+        self, model: str, limit: int, *, hurried: bool = False
+    ) -> EmbeddingTask | None:
         """Lease the next due job with up to `limit` items, or None.
 
         None, too, while `model` is not the one that embeds.
+
+        Args:
+            hurried: `IndexSource.hurry` does not take the job away again, as it does from others.
         """
 
     async def complete_embedding(

@@ -22,6 +22,7 @@ from recollect_server.stores.sql.database import Database, Row, Transaction
 from recollect_server.stores.sql.requests import idempotent
 
 LEASE_SECONDS = 20
+HURRIED_LEASE_SECONDS = 2 * LEASE_SECONDS
 MAX_ATTEMPTS = 10
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 300.0
@@ -74,8 +75,13 @@ def queue_job(
     )
 
 
-def lease(tx: Transaction, kind: JobKind, now: int) -> tuple[str, int, int, int, int] | None:
+def lease(
+    tx: Transaction, kind: JobKind, now: int, seconds: float = LEASE_SECONDS
+) -> tuple[str, int, int, int, int] | None:
     """Lease the job of a kind that has been due longest.
+
+    Args:
+        seconds: until the job is given to another one.
 
     Returns:
         (job_id, lease, attempts, user_key, session_key), or None.
@@ -85,17 +91,27 @@ def lease(tx: Transaction, kind: JobKind, now: int) -> tuple[str, int, int, int,
         "WHERE job_id = (SELECT job_id FROM jobs WHERE kind = :kind AND state <> 'dead' "
         f"AND run_time <= :now ORDER BY run_time LIMIT 1{tx.skip_locked}) "
         "RETURNING job_id, lease, attempts, user_key, session_key",
-        {"kind": str(kind), "now": now, "until": now + LEASE_SECONDS * _SECOND},
+        {"kind": str(kind), "now": now, "until": now + round(seconds * _SECOND)},
     )
     return tuple(rows[0]) if rows else None
 
 
 def hurry(tx: Transaction, kind: JobKind, user_key: int, now: int) -> None:
-    """Have a user's job that is due leased before all others. One that backs off goes on to."""
+    """Have a user's job leased before all others; one that backs off goes on to.
+
+    A job that runs may be at it slowly, behind all else, so it is given out again, unless it is
+    leased for longer than usual: then somebody is at it who hurries.
+    """
     tx.execute(
         "UPDATE jobs SET run_time = 0 WHERE kind = :kind AND user_key = :user_key "
-        "AND session_key = 0 AND state = 'due' AND run_time BETWEEN 1 AND :now",
-        {"kind": str(kind), "user_key": user_key, "now": now},
+        "AND session_key = 0 AND (state = 'due' AND run_time BETWEEN 1 AND :now "
+        "OR state = 'running' AND run_time BETWEEN 1 AND :usual)",
+        {
+            "kind": str(kind),
+            "user_key": user_key,
+            "now": now,
+            "usual": now + LEASE_SECONDS * _SECOND,
+        },
     )
 
 

@@ -479,7 +479,7 @@ class AsyncMemory:
             tries += 1
             left = None if ends is None else ends - time.monotonic()
             responses = self._transport.stream(
-                "MemoryService/Watch", request, pb.WatchResponse, left
+                "MemoryService/Watch", request, pb.WatchResponse, left, once=True
             )
             try:
                 async for response in responses:

@@ -480,7 +480,7 @@ class Memory:
             tries += 1
             left = None if ends is None else ends - time.monotonic()
             responses = self._transport.stream(
-                "MemoryService/Watch", request, pb.WatchResponse, left
+                "MemoryService/Watch", request, pb.WatchResponse, left, once=True
             )
             try:
                 for response in responses:
