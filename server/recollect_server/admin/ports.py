@@ -1,5 +1,6 @@
 """What administration needs from the outside."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
@@ -9,8 +10,14 @@ from recollect_server.admin.model import ApiKey, JobRecord, JobState
 class ApiKeyStore(Protocol):
     """API keys, durable when a call returns. Raises `Unavailable` when the store is down."""
 
-    async def add_key(self, key: ApiKey, secret_hash: bytes) -> None:
-        """Store a new key."""
+    async def add_key(
+        self, key: ApiKey, secret_hash: bytes, replaces: tuple[str, datetime] | None = None
+    ) -> None:
+        """Store a new key, and with it when another key of its tenant expires, if not before.
+
+        Args:
+            replaces: the other key's id and its last moment.
+        """
 
     async def find_key(self, key_id: str) -> tuple[ApiKey, bytes] | None:
         """Return the key and its secret's hash, whatever its tenant, or None."""
@@ -26,6 +33,9 @@ class ApiKeyStore(Protocol):
         Raises:
             NotFound: API_KEY_NOT_FOUND.
         """
+
+    async def used(self, times: Mapping[str, datetime]) -> None:
+        """Store when keys were last accepted, by their id; an older time changes nothing."""
 
 
 class JobStore(Protocol):

@@ -127,7 +127,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateApiKey(self, request, context):
-        """Makes an API key. Its secret is in this response and nowhere else.
+        """Makes an API key, a new one or one that replaces another. Its secret is in this response and
+        nowhere else.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,7 +50,9 @@ class AdminServiceStub:
     contexts with the profile AUDIT.
     """
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateApiKeyRequest, _admin_pb2.CreateApiKeyResponse]
-    """Makes an API key. Its secret is in this response and nowhere else."""
+    """Makes an API key, a new one or one that replaces another. Its secret is in this response and
+    nowhere else.
+    """
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListApiKeysRequest, _admin_pb2.ListApiKeysResponse]
     """Lists the tenant's API keys, newest first."""
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevokeApiKeyRequest, _admin_pb2.RevokeApiKeyResponse]
@@ -85,7 +87,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     contexts with the profile AUDIT.
     """
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateApiKeyRequest, _admin_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
-    """Makes an API key. Its secret is in this response and nowhere else."""
+    """Makes an API key, a new one or one that replaces another. Its secret is in this response and
+    nowhere else.
+    """
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListApiKeysRequest, _admin_pb2.ListApiKeysResponse]  # type: ignore[assignment]
     """Lists the tenant's API keys, newest first."""
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevokeApiKeyRequest, _admin_pb2.RevokeApiKeyResponse]  # type: ignore[assignment]
@@ -147,7 +151,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.CreateApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.CreateApiKeyResponse, _abc.Awaitable[_admin_pb2.CreateApiKeyResponse]]:
-        """Makes an API key. Its secret is in this response and nowhere else."""
+        """Makes an API key, a new one or one that replaces another. Its secret is in this response and
+        nowhere else.
+        """
 
     @_abc_1.abstractmethod
     def ListApiKeys(
