@@ -144,6 +144,8 @@ class AccessSettings(BaseSettings):
         if wrong or not self.jwt_algorithms:
             raise ValueError(f"jwt_algorithms must be of {', '.join(ALGORITHMS)}")
         url = urlsplit(self.jwt_jwks)
+        if url.scheme not in ("https", "http", ""):
+            raise ValueError("jwt_jwks must be an https URL or the path of a file")
         if url.scheme == "http" and not (is_local(f"{url.hostname}:0") or self.insecure):
             raise ValueError(
                 "jwt_jwks would read the issuer's keys in plain text, so that anyone on the way "
