@@ -13,7 +13,6 @@ import httpx
 import jwt
 import structlog
 
-from recollect_server.admin.keys import REVOCATION_SECONDS
 from recollect_server.admin.model import Grants
 from recollect_server.errors import Reason, Unauthenticated, Unavailable
 from recollect_server.rpc.call import Principal
@@ -28,6 +27,8 @@ REFETCH_SECONDS = 10.0
 
 TIMEOUT_SECONDS = 5.0
 REMEMBERED_TOKENS = 10_000
+REMEMBERED_SECONDS = 60.0
+"""How long a verified token is not verified again; a signature takes 0.3 ms, a look-up 3 us."""
 SERVICE = "service"
 """The word among a token's roles by which its bearer may name any user of the tenant."""
 _LONGEST_ID = 256
@@ -228,7 +229,7 @@ class JwtVerifier:
         self._known.pop(digest, None)
         while len(self._known) >= REMEMBERED_TOKENS:
             del self._known[next(iter(self._known))]
-        until = time.time() + REVOCATION_SECONDS
+        until = time.time() + REMEMBERED_SECONDS
         self._known[digest] = (principal, min(until, principal.expires or until))
 
 
