@@ -4,7 +4,6 @@ import ssl
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -120,13 +119,20 @@ def test_an_unreachable_issuer_is_said_to_be_unavailable():
         assert "issuer" in message
 
 
-@contextmanager
-def _by_certificate(address, authority, pair, roots=None, api_key=None):
-    credentials = grpc.ssl_channel_credentials(
-        roots or authority.pem, *(reversed(pair) if pair else ())
+def _by_certificate(
+    address: str,
+    authority: Authority,
+    pair: tuple[bytes, bytes] | None,
+    api_key: str | None = None,
+) -> Recollect:
+    return Recollect(
+        address,
+        api_key=api_key,
+        tls=True,
+        root_certificates=authority.pem,
+        client_certificate=pair,
+        timeout=10,
     )
-    with grpc.secure_channel(address, credentials) as channel:
-        yield Recollect(address, channel=channel, api_key=api_key, tls=True, timeout=10)
 
 
 def _tls_flags(folder: Path, authority: Authority) -> tuple[str, ...]:

@@ -1,14 +1,19 @@
 """JSON Web Tokens: which are accepted, for whom, and by which keys."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import time
+import warnings
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.issuer import AUDIENCE, ISSUER, Issuer, IssuerServer
 
 from recollect_server.admin.model import Grants
@@ -51,15 +56,20 @@ class Source:
         """Nothing is open."""
 
 
+def _verifier(issuer, **rules):
+    return JwtVerifier(KeySet(Source(issuer)), TokenRules(**(RULES | rules)))
+
+
+_KNOWN = Issuer()
+_KNOWN.add_key("one")
+_FUZZED = _verifier(_KNOWN)
+
+
 @pytest.fixture
 def issuer():
     made = Issuer()
     made.add_key("one")
     return made
-
-
-def _verifier(issuer, **rules):
-    return JwtVerifier(KeySet(Source(issuer)), TokenRules(**(RULES | rules)))
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "RS256", "EdDSA"])
@@ -120,6 +130,7 @@ WRONG = {
     "a tenant with NUL": lambda i: i.token("one", tenant="a\0b"),
     "a tenant that is a list": lambda i: i.token("one", tenant=["acme"]),
     "no user and no word that it is a service": lambda i: i.token("one", sub=None),
+    "half a character as the user": lambda i: i.token("one", sub="\ud800"),
     "a long user": lambda i: i.token("one", sub="é" * 129),
     "no signature": _unsigned,
     "the public key as a secret": _by_public_key,
@@ -158,10 +169,56 @@ async def test_the_issuer_s_clock_may_differ_a_little(issuer):
         await _verifier(issuer, leeway=0.0).verify(token)
 
 
+async def test_an_issuer_s_short_key_is_not_trusted(issuer):
+    issuer.keys["short"] = ("RS256", rsa.generate_private_key(65537, 1024))
+    issuer.published.append("short")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)
+        token = issuer.token("short")
+    with pytest.raises(Unauthenticated):
+        await _verifier(issuer).verify(token)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+_HEADERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "alg": st.sampled_from(["ES256", "RS256", "none", "HS256"]) | _JSON,
+        "kid": st.just("one") | _JSON,
+        **dict.fromkeys(("typ", "crit", "b64", "jwk", "jku", "x5c", "zip", "cty"), _JSON),
+    },
+)
+
+
+def _part(value):
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+
+@settings(deadline=None)
+@given(
+    st.text(max_size=60)
+    | st.tuples(_HEADERS | _JSON, _JSON, st.binary(max_size=70)).map(
+        lambda t: f"{_part(t[0])}.{_part(t[1])}.{base64.urlsafe_b64encode(t[2]).decode()}"
+    )
+)
+def test_whatever_is_sent_as_a_token_is_refused_and_breaks_nothing(token):
+    async def check():
+        with pytest.raises(Unauthenticated):
+            await _FUZZED.verify(token)
+
+    asyncio.run(check())
+
+
 async def test_a_service_is_named_as_one_and_may_name_any_user(issuer):
     token = issuer.token("one", sub="billing", role=["writer", "service"])
     principal = await _verifier(issuer).verify(token)
     assert (principal.user_id, principal.key_id) == ("", "jwt:billing")
+    nameless = issuer.token("one", sub="a\0b", role="writer service")
+    assert (await _verifier(issuer).verify(nameless)).key_id == "jwt:"
 
 
 @pytest.mark.parametrize(

@@ -245,12 +245,12 @@ def principal_of(claims: Mapping[str, Any], rules: TokenRules) -> Principal:
     prefix = rules.role_prefix
     said = [w[len(prefix) :] for w in words if isinstance(w, str) and w.startswith(prefix)]
     user_id = "" if SERVICE in said else _id(claims, rules.user_claim)
-    subject = claims.get("sub") or user_id
+    subject = claims.get("sub")
     return Principal(
         tenant,
         user_id,
         _grants(said),
-        f"jwt:{subject}"[:_LONGEST_ID],
+        f"jwt:{subject if _is_id(subject) else user_id}",
         float(claims["exp"]) + rules.leeway,
     )
 
@@ -271,10 +271,18 @@ def _grants(words: list[str]) -> Grants:
 
 def _id(claims: Mapping[str, Any], name: str) -> str:
     found = _claim(claims, name)
-    fits = isinstance(found, str) and 0 < len(found.encode()) <= _LONGEST_ID and "\0" not in found
-    if not fits:
+    if not _is_id(found):
         raise _refused(f"its claim {name} is missing or is no id")
     return str(found)
+
+
+def _is_id(value: Any) -> bool:
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        return 0 < len(value.encode()) <= _LONGEST_ID
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell
+        return False
 
 
 def _claim(claims: Mapping[str, Any], name: str) -> Any:
