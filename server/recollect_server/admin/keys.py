@@ -18,6 +18,7 @@ import structlog
 from recollect_server.admin.model import ApiKey, Grants, KeyRole, Service
 from recollect_server.admin.ports import ApiKeyStore
 from recollect_server.errors import InvalidArgument, NotFound, Reason, Unauthenticated, Unavailable
+from recollect_server.scope import RequestKey
 
 log = structlog.get_logger("recollect.keys")
 
@@ -67,14 +68,19 @@ class ApiKeys:
         user_id: str = "",
         grants: Grants,
         expire_time: datetime | None = None,
+        request: RequestKey | None = None,
     ) -> CreatedKey:
         """Make a key.
+
+        A secret is kept nowhere, so a repeated request cannot be given the first one: its key gets
+        a new one, and whoever repeats holds the one that is valid.
 
         Raises:
             InvalidArgument: no name or no role; a key for one user that administers, which could
                 make itself a key for all; or an expiry that is not in the future.
+            FailedPrecondition: REQUEST_ID_REUSED.
         """
-        return await self._add(tenant, name, user_id, grants, expire_time)
+        return await self._add(tenant, name, user_id, grants, expire_time, request)
 
     async def rotate(
         self,
@@ -83,6 +89,7 @@ class ApiKeys:
         *,
         expire_time: datetime | None = None,
         overlap: timedelta = OVERLAP,
+        request: RequestKey | None = None,
     ) -> CreatedKey:
         """Make a key that may do what another one may, which expires after the overlap.
 
@@ -100,7 +107,13 @@ class ApiKeys:
         if not old.valid(now):
             raise InvalidArgument("replaces", "the key is expired or revoked: make a new one")
         created = await self._add(
-            tenant, old.name, old.user_id, old.grants, expire_time, (key_id, now + overlap)
+            tenant,
+            old.name,
+            old.user_id,
+            old.grants,
+            expire_time,
+            request,
+            replaces=(key_id, now + overlap),
         )
         self._known.pop(key_id, None)
         return created
@@ -112,6 +125,7 @@ class ApiKeys:
         user_id: str,
         grants: Grants,
         expire_time: datetime | None,
+        request: RequestKey | None,
         replaces: tuple[str, datetime] | None = None,
     ) -> CreatedKey:
         now = self._clock()
@@ -124,9 +138,10 @@ class ApiKeys:
         if expire_time is not None and expire_time <= now:
             raise InvalidArgument("expire_time", "must be in the future")
         key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
-        key = ApiKey(key_id, tenant, name, user_id, grants, now, expire_time)
-        await self._store.add_key(key, _hash(secret), replaces)
-        return CreatedKey(key, f"{PREFIX}{key_id}_{secret}")
+        new = ApiKey(key_id, tenant, name, user_id, grants, now, expire_time)
+        key = await self._store.add_key(new, _hash(secret), request, replaces)
+        self._known.pop(key.key_id, None)
+        return CreatedKey(key, f"{PREFIX}{key.key_id}_{secret}")
 
     def recent(self, token: str) -> ApiKey | None:
         """Return the key of a token if it is valid by what was read within the last seconds."""

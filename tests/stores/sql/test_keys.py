@@ -7,6 +7,7 @@ import pytest
 from recollect_server.admin.keys import REVOCATION_SECONDS, ApiKeys
 from recollect_server.admin.model import Grants, KeyRole
 from recollect_server.errors import InvalidArgument, NotFound, Unauthenticated
+from recollect_server.scope import RequestKey
 
 WRITER = Grants(KeyRole.WRITER)
 
@@ -64,6 +65,23 @@ async def test_a_replaced_key_works_on_until_the_overlap_is_over(keys, stores):
     with pytest.raises(Unauthenticated):
         await keys.authenticate(old.token)
     assert (await keys.authenticate(new.token)).expire_time is None
+
+
+async def test_a_repeated_replacement_makes_one_key_whose_last_secret_is_valid(keys, stores):
+    old = await keys.create("acme", name="k", grants=WRITER)
+    request = RequestKey("CreateApiKey", "r", b"digest")
+    until = stores.clock() + timedelta(hours=1)
+    first, again = [
+        await keys.rotate("acme", old.key.key_id, overlap=timedelta(hours=1), request=request)
+        for _ in range(2)
+    ]
+    assert first.key.key_id == again.key.key_id
+    await keys.authenticate(again.token)
+    with pytest.raises(Unauthenticated):
+        await keys.authenticate(first.token)
+    found = {k.key_id: k for k in await keys.list("acme", limit=10, after=None)}
+    assert len(found) == 2
+    assert found[old.key.key_id].expire_time == until
 
 
 async def test_a_replacement_never_prolongs_a_key(keys, stores):

@@ -23,6 +23,7 @@ from recollect_server.rpc.convert.admin import (
     to_grants,
 )
 from recollect_server.rpc.convert.common import to_time
+from recollect_server.rpc.idempotency import request_key
 from recollect_server.rpc.paging import after_time, decode, encode, page_size, time_cursor
 from recollect_server.scope import Scope
 
@@ -62,6 +63,7 @@ class AdminServicer:
             user_id=request.user_id,
             grants=to_grants(request),
             expire_time=_expire_time(request),
+            request=request_key("CreateApiKey", request),
         )
 
     async def _rotated(self, tenant: str, request: pb.CreateApiKeyRequest) -> CreatedKey:
@@ -73,6 +75,7 @@ class AdminServicer:
             request.replaces,
             expire_time=_expire_time(request),
             overlap=request.overlap.ToTimedelta() or OVERLAP,
+            request=request_key("CreateApiKey", request),
         )
 
     async def list_api_keys(
@@ -132,11 +135,12 @@ class AdminServicer:
 
     async def list_jobs(self, call: Call, request: pb.ListJobsRequest) -> pb.ListJobsResponse:
         """Serve ListJobs."""
-        binding = ("ListJobs", str(request.state))
+        binding = ("ListJobs", str(request.state), request.user_id)
         limit = page_size(request.page_size)
         found = await self._jobs.list_jobs(
             call.principal.tenant,
             state=JobState(request.state) if request.state else None,
+            user_id=request.user_id,
             limit=limit + 1,
             after=decode(binding, request.page_token),
         )
@@ -148,7 +152,8 @@ class AdminServicer:
 
     async def retry_job(self, call: Call, request: pb.RetryJobRequest) -> pb.RetryJobResponse:
         """Serve RetryJob."""
-        job = await self._jobs.retry_job(call.principal.tenant, request.job_id)
+        key = request_key("RetryJob", request)
+        job = await self._jobs.retry_job(call.principal.tenant, request.job_id, key)
         return pb.RetryJobResponse(job=from_job(job))
 
     async def get_server_info(

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Any
 
 from recollect_server.admin.model import ApiKey, Grants, KeyRole
 from recollect_server.errors import NotFound, Reason
+from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.codec import from_microseconds, to_microseconds
 from recollect_server.stores.sql.database import Database, Row, Transaction
+from recollect_server.stores.sql.requests import idempotent
 
 _COLUMNS = (
     "key_id, tenant, name, user_id, role, service_roles, create_time, expire_time, revoke_time, "
@@ -44,10 +47,14 @@ class SqlApiKeyStore:
         self._clock = clock
 
     async def add_key(
-        self, key: ApiKey, secret_hash: bytes, replaces: tuple[str, datetime] | None = None
-    ) -> None:
+        self,
+        key: ApiKey,
+        secret_hash: bytes,
+        request: RequestKey | None = None,
+        replaces: tuple[str, datetime] | None = None,
+    ) -> ApiKey:
         """See `ApiKeyStore`."""
-        params = {
+        params: dict[str, Any] = {
             "key_id": key.key_id,
             "tenant": key.tenant,
             "name": key.name,
@@ -61,7 +68,7 @@ class SqlApiKeyStore:
             ),
         }
 
-        def work(tx: Transaction) -> None:
+        def add(tx: Transaction) -> ApiKey:
             tx.execute(
                 "INSERT INTO api_keys (key_id, tenant, name, user_id, role, service_roles, "
                 "secret_hash, create_time, expire_time) VALUES (:key_id, :tenant, :name, "
@@ -78,8 +85,28 @@ class SqlApiKeyStore:
                         "time": to_microseconds(replaces[1]),
                     },
                 )
+            return key
 
-        await self._database.write(work)
+        def renew(tx: Transaction, key_id: str) -> ApiKey:
+            rows = tx.execute(
+                "UPDATE api_keys SET secret_hash = :secret_hash WHERE tenant = :tenant "
+                f"AND key_id = :key_id RETURNING {_COLUMNS}",
+                params | {"key_id": key_id},
+            )
+            return _to_key(rows[0])
+
+        def work(tx: Transaction) -> ApiKey:
+            return idempotent(
+                tx,
+                Scope(key.tenant, ""),
+                request,
+                params["create_time"],
+                run=lambda: add(tx),
+                to_plain=lambda added: added.key_id,
+                from_plain=lambda key_id: renew(tx, key_id),
+            )
+
+        return await self._database.write(work)
 
     async def find_key(self, key_id: str) -> tuple[ApiKey, bytes] | None:
         """See `ApiKeyStore`."""
