@@ -14,19 +14,32 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import lightgbm
 import numpy as np
 from numpy.typing import NDArray
-from verifier_data import Messages, Pair, Source, edited, group_of, made, read_source
+from scipy.stats import beta
+from verifier_data import (
+    OTHER_QUESTION,
+    Messages,
+    Pair,
+    Source,
+    asked_instead,
+    edited,
+    group_of,
+    made,
+    read_source,
+)
 
 from recollect_server.cache.conversation import Conversation
 from recollect_server.cache.verifier import candidate_vector
-from recollect_server.cache.verifier.features import FEATURES, NAMES, Kind, View, compare, kind_of
+from recollect_server.cache.verifier.features import FEATURES, NAMES, compare
 from recollect_server.cache.verifier.model import MODEL_FILE
+from recollect_server.cache.verifier.rules import Kind, kind_of
+from recollect_server.cache.verifier.view import View
 from recollect_server.memory.model import Role
 from recollect_server.models.minilm import MiniLmEmbedder
 
@@ -41,6 +54,8 @@ EDITS_WITH_HISTORY = {
     f"edit_{name}" for name in ("number", "negation", "opposite", "swapped", "none")
 }
 """The others may name what a history says already."""
+INSTEAD_SHARE = 0.25
+"""Of probes that ask something else after the same history, when rates of false hits are found."""
 RATES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 REPORTED = (0.005, 0.01, 0.02, 0.05)
 PARAMETERS = {
@@ -143,7 +158,7 @@ def _key(text: str) -> str:
 def _rows(compared: Iterator[tuple[View, View, bool, str, int, str]]) -> Rows:
     features, same, kind, group, probe, case = [], [], [], [], [], []
     for asked, stored, right, pair_group, number, pair_case in compared:
-        values = compare(asked, stored)
+        (values,) = compare(asked, [stored])
         features.append(values)
         same.append(right)
         kind.append(kind_of(asked, stored, values).value)
@@ -179,6 +194,12 @@ def pairs(given: Sequence[Pair], vectors: Vectors) -> Rows:
     )
 
 
+def joined(rows: Rows, more: Rows) -> Rows:
+    """Return the rows of both; the probes of `more` are others."""
+    more = replace(more, probe=more.probe + rows.probe.max() + 1)
+    return Rows(*(np.concatenate([getattr(r, n) for r in (rows, more)]) for n in Rows.__slots__))
+
+
 async def read(paths: Sequence[Path]) -> tuple[list[Learning], str]:
     """Read the sources and compare all pairs. Also returns the embedder's name."""
     embedder = MiniLmEmbedder()
@@ -189,7 +210,8 @@ async def read(paths: Sequence[Path]) -> tuple[list[Learning], str]:
     conversations = [
         c for s in sources for c in (*s.entries.values(), *(p.messages for p in s.probes))
     ]
-    every = [p for given in (*edits.values(), questions) for p in given]
+    instead = {s.name: list(asked_instead(s, DATA_SEED)) for s in sources}
+    every = [p for given in (*edits.values(), *instead.values(), questions) for p in given]
     conversations += [c for pair in every for c in (pair.asked, pair.stored)]
     await vectors.learn({text for messages in conversations for _, text in messages})
     await embedder.close()
@@ -198,7 +220,10 @@ async def read(paths: Sequence[Path]) -> tuple[list[Learning], str]:
         expected: dict[str, int] = {}
         for probe in source.probes:
             expected[probe.case] = expected.get(probe.case, 0) + (probe.expect is not None)
-        rows, changed = candidates(source, vectors), pairs(edits[source.name], vectors)
+        rows = candidates(source, vectors)
+        if instead[source.name]:
+            rows = joined(rows, pairs(instead[source.name], vectors))
+        changed = pairs(edits[source.name], vectors)
         learning.append(Learning(source.name, rows, changed, expected))
     rows = pairs(questions, vectors)
     print("compared", flush=True)
@@ -292,7 +317,8 @@ def calibrate(held_out: Sequence[Scored]) -> dict[str, dict[str, list[float]]]:
             if len(rows) >= 50:
                 score.append(scored.score[rows])
                 right.append(scored.rows.same[rows])
-                weight.append(np.full(len(rows), 1.0 / max(1, scored.rows.same[rows].sum())))
+                share = np.where(scored.rows.case[rows] == OTHER_QUESTION, INSTEAD_SHARE, 1.0)
+                weight.append(share / max(1, scored.rows.same[rows].sum()))
         found[kind.value] = _curve(*map(np.concatenate, (score, right, weight)))
     return found
 
@@ -353,7 +379,10 @@ def halves(rows: Rows) -> list[Array]:
 
 
 def measure(scored: Scored, probability: Array, learning: Learning, rate: float) -> dict[str, Any]:
-    """Return what hits at an asked-for rate of false hits would be, also by case."""
+    """Return what hits at an asked-for rate of false hits would be, also by case.
+
+    Other questions after the same history are a case, but count in none of the totals.
+    """
     rows = best(scored, probability)
     hit = probability[rows] >= 1 - rate
     right = scored.rows.same[rows] & hit
@@ -367,6 +396,7 @@ def measure(scored: Scored, probability: Array, learning: Learning, rate: float)
         for of in [scored.rows.case[rows] == case]
     }
     expected = sum(learning.expected.values())
+    hit &= scored.rows.case[rows] != OTHER_QUESTION
     return {
         "hits": int(hit.sum()),
         "false": int((hit & ~right).sum()),
@@ -389,6 +419,21 @@ def show(title: str, measured: Mapping[str, Mapping[float, Mapping[str, Any]]]) 
 
 
 Measures = dict[str, dict[float, dict[str, Any]]]
+
+
+def pool(measured: Measures) -> None:
+    """Print the share of false hits of all sources, its 95 % upper bound, and other questions'."""
+    for rate in REPORTED:
+        false = sum(by_rate[rate]["false"] for by_rate in measured.values())
+        hits = sum(by_rate[rate]["hits"] for by_rate in measured.values())
+        # Clopper and Pearson, one-sided.
+        bound = beta.ppf(0.95, false + 1, hits - false)
+        cases = [by_rate[rate]["cases"].get(OTHER_QUESTION) for by_rate in measured.values()]
+        others = [sum(case[name] for case in cases if case) for name in ("hits", "probes")]
+        print(
+            f"pooled at {rate:.1%}: {false} of {hits} false, {false / hits:.2%}, at most "
+            f"{bound:.2%}; other questions after the same history: {others[0]} of {others[1]}"
+        )
 
 
 def leave_one_out(sources: Sequence[Learning], held_out: Sequence[Scored]) -> Measures:
@@ -496,6 +541,7 @@ def main() -> None:
     if arguments.measure:
         left_out = leave_one_out(sources, held_out)
         show("other sources", left_out)
+        pool(left_out)
         measured = grouped(sources, curves)
         show("other conversations", measured)
         for title, table in (("other conversations", measured), ("other sources", left_out)):
