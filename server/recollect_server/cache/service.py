@@ -221,7 +221,7 @@ class AnswerCache:
         return entry
 
     async def forget_facts(self, scope: Scope, fact_ids: Sequence[str]) -> None:
-        """Remove the entries that cite any of a user's facts; see `memory.forgetting.FactListener`.
+        """Remove the entries that cite any of a user's facts; see `memory.forgetting.Listener`.
 
         Until it is done, lookups pass over them: see `_still_rests`.
 
@@ -232,6 +232,16 @@ class AnswerCache:
             for fact_id in dict.fromkeys(fact_ids):
                 entry_ids = await self._store.find(owner, Selector(fact_id=fact_id))
                 await self._store.remove(owner, entry_ids)
+
+    async def forget_session(self, scope: Scope, session_id: str) -> None:
+        """Remove the entries of a session that was deleted; see `memory.forgetting.Listener`.
+
+        Raises:
+            Unavailable: the cache is down; call again.
+        """
+        partition = partition_of(scope, CacheScope.SESSION, session_id)
+        entry_ids = await self._store.find(partition.owner, Selector(partition))
+        await self._store.remove(partition.owner, entry_ids)
 
     async def _lookup(
         self,
