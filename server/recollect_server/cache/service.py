@@ -143,7 +143,7 @@ class AnswerCache:
         return max((fact.recorded_at for fact in facts), default=None)
 
     async def _still_rests(self, scope: Scope, entry: CacheEntry) -> bool:
-        """Whether the facts that an entry cites are as they were when it was stored, and hold.
+        """Whether the facts that an entry cites are as they were when it was made, and hold.
 
         An entry in GLOBAL holds no memory: what it cites is its author's affair.
         """
@@ -193,7 +193,7 @@ class AnswerCache:
             tags=options.tags,
             cited_fact_ids=options.cited_fact_ids,
             holds_memory=options.holds_memory,
-            create_time=now,
+            create_time=min(options.context_time or now, now),
             expire_time=now + options.ttl,
         )
         dialogue = dialogue_of(prompt)
