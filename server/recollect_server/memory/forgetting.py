@@ -25,7 +25,7 @@ class Listener(Protocol):
         """
 
     async def forget_session(self, scope: Scope, session_id: str) -> None:
-        """Drop what was kept for a session that was deleted; may come twice, and raises as above."""
+        """Drop what was kept for a deleted session; may come twice, and raises as above."""
 
 
 @dataclass(frozen=True, slots=True)
