@@ -145,4 +145,5 @@ def _turns(grid: Grid, asked: int, stored: int) -> float:
     pairs = [row[_TURNS - columns : _TURNS] for row in grid[_TURNS - rows : _TURNS]]
     asked_met = sum(max(row) for row in pairs) / rows
     stored_met = sum(max(column) for column in zip(*pairs, strict=True)) / columns
-    return (asked_met + stored_met) / 2
+    met: float = (asked_met + stored_met) / 2
+    return met
