@@ -6,7 +6,7 @@
 use async_stream::try_stream;
 use tonic::transport::Channel;
 
-use crate::call::{Caller, method, next, received, within};
+use crate::call::{Caller, answered, method, next, within};
 use crate::error::Result;
 use crate::retry::Repeat;
 use crate::stream::Stream;
@@ -84,7 +84,7 @@ impl Admin {
         let deadline = self.caller.deadline(None);
         let upload = async {
             let request = self.caller.addressed(uploads, deadline).await?;
-            received(self.stub.clone().import_user(request).await)
+            answered(self.stub.clone().import_user(request).await)
         };
         let stopped = async {
             match (&mut broke).await {
@@ -99,7 +99,7 @@ impl Admin {
                 done = upload => done,
             }
         });
-        Ok(done.await?.records)
+        Ok(done.await??.into_inner().records)
     }
 
     /// Yields the tenant's audit events, newest first, over all pages.

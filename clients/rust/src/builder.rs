@@ -74,7 +74,11 @@ impl Builder {
     /// Returns a builder with RECOLLECT_ADDRESS, RECOLLECT_API_KEY, RECOLLECT_USER_ID and
     /// RECOLLECT_TLS of the environment. What is set afterwards wins.
     pub fn from_env() -> Self {
-        let found = |name| env::var(name).ok().filter(|value| !value.is_empty());
+        Self::from_variables(|name| env::var(name).ok())
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let found = |name| variable(name).filter(|value| !value.is_empty());
         let address = found("RECOLLECT_ADDRESS");
         let mut builder = Self::new(address.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned()));
         if let Some(key) = found("RECOLLECT_API_KEY") {
@@ -281,4 +285,71 @@ fn whole_text(error: &dyn StdError) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(address: &str) -> Option<BuildError> {
+        Client::builder(address).api_key("k").build().err()
+    }
+
+    #[tokio::test]
+    async fn a_credential_does_not_cross_the_network_in_plain_text() {
+        for address in ["example.com:443", "10.0.0.1:50051", "[fe80::1]:50051", "localhost.com:1"] {
+            let plain = BuildError::PlainText { address: address.to_owned() };
+            assert_eq!(refused(address), Some(plain));
+            for allowed in [Builder::tls, Builder::insecure] {
+                assert!(allowed(Client::builder(address).api_key("k")).build().is_ok());
+            }
+        }
+        for address in ["127.0.0.1:1", "localhost:1", "[::1]:1", "127.9.9.9:1", "unix:/tmp/s"] {
+            assert_eq!(refused(address), None, "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_is_a_host_and_a_port() {
+        for address in ["", "localhost", "http://localhost:1", "a b:1", "u@h:1", "h:1/x", "h:x"] {
+            let wrong = BuildError::Address { address: address.to_owned() };
+            assert_eq!(Client::builder(address).build().err(), Some(wrong));
+        }
+    }
+
+    #[tokio::test]
+    async fn authorities_have_to_be_certificates() {
+        let built = Client::builder("h:1").tls_roots("-----BEGIN CERTIFICATE-----\nno").build();
+        assert!(matches!(built.err(), Some(BuildError::Tls { .. })));
+    }
+
+    #[test]
+    fn a_client_is_made_within_a_runtime() {
+        assert_eq!(Client::builder("h:1").build().err(), Some(BuildError::NoRuntime));
+    }
+
+    #[test]
+    fn the_environment_is_read() {
+        let builder = Builder::from_variables(|name| {
+            let value = match name {
+                "RECOLLECT_ADDRESS" => "h:1",
+                "RECOLLECT_API_KEY" => "k",
+                "RECOLLECT_USER_ID" => "",
+                "RECOLLECT_TLS" => "Yes",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        });
+        assert_eq!((builder.address.as_str(), builder.user_id.as_str()), ("h:1", ""));
+        assert!(matches!(&builder.credential, Some(Credential::Key(key)) if key == "k"));
+        assert!(matches!(builder.tls, Some(Tls::System)));
+        let builder = Builder::from_variables(|_| None);
+        assert_eq!(builder.address, DEFAULT_ADDRESS);
+        assert!(builder.credential.is_none() && builder.tls.is_none());
+    }
+
+    #[test]
+    fn nothing_shows_a_key() {
+        assert!(!format!("{:?}", Client::builder("h:1").api_key("secret")).contains("secret"));
+    }
 }

@@ -96,9 +96,9 @@ impl Caller {
     {
         let attempt = || async {
             let request = self.addressed(request.clone(), deadline).await?;
-            received(method(request).await)
+            answered(method(request).await).map(Response::into_inner)
         };
-        within(deadline, repeated(repeat, attempt)).await
+        within(deadline, repeated(repeat, attempt)).await?
     }
 
     /// Returns the items of all pages from the request's on.
@@ -142,11 +142,11 @@ impl Caller {
     {
         let attempt = || async {
             let request = self.addressed(request.clone(), deadline).await?;
-            let mut stream = received(method(request).await)?;
-            let first = stream.message().await.map_err(|status| Error::from_status(&status))?;
+            let mut stream = answered(method(request).await)?.into_inner();
+            let first = answered(stream.message().await)?;
             Ok((first, stream))
         };
-        within(deadline, repeated(Repeat::Yes, attempt)).await
+        within(deadline, repeated(Repeat::Yes, attempt)).await?
     }
 
     /// Returns a request with a user and a request id where it has such fields and leaves them empty.
@@ -186,18 +186,19 @@ impl Caller {
 /// Returns what work returns, or DEADLINE_EXCEEDED once it is too late.
 pub(crate) async fn within<T>(
     deadline: Option<Instant>,
-    work: impl Future<Output = Result<T>>,
+    work: impl Future<Output = T>,
 ) -> Result<T> {
-    let Some(deadline) = deadline else { return work.await };
-    match timeout_at(deadline, work).await {
-        Ok(done) => done,
-        Err(_) => Err(Error::new(Code::DeadlineExceeded, "the call took longer than its timeout")),
+    let Some(deadline) = deadline else { return Ok(work.await) };
+    let late = || Error::new(Code::DeadlineExceeded, "the call took longer than its timeout");
+    if deadline <= Instant::now() {
+        return Err(late()); // A timer would let work through that is done within a millisecond.
     }
+    timeout_at(deadline, work).await.map_err(|_| late())
 }
 
-/// Returns what a stub's method returned, without its metadata.
-pub(crate) fn received<R>(answer: std::result::Result<Response<R>, Status>) -> Result<R> {
-    answer.map(Response::into_inner).map_err(|status| Error::from_status(&status))
+/// Returns what a stub's method returned.
+pub(crate) fn answered<R>(answer: std::result::Result<R, Status>) -> Result<R> {
+    answer.map_err(|status| Error::from_status(&status))
 }
 
 /// Returns what comes next in a stream within a deadline.
@@ -205,6 +206,5 @@ pub(crate) async fn next<R>(
     deadline: Option<Instant>,
     stream: &mut Streaming<R>,
 ) -> Result<Option<R>> {
-    within(deadline, async { stream.message().await.map_err(|status| Error::from_status(&status)) })
-        .await
+    answered(within(deadline, stream.message()).await?)
 }

@@ -83,35 +83,32 @@ impl Chat {
         Stream::new(try_stream! {
             let deadline = chat.deadline();
             let mut pauses = Pauses::default();
+            let mut events = None;
             loop {
-                let mut events = None;
-                let failed = loop {
-                    let event = match &mut events {
-                        None => chat.begin(deadline, request.as_ref(), &seen).await.map(|begun| {
-                            events = Some(begun.1);
-                            begun.0
-                        }),
-                        Some(events) => events.next(deadline).await,
-                    };
-                    match event {
-                        Ok(Some(event)) => {
-                            note(&mut seen, &event);
-                            pauses = Pauses::default();
-                            yield event;
-                        }
-                        Ok(None) => return,
-                        Err(error) => break error,
-                    }
+                let event = match &mut events {
+                    Some(events) => Events::next(events, deadline).await,
+                    None => chat.begin(deadline, request.take(), &seen).await.map(|begun| {
+                        events = Some(begun.1);
+                        begun.0
+                    }),
                 };
-                if !failed.is_lost() || pauses.are_used_up() || seen.turn_id.is_empty() {
-                    Err(failed)?;
+                match event {
+                    Ok(Some(event)) => {
+                        note(&mut seen, &event);
+                        pauses = Pauses::default();
+                        yield event;
+                    }
+                    Ok(None) => break,
+                    Err(error)
+                        if error.is_lost()
+                            && !pauses.are_used_up()
+                            && !seen.turn_id.is_empty() =>
+                    {
+                        events = None;
+                        within(deadline, pauses.wait()).await?;
+                    }
+                    Err(error) => Err(error)?,
                 }
-                within(deadline, async {
-                    pauses.wait().await;
-                    Ok(())
-                })
-                .await?;
-                request = None;
             }
         })
     }
@@ -120,11 +117,11 @@ impl Chat {
     async fn begin(
         &self,
         deadline: Option<Instant>,
-        request: Option<&StreamChatRequest>,
+        request: Option<StreamChatRequest>,
         seen: &ResumeChatRequest,
     ) -> Result<(Option<ChatEvent>, Events)> {
         if let Some(request) = request {
-            let begun = self.caller.begin(deadline, request, method!(self.stream_chat)).await;
+            let begun = self.caller.begin(deadline, &request, method!(self.stream_chat)).await;
             let (first, events) = begun?;
             Ok((first.and_then(|first| first.event), Events::New(events)))
         } else {

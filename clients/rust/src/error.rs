@@ -164,3 +164,46 @@ fn code_of(status: &Status) -> Code {
     }
     Code::Unavailable
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic_types::ErrorDetails;
+
+    #[test]
+    fn an_error_has_all_that_the_server_said() {
+        let mut details = ErrorDetails::new();
+        let more = HashMap::from([("current_revision".to_owned(), "7".to_owned())]);
+        details
+            .set_error_info("REVISION_MISMATCH", "recollect", more)
+            .add_bad_request_violation("a.b", "at least 1")
+            .set_retry_info(Some(Duration::from_millis(1500)))
+            .set_request_info("r1", "");
+        let status = Status::with_error_details(Code::Aborted, "too late", details);
+        let error = Error::from_status(&status);
+        assert_eq!((error.code(), error.message()), (Code::Aborted, "too late"));
+        assert_eq!(error.reason(), Some(&Reason::RevisionMismatch));
+        assert_eq!(error.current_revision(), Some(7));
+        assert_eq!(error.field_violations()[0].field, "a.b");
+        assert_eq!(error.field_violations()[0].description, "at least 1");
+        assert_eq!(error.retry_after(), Some(Duration::from_millis(1500)));
+        assert_eq!(error.request_id(), Some("r1"));
+        assert_eq!(error.to_string(), "Aborted (REVISION_MISMATCH): too late");
+    }
+
+    #[test]
+    fn a_reason_that_is_not_known_is_kept() {
+        let details = ErrorDetails::with_error_info("MOON_FULL", "recollect", HashMap::new());
+        let status = Status::with_error_details(Code::Internal, "m", details);
+        let reason = Error::from_status(&status).reason().cloned();
+        assert_eq!(reason, Some(Reason::Other("MOON_FULL".to_owned())));
+        assert_eq!(reason.unwrap().as_str(), "MOON_FULL");
+    }
+
+    #[test]
+    fn an_error_of_the_connection_has_no_reason() {
+        let error = Error::from_status(&Status::unavailable("gone"));
+        assert_eq!((error.reason(), error.request_id()), (None, None));
+        assert!(error.is_lost());
+    }
+}

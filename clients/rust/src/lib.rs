@@ -46,6 +46,7 @@ mod memory;
 mod messages;
 mod retry;
 mod stream;
+mod watch;
 
 pub use admin::Admin;
 pub use builder::{BuildError, Builder, DEFAULT_ADDRESS, DEFAULT_CHAT_TIMEOUT, DEFAULT_TIMEOUT};

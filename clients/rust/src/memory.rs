@@ -3,13 +3,11 @@
 
 //! MemoryService.
 
-use async_stream::try_stream;
-use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 
-use crate::call::{Caller, method, next, within};
-use crate::error::{Code, Error, Result};
-use crate::retry::{Pauses, Repeat};
+use crate::call::{Caller, method};
+use crate::error::Result;
+use crate::retry::Repeat;
 use crate::stream::Stream;
 use crate::v1::memory_service_client::MemoryServiceClient;
 use crate::v1::{
@@ -19,16 +17,14 @@ use crate::v1::{
     GetFactHistoryRequest, GetFactRequest, GetSessionRequest, ListEpisodesRequest,
     ListFactsRequest, ListMessagesRequest, ListSessionsRequest, Message, RecallRequest,
     RecallResponse, RememberRequest, RememberResponse, Session, UpdateFactRequest,
-    UpdateSessionRequest, WatchRequest, WatchResponse,
+    UpdateSessionRequest,
 };
-
-const RESUME_KEY: &str = "x-resume-token";
 
 /// Conversation memory: sessions and their messages, facts, recall, and changes as they happen.
 #[derive(Clone)]
 pub struct Memory {
-    caller: Caller,
-    stub: MemoryServiceClient<Channel>,
+    pub(crate) caller: Caller,
+    pub(crate) stub: MemoryServiceClient<Channel>,
 }
 
 impl Memory {
@@ -155,67 +151,4 @@ impl Memory {
         let response = self.caller.call(request, Repeat::Yes, method!(self.get_episode)).await?;
         Ok(response.episode.unwrap_or_default())
     }
-
-    /// Yields the changes of a user or of a session, in order, until the caller stops.
-    ///
-    /// While the server cannot be reached it is asked again, and the changes go on where they broke
-    /// off, without gap or repeat. Keep a change's `resume_token` to go on after a crash of yours.
-    pub fn watch(&self, request: WatchRequest) -> Stream<WatchResponse> {
-        let mut request = self.caller.prepared(request);
-        let caller = self.caller.clone();
-        let watch = method!(self.watch);
-        Stream::new(try_stream! {
-            let deadline = caller.deadline(None);
-            let mut pauses = Pauses::default();
-            loop {
-                let mut changes = None;
-                let failed = loop {
-                    let change = match &mut changes {
-                        None => {
-                            let begun = within(deadline, async {
-                                watch(caller.addressed(request.clone(), deadline).await?)
-                                    .await
-                                    .map_err(|status| Error::from_status(&status))
-                            });
-                            match begun.await {
-                                Ok(begun) => {
-                                    if request.resume_token.is_empty() {
-                                        request.resume_token = first_token(begun.metadata());
-                                    }
-                                    changes = Some(begun.into_inner());
-                                    continue;
-                                }
-                                Err(error) => Err(error),
-                            }
-                        }
-                        Some(changes) => next(deadline, changes).await,
-                    };
-                    match change {
-                        Ok(Some(change)) => {
-                            request.resume_token.clone_from(&change.resume_token);
-                            pauses = Pauses::default();
-                            yield change;
-                        }
-                        Ok(None) => return,
-                        Err(error) => break error,
-                    }
-                };
-                let given_up = pauses.are_used_up() && request.resume_token.is_empty();
-                if failed.code() != Code::Unavailable || given_up {
-                    Err(failed)?;
-                }
-                within(deadline, async {
-                    pauses.wait().await;
-                    Ok(())
-                })
-                .await?;
-            }
-        })
-    }
-}
-
-/// Returns where a watch begins, as the server says in its initial metadata.
-fn first_token(metadata: &MetadataMap) -> String {
-    let token = metadata.get(RESUME_KEY).and_then(|token| token.to_str().ok());
-    token.unwrap_or_default().to_owned()
 }
