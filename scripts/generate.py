@@ -3,9 +3,9 @@
     python scripts/generate.py            write them
     python scripts/generate.py --check    exit 1 if what is committed differs
 
-Rust's stubs are made from descriptors when its client is built, so that its package needs neither
-protoc nor proto files. Go's stubs need the plugins that `make .tools/bin/.go` installs; without them they are left as they
-are, unless CI=true.
+Go's stubs need the plugins that `make .tools/bin/.go` installs; without them they are left as they
+are, unless CI=true. Rust's are made when its client is built, from the descriptors alone, so that
+its package needs neither protoc nor proto files.
 
 The validation rules stay in the descriptors as options, where the server reads them, but the
 import of `buf/validate/validate.proto` is taken out before generation: a client needs no copy of
