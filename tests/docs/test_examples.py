@@ -58,6 +58,8 @@ def _rust(code: str, folder: Path) -> list[str]:
         '[package]\nname = "example"\nedition = "2024"\n\n[dependencies]\n'
         f'recollect-client = {{ path = "{client}" }}\n'
         'tokio = { version = "1", features = ["full"] }\n'
+        '[profile.dev]\ndebug = "line-tables-only"\n'
+        '[profile.dev.package."*"]\ndebug = false\n'  # As the client's, to use what is built.
     )
     (folder / "src").mkdir()
     (folder / "src/main.rs").write_text(code)

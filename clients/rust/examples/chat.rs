@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::io::{Write, stdout};
 
-use recollect_client::v1::chat_event::Event;
+use recollect_client::v1::chat_event::Kind;
 use recollect_client::{Builder, Client, v1};
 use tokio::io::{AsyncBufReadExt, BufReader, stdin};
 
@@ -38,7 +38,7 @@ async fn say(client: &Client, session_id: &str, text: String) -> Result<(), Box<
         let event = event?;
         print!("{}", event.text());
         stdout().flush()?;
-        if let Some(Event::Done(done)) = event.event
+        if let Some(Kind::Done(done)) = event.kind
             && done.turn.and_then(|turn| turn.cache).is_some_and(|cache| cache.hit)
         {
             print!(" (from the cache)");

@@ -8,7 +8,6 @@ use tonic::transport::Channel;
 
 use crate::call::{Caller, answered, method, next, within};
 use crate::error::Result;
-use crate::retry::Repeat;
 use crate::stream::Stream;
 use crate::v1::admin_service_client::AdminServiceClient;
 use crate::v1::{
@@ -34,7 +33,7 @@ impl Admin {
 
     /// Erases a user everywhere and returns the receipt.
     pub async fn erase_user(&self, request: EraseUserRequest) -> Result<EraseUserResponse> {
-        self.caller.call(request, Repeat::Yes, method!(self.erase_user)).await
+        self.caller.call(request, method!(self.erase_user)).await
     }
 
     /// Yields everything kept of a user, a JSON object each.
@@ -112,7 +111,7 @@ impl Admin {
         &self,
         request: CreateApiKeyRequest,
     ) -> Result<CreateApiKeyResponse> {
-        self.caller.call(request, Repeat::No, method!(self.create_api_key)).await
+        self.caller.call(request, method!(self.create_api_key)).await
     }
 
     /// Yields the tenant's API keys, newest first, over all pages.
@@ -122,13 +121,13 @@ impl Admin {
 
     /// Revokes an API key at once.
     pub async fn revoke_api_key(&self, request: RevokeApiKeyRequest) -> Result<ApiKey> {
-        let response = self.caller.call(request, Repeat::Yes, method!(self.revoke_api_key)).await?;
+        let response = self.caller.call(request, method!(self.revoke_api_key)).await?;
         Ok(response.api_key.unwrap_or_default())
     }
 
     /// Builds an index anew, in the background, and returns the job's id.
     pub async fn reindex(&self, request: ReindexRequest) -> Result<String> {
-        let response = self.caller.call(request, Repeat::No, method!(self.reindex)).await?;
+        let response = self.caller.call(request, method!(self.reindex)).await?;
         Ok(response.job_id)
     }
 
@@ -139,7 +138,7 @@ impl Admin {
 
     /// Makes a job due now that does not run, a dead letter too.
     pub async fn retry_job(&self, request: RetryJobRequest) -> Result<Job> {
-        let response = self.caller.call(request, Repeat::Yes, method!(self.retry_job)).await?;
+        let response = self.caller.call(request, method!(self.retry_job)).await?;
         Ok(response.job.unwrap_or_default())
     }
 
@@ -148,6 +147,6 @@ impl Admin {
         &self,
         request: GetServerInfoRequest,
     ) -> Result<GetServerInfoResponse> {
-        self.caller.call(request, Repeat::Yes, method!(self.get_server_info)).await
+        self.caller.call(request, method!(self.get_server_info)).await
     }
 }

@@ -7,7 +7,6 @@ use tonic::transport::Channel;
 
 use crate::call::{Caller, method};
 use crate::error::Result;
-use crate::retry::Repeat;
 use crate::stream::Stream;
 use crate::v1::cache_service_client::CacheServiceClient;
 use crate::v1::{
@@ -31,7 +30,7 @@ impl Cache {
 
     /// Looks for an answer to a prompt.
     pub async fn lookup(&self, request: LookupRequest) -> Result<LookupResponse> {
-        self.caller.call(request, Repeat::Yes, method!(self.lookup)).await
+        self.caller.call(request, method!(self.lookup)).await
     }
 
     /// Looks for answers to several prompts at once; the results are in their order.
@@ -42,31 +41,31 @@ impl Cache {
                 lookup.user_id.clone_from(&request.user_id);
             }
         }
-        let response = self.caller.call(request, Repeat::Yes, method!(self.batch_lookup)).await?;
+        let response = self.caller.call(request, method!(self.batch_lookup)).await?;
         Ok(response.results)
     }
 
     /// Stores the answer to a prompt.
     pub async fn store(&self, request: StoreRequest) -> Result<CacheEntry> {
-        let response = self.caller.call(request, Repeat::Yes, method!(self.store)).await?;
+        let response = self.caller.call(request, method!(self.store)).await?;
         Ok(response.entry.unwrap_or_default())
     }
 
     /// Removes the entries that the selector names and returns how many they were.
     pub async fn invalidate(&self, request: InvalidateRequest) -> Result<i64> {
-        let response = self.caller.call(request, Repeat::Yes, method!(self.invalidate)).await?;
+        let response = self.caller.call(request, method!(self.invalidate)).await?;
         Ok(response.count)
     }
 
     /// Says that a served answer was right or wrong.
     pub async fn report_feedback(&self, request: ReportFeedbackRequest) -> Result<()> {
-        self.caller.call(request, Repeat::Yes, method!(self.report_feedback)).await?;
+        self.caller.call(request, method!(self.report_feedback)).await?;
         Ok(())
     }
 
     /// Returns hits, misses, savings and observed errors.
     pub async fn get_stats(&self, request: GetStatsRequest) -> Result<GetStatsResponse> {
-        self.caller.call(request, Repeat::Yes, method!(self.get_stats)).await
+        self.caller.call(request, method!(self.get_stats)).await
     }
 
     /// Yields the entries of a scope, newest first, over all pages.
@@ -76,7 +75,7 @@ impl Cache {
 
     /// Returns an entry.
     pub async fn get_entry(&self, request: GetEntryRequest) -> Result<CacheEntry> {
-        let response = self.caller.call(request, Repeat::Yes, method!(self.get_entry)).await?;
+        let response = self.caller.call(request, method!(self.get_entry)).await?;
         Ok(response.entry.unwrap_or_default())
     }
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::builder::Settings;
 use crate::error::{Code, Error, Result};
-use crate::retry::{Repeat, repeated};
+use crate::retry::repeated;
 use crate::stream::Stream;
 
 include!(concat!(env!("OUT_DIR"), "/requests.rs"));
@@ -73,14 +73,13 @@ impl Caller {
     pub(crate) async fn call<Q: Request, R, F>(
         &self,
         request: Q,
-        repeat: Repeat,
         method: impl Fn(tonic::Request<Q>) -> F,
     ) -> Result<R>
     where
         F: Future<Output = std::result::Result<Response<R>, Status>>,
     {
         let deadline = self.deadline(Some(self.settings.timeout));
-        self.call_until(deadline, self.prepared(request), repeat, method).await
+        self.call_until(deadline, self.prepared(request), method).await
     }
 
     /// Runs a unary method with a request that lacks nothing.
@@ -88,7 +87,6 @@ impl Caller {
         &self,
         deadline: Option<Instant>,
         request: Q,
-        repeat: Repeat,
         method: impl Fn(tonic::Request<Q>) -> F,
     ) -> Result<R>
     where
@@ -98,7 +96,7 @@ impl Caller {
             let request = self.addressed(request.clone(), deadline).await?;
             answered(method(request).await).map(Response::into_inner)
         };
-        within(deadline, repeated(repeat, attempt)).await?
+        within(deadline, repeated(attempt)).await?
     }
 
     /// Returns the items of all pages from the request's on.
@@ -117,7 +115,7 @@ impl Caller {
             loop {
                 let deadline = whole.or_else(|| caller.deadline(Some(caller.settings.timeout)));
                 let asked = request.clone();
-                let page = caller.call_until(deadline, asked, Repeat::Yes, &method).await?;
+                let page = caller.call_until(deadline, asked, &method).await?;
                 let (items, next) = Q::open(page);
                 for item in items {
                     yield item;
@@ -146,7 +144,7 @@ impl Caller {
             let first = answered(stream.message().await)?;
             Ok((first, stream))
         };
-        within(deadline, repeated(Repeat::Yes, attempt)).await?
+        within(deadline, repeated(attempt)).await?
     }
 
     /// Returns a request with a user and a request id where it has such fields and leaves them empty.

@@ -10,9 +10,9 @@ use tonic::transport::Channel;
 
 use crate::call::{Caller, method, next, within};
 use crate::error::Result;
-use crate::retry::{Pauses, Repeat};
+use crate::retry::Pauses;
 use crate::stream::Stream;
-use crate::v1::chat_event::Event;
+use crate::v1::chat_event::Kind;
 use crate::v1::chat_service_client::ChatServiceClient;
 use crate::v1::{
     CancelTurnRequest, ChatEvent, ChatRequest, GetTurnRequest, ResumeChatRequest,
@@ -36,8 +36,7 @@ impl Chat {
     pub async fn send(&self, request: ChatRequest) -> Result<Turn> {
         let request = self.caller.prepared(request);
         let deadline = self.deadline();
-        let response =
-            self.caller.call_until(deadline, request, Repeat::Yes, method!(self.chat)).await?;
+        let response = self.caller.call_until(deadline, request, method!(self.chat)).await?;
         Ok(response.turn.unwrap_or_default())
     }
 
@@ -58,13 +57,13 @@ impl Chat {
 
     /// Returns a turn.
     pub async fn get_turn(&self, request: GetTurnRequest) -> Result<Turn> {
-        let response = self.caller.call(request, Repeat::Yes, method!(self.get_turn)).await?;
+        let response = self.caller.call(request, method!(self.get_turn)).await?;
         Ok(response.turn.unwrap_or_default())
     }
 
     /// Ends a running turn; what was said is kept.
     pub async fn cancel_turn(&self, request: CancelTurnRequest) -> Result<Turn> {
-        let response = self.caller.call(request, Repeat::Yes, method!(self.cancel_turn)).await?;
+        let response = self.caller.call(request, method!(self.cancel_turn)).await?;
         Ok(response.turn.unwrap_or_default())
     }
 
@@ -150,7 +149,7 @@ impl Events {
 /// Keeps where a stream is, to go on there.
 fn note(seen: &mut ResumeChatRequest, event: &ChatEvent) {
     seen.after_sequence = event.sequence;
-    if let Some(Event::Started(started)) = &event.event {
+    if let Some(Kind::Started(started)) = &event.kind {
         seen.turn_id.clone_from(&started.turn_id);
         seen.attempt = started.attempt;
     }

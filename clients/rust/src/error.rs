@@ -45,7 +45,7 @@ struct Details {
     field_violations: Vec<FieldViolation>,
     retry_after: Option<Duration>,
     metadata: HashMap<String, String>,
-    request_id: Option<String>,
+    call_id: Option<String>,
 }
 
 impl Error {
@@ -79,12 +79,13 @@ impl Error {
         &self.0.metadata
     }
 
-    /// What to look for in the server's log.
-    pub fn request_id(&self) -> Option<&str> {
-        self.0.request_id.as_deref()
+    /// What to look for in the server's log: the id of the try that failed, not the `request_id`.
+    pub fn call_id(&self) -> Option<&str> {
+        self.0.call_id.as_deref()
     }
 
-    /// Where the session is now, of an error with [`Reason::RevisionMismatch`].
+    /// The session's revision or the fact's version now, of an error with
+    /// [`Reason::RevisionMismatch`].
     pub fn current_revision(&self) -> Option<i64> {
         self.0.metadata.get("current_revision")?.parse().ok()
     }
@@ -97,7 +98,7 @@ impl Error {
             field_violations: Vec::new(),
             retry_after: None,
             metadata: HashMap::new(),
-            request_id: None,
+            call_id: None,
         }))
     }
 
@@ -116,7 +117,7 @@ impl Error {
                 .collect();
         }
         found.retry_after = details.retry_info().and_then(|info| info.retry_delay);
-        found.request_id = details.request_info().map(|info| info.request_id.clone());
+        found.call_id = details.request_info().map(|info| info.request_id.clone());
         error
     }
 
@@ -187,7 +188,7 @@ mod tests {
         assert_eq!(error.field_violations()[0].field, "a.b");
         assert_eq!(error.field_violations()[0].description, "at least 1");
         assert_eq!(error.retry_after(), Some(Duration::from_millis(1500)));
-        assert_eq!(error.request_id(), Some("r1"));
+        assert_eq!(error.call_id(), Some("r1"));
         assert_eq!(error.to_string(), "Aborted (REVISION_MISMATCH): too late");
     }
 
@@ -203,7 +204,7 @@ mod tests {
     #[test]
     fn an_error_of_the_connection_has_no_reason() {
         let error = Error::from_status(&Status::unavailable("gone"));
-        assert_eq!((error.reason(), error.request_id()), (None, None));
+        assert_eq!((error.reason(), error.call_id()), (None, None));
         assert!(error.is_lost());
     }
 }

@@ -8,10 +8,9 @@
 //! are the messages of [`v1`]. Lists and streams are a [`Stream`]; dropping one, or the future of a
 //! call, ends the call.
 //!
-//! Calls that find the server unavailable are repeated up to four times with growing pauses, unless
-//! a repeat could do something twice. Most writes carry a request id, which the client makes and a
-//! repeat reuses, so that a repeat is done once. A watch and a chat stream go on by themselves where
-//! they broke off.
+//! Calls that find the server unavailable are repeated up to four times with growing pauses, but for
+//! an import. Writes carry a request id, which the client makes and a repeat reuses, so that a repeat
+//! is done once. A watch and a chat stream go on by themselves where they broke off.
 //!
 //! Every call has a deadline: 30 seconds, 5 minutes for chat, or what [`Builder::timeout`],
 //! [`Builder::chat_timeout`] and [`Client::with_timeout`] say; a watch, an export and an import have

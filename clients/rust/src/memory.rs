@@ -7,7 +7,6 @@ use tonic::transport::Channel;
 
 use crate::call::{Caller, method};
 use crate::error::Result;
-use crate::retry::Repeat;
 use crate::stream::Stream;
 use crate::v1::memory_service_client::MemoryServiceClient;
 use crate::v1::{
@@ -35,13 +34,13 @@ impl Memory {
 
     /// Creates a session; without an id the server makes one.
     pub async fn create_session(&self, request: CreateSessionRequest) -> Result<Session> {
-        let response = self.caller.call(request, Repeat::Yes, method!(self.create_session)).await?;
+        let response = self.caller.call(request, method!(self.create_session)).await?;
         Ok(response.session.unwrap_or_default())
     }
 
     /// Returns a session.
     pub async fn get_session(&self, request: GetSessionRequest) -> Result<Session> {
-        let response = self.caller.call(request, Repeat::Yes, method!(self.get_session)).await?;
+        let response = self.caller.call(request, method!(self.get_session)).await?;
         Ok(response.session.unwrap_or_default())
     }
 
@@ -52,19 +51,19 @@ impl Memory {
 
     /// Changes the fields that the mask names.
     pub async fn update_session(&self, request: UpdateSessionRequest) -> Result<Session> {
-        let response = self.caller.call(request, Repeat::No, method!(self.update_session)).await?;
+        let response = self.caller.call(request, method!(self.update_session)).await?;
         Ok(response.session.unwrap_or_default())
     }
 
     /// Starts the conversation anew; the transcript stays.
     pub async fn clear_session(&self, request: ClearSessionRequest) -> Result<Session> {
-        let response = self.caller.call(request, Repeat::No, method!(self.clear_session)).await?;
+        let response = self.caller.call(request, method!(self.clear_session)).await?;
         Ok(response.session.unwrap_or_default())
     }
 
     /// Deletes a session and what was drawn from it alone.
     pub async fn delete_session(&self, request: DeleteSessionRequest) -> Result<()> {
-        self.caller.call(request, Repeat::No, method!(self.delete_session)).await?;
+        self.caller.call(request, method!(self.delete_session)).await?;
         Ok(())
     }
 
@@ -73,7 +72,7 @@ impl Memory {
         &self,
         request: AppendMessagesRequest,
     ) -> Result<AppendMessagesResponse> {
-        self.caller.call(request, Repeat::Yes, method!(self.append_messages)).await
+        self.caller.call(request, method!(self.append_messages)).await
     }
 
     /// Yields a session's messages over all pages.
@@ -83,22 +82,22 @@ impl Memory {
 
     /// Returns what to put into a model's prompt.
     pub async fn get_context(&self, request: GetContextRequest) -> Result<GetContextResponse> {
-        self.caller.call(request, Repeat::Yes, method!(self.get_context)).await
+        self.caller.call(request, method!(self.get_context)).await
     }
 
     /// Stores facts, all or none; they are durable when it returns.
     pub async fn remember(&self, request: RememberRequest) -> Result<RememberResponse> {
-        self.caller.call(request, Repeat::Yes, method!(self.remember)).await
+        self.caller.call(request, method!(self.remember)).await
     }
 
     /// Finds facts, turns and episodes by meaning and words.
     pub async fn recall(&self, request: RecallRequest) -> Result<RecallResponse> {
-        self.caller.call(request, Repeat::Yes, method!(self.recall)).await
+        self.caller.call(request, method!(self.recall)).await
     }
 
     /// Returns the current version of a fact.
     pub async fn get_fact(&self, request: GetFactRequest) -> Result<Fact> {
-        let response = self.caller.call(request, Repeat::Yes, method!(self.get_fact)).await?;
+        let response = self.caller.call(request, method!(self.get_fact)).await?;
         Ok(response.fact.unwrap_or_default())
     }
 
@@ -109,20 +108,19 @@ impl Memory {
 
     /// Writes the next version of a fact.
     pub async fn update_fact(&self, request: UpdateFactRequest) -> Result<Fact> {
-        let response = self.caller.call(request, Repeat::No, method!(self.update_fact)).await?;
+        let response = self.caller.call(request, method!(self.update_fact)).await?;
         Ok(response.fact.unwrap_or_default())
     }
 
     /// Deletes a fact with its whole history.
     pub async fn forget_fact(&self, request: ForgetFactRequest) -> Result<()> {
-        self.caller.call(request, Repeat::No, method!(self.forget_fact)).await?;
+        self.caller.call(request, method!(self.forget_fact)).await?;
         Ok(())
     }
 
     /// Returns every version of a fact, oldest first.
     pub async fn get_fact_history(&self, request: GetFactHistoryRequest) -> Result<Vec<Fact>> {
-        let response =
-            self.caller.call(request, Repeat::Yes, method!(self.get_fact_history)).await?;
+        let response = self.caller.call(request, method!(self.get_fact_history)).await?;
         Ok(response.versions)
     }
 
@@ -131,13 +129,12 @@ impl Memory {
         &self,
         request: ExtractFactsRequest,
     ) -> Result<ExtractFactsResponse> {
-        self.caller.call(request, Repeat::Yes, method!(self.extract_facts)).await
+        self.caller.call(request, method!(self.extract_facts)).await
     }
 
     /// Brings a session's rolling summary up to date, now.
     pub async fn compact_session(&self, request: CompactSessionRequest) -> Result<Session> {
-        let response =
-            self.caller.call(request, Repeat::Yes, method!(self.compact_session)).await?;
+        let response = self.caller.call(request, method!(self.compact_session)).await?;
         Ok(response.session.unwrap_or_default())
     }
 
@@ -148,7 +145,7 @@ impl Memory {
 
     /// Returns an episode.
     pub async fn get_episode(&self, request: GetEpisodeRequest) -> Result<Episode> {
-        let response = self.caller.call(request, Repeat::Yes, method!(self.get_episode)).await?;
+        let response = self.caller.call(request, method!(self.get_episode)).await?;
         Ok(response.episode.unwrap_or_default())
     }
 }

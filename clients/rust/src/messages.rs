@@ -4,14 +4,14 @@
 //! Short ways to make the messages that are made most often.
 
 use crate::v1::chat_delta::Content;
-use crate::v1::chat_event::Event;
-use crate::v1::content_part::Part;
-use crate::v1::{ChatEvent, ContentPart, NewFact, NewMessage, Role, ToolResult};
+use crate::v1::{
+    ChatEvent, ContentPart, NewFact, NewMessage, Role, ToolResult, chat_event, content_part,
+};
 
 impl ContentPart {
     /// Returns a part of a message or of an answer that is text.
     pub fn text(text: impl Into<String>) -> Self {
-        Self { part: Some(Part::Text(text.into())) }
+        Self { kind: Some(content_part::Kind::Text(text.into())) }
     }
 }
 
@@ -35,7 +35,7 @@ impl NewMessage {
     pub fn tool_result(call_id: impl Into<String>, text: impl Into<String>) -> Self {
         let result =
             ToolResult { call_id: call_id.into(), text: text.into(), ..ToolResult::default() };
-        Self::of(Role::Tool, ContentPart { part: Some(Part::ToolResult(result)) })
+        Self::of(Role::Tool, ContentPart { kind: Some(content_part::Kind::ToolResult(result)) })
     }
 
     fn of(role: Role, part: ContentPart) -> Self {
@@ -53,8 +53,8 @@ impl NewFact {
 impl ChatEvent {
     /// Returns the text that it adds to the reply; empty unless it is a delta of text.
     pub fn text(&self) -> &str {
-        match &self.event {
-            Some(Event::Delta(delta)) => match &delta.content {
+        match &self.kind {
+            Some(chat_event::Kind::Delta(delta)) => match &delta.content {
                 Some(Content::Text(text)) => text,
                 _ => "",
             },
@@ -65,8 +65,8 @@ impl ChatEvent {
 
 /// Returns the text of parts, joined.
 pub fn text_of(parts: &[ContentPart]) -> String {
-    let texts = parts.iter().filter_map(|part| match &part.part {
-        Some(Part::Text(text)) => Some(text.as_str()),
+    let texts = parts.iter().filter_map(|part| match &part.kind {
+        Some(content_part::Kind::Text(text)) => Some(text.as_str()),
         _ => None,
     });
     texts.collect()

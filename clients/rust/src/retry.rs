@@ -1,7 +1,7 @@
 // Copyright 2026 The Recollect Authors
 // SPDX-License-Identifier: Apache-2.0
 
-//! Which calls are repeated, and after what pauses.
+//! How calls are repeated.
 
 use std::time::Duration;
 
@@ -11,28 +11,18 @@ pub(crate) const MOST_TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Whether to send a call again that found the server unavailable.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Repeat {
-    /// A read, a write that carries a request id, or one that changes nothing twice.
-    Yes,
-    /// A repeat could do something twice, or fail because the first one worked.
-    No,
-}
-
 /// Tries until it does not find the server unavailable, five times at most.
-pub(crate) async fn repeated<T, F>(repeat: Repeat, attempt: impl Fn() -> F) -> Result<T>
+///
+/// Every call may be repeated: a write either carries a request id or comes to the same when
+/// repeated. But the records of an import are a stream, and a watch repeats itself.
+pub(crate) async fn repeated<T, F>(attempt: impl Fn() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
     let mut pauses = Pauses::default();
     loop {
         match attempt().await {
-            Err(error)
-                if error.code() == Code::Unavailable
-                    && repeat == Repeat::Yes
-                    && !pauses.are_used_up() =>
-            {
+            Err(error) if error.code() == Code::Unavailable && !pauses.are_used_up() => {
                 pauses.wait().await;
             }
             done => return done,

@@ -4,7 +4,7 @@
 //! MemoryService/Watch.
 
 use async_stream::try_stream;
-use tonic::metadata::MetadataMap;
+use tonic::Response;
 
 use crate::call::{answered, method, next, within};
 use crate::error::Code;
@@ -13,38 +13,35 @@ use crate::retry::Pauses;
 use crate::stream::Stream;
 use crate::v1::{WatchRequest, WatchResponse};
 
-const RESUME_KEY: &str = "x-resume-token";
-
 impl Memory {
     /// Yields the changes of a user or of a session, in order, until the caller stops.
     ///
-    /// While the server cannot be reached it is asked again, and the changes go on where they broke
-    /// off, without gap or repeat. Keep a change's `resume_token` to go on after a crash of yours.
+    /// Without a `resume_token` the first response comes at once and has no subject: whatever is
+    /// written after it will be yielded. While the server cannot be reached it is asked again, and the
+    /// changes go on where they broke off, without gap or repeat. Keep the last `resume_token` to go
+    /// on after a crash of yours.
     pub fn watch(&self, request: WatchRequest) -> Stream<WatchResponse> {
         let mut request = self.caller.prepared(request);
         let caller = self.caller.clone();
         let method = method!(self.watch);
         Stream::new(try_stream! {
             let deadline = caller.deadline(None);
+            let begin = async |request| {
+                let request = caller.addressed(request, deadline).await?;
+                answered(method(request).await).map(Response::into_inner)
+            };
             let mut pauses = Pauses::default();
             let mut changes = None;
             loop {
                 let change = match &mut changes {
                     Some(changes) => next(deadline, changes).await,
-                    None => {
-                        let asked = caller.addressed(request.clone(), deadline);
-                        let begun = within(deadline, async { answered(method(asked.await?).await) });
-                        match begun.await.and_then(|begun| begun) {
-                            Ok(begun) => {
-                                if request.resume_token.is_empty() {
-                                    request.resume_token = first_token(begun.metadata());
-                                }
-                                changes = Some(begun.into_inner());
-                                continue;
-                            }
-                            Err(error) => Err(error),
+                    None => match within(deadline, begin(request.clone())).await? {
+                        Ok(begun) => {
+                            changes = Some(begun);
+                            continue;
                         }
-                    }
+                        Err(error) => Err(error),
+                    },
                 };
                 match change {
                     Ok(Some(change)) => {
@@ -65,10 +62,4 @@ impl Memory {
             }
         })
     }
-}
-
-/// Returns where a watch begins, as the server says in its initial metadata.
-fn first_token(metadata: &MetadataMap) -> String {
-    let token = metadata.get(RESUME_KEY).and_then(|token| token.to_str().ok());
-    token.unwrap_or_default().to_owned()
 }

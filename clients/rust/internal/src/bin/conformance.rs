@@ -273,7 +273,7 @@ fn failed(error: &CallError) -> End {
         "field_violations": violations,
         "retry_after": error.retry_after().map(|pause| pause.as_secs_f64()),
         "metadata": error.metadata(),
-        "request_id": error.request_id(),
+        "call_id": error.call_id(),
     });
     ("error", end)
 }

@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use recollect_client::v1::chat_event::Event;
+use recollect_client::v1::chat_event::Kind;
 use recollect_client::{Client, v1};
 
 use crate::BoxError;
@@ -191,9 +191,9 @@ async fn turn(client: &Client, options: &v1::ChatOptions) -> Result<usize, BoxEr
     let mut deltas = 0;
     let mut done = false;
     while let Some(event) = events.next().await {
-        match event?.event {
-            Some(Event::Delta(_)) => deltas += 1,
-            Some(Event::Done(_)) => done = true,
+        match event?.kind {
+            Some(Kind::Delta(_)) => deltas += 1,
+            Some(Kind::Done(_)) => done = true,
             _ => {}
         }
     }
