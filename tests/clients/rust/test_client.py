@@ -1,10 +1,13 @@
 """The Rust client: its own tests, its package as it would be published, and its example."""
 
+import json
 import os
 import subprocess
+import sys
 import tarfile
 
-from tests.harness import ROOT, toolchain, unique
+import pytest
+from tests.harness import ROOT, eventually, toolchain, unique
 
 CLIENT = ROOT / "clients/rust"
 
@@ -48,3 +51,32 @@ def test_its_example_chats_and_remembers(server):
     said = _run("run", "--quiet", "--locked", "--example", "chat", input=typed, env=environment)
     assert said.count("> ") == 4
     assert name in said
+
+
+def _load(target: str, method: str) -> dict[str, float]:
+    options = ("--concurrency", "2", "--duration", "0.5", "--target", target, "--method", method)
+    load = ("run", "--quiet", "--locked", "-p", "recollect-internal", "--bin", "load", "--")
+    found = json.loads(_run(*load, *options))
+    assert found["method"] == method
+    assert found["calls"] > 0
+    assert found["rps"] == pytest.approx(found["calls"] / 0.5)
+    assert 0 < found["p50_ms"] <= found["p99_ms"]
+    return found
+
+
+def test_its_load_calls_every_method(server):
+    for method in ("get_context", "append_messages", "lookup_exact"):
+        assert "deltas_per_s" not in _load(server.address, method)
+    turns = _load(server.address, "stream_chat")
+    assert turns["deltas_per_s"] > turns["rps"]
+
+
+def test_its_load_calls_the_yardstick(tmp_path):
+    ready = tmp_path / "ready"
+    command = [sys.executable, "-m", "recollect_server.bench.echo", "--ready-file", str(ready)]
+    with subprocess.Popen(command) as echo:
+        try:
+            eventually(ready.exists)
+            _load(ready.read_text(), "echo")
+        finally:
+            echo.terminate()
