@@ -14,6 +14,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
 use crate::call::Caller;
 use crate::client::Client;
+use crate::connector::Connector;
 use crate::credential::Credential;
 
 /// Where `make run` serves.
@@ -23,7 +24,8 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bounds a chat call, unless the client or the call says otherwise.
 pub const DEFAULT_CHAT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time to connect and to agree on TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Room for the details of an error with many bad fields.
@@ -169,7 +171,12 @@ impl Builder {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(BuildError::NoRuntime);
         }
-        let channel = self.endpoint()?.connect_lazy();
+        let endpoint = self.endpoint()?;
+        let channel = if self.is_socket() {
+            endpoint.connect_lazy()
+        } else {
+            endpoint.connect_with_connector_lazy(Connector::tcp())
+        };
         let settings = Settings { credential: self.credential, ..self.settings };
         Ok(Client {
             caller: Caller {
@@ -181,9 +188,13 @@ impl Builder {
         })
     }
 
+    fn is_socket(&self) -> bool {
+        self.address.starts_with("unix:")
+    }
+
     fn endpoint(&self) -> Result<Endpoint, BuildError> {
         let wrong = || BuildError::Address { address: self.address.clone() };
-        let uri = if self.address.starts_with("unix:") {
+        let uri = if self.is_socket() {
             self.address.clone()
         } else {
             let authority: http::uri::Authority = self.address.parse().map_err(|_| wrong())?;

@@ -39,6 +39,7 @@ mod cache;
 mod call;
 mod chat;
 mod client;
+mod connector;
 mod credential;
 mod error;
 mod memory;
