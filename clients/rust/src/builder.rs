@@ -16,6 +16,7 @@ use crate::call::Caller;
 use crate::client::Client;
 use crate::connector::Connector;
 use crate::credential::Credential;
+use crate::error::whole_text;
 
 /// Where `make run` serves.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
@@ -285,17 +286,6 @@ fn is_local(address: &str) -> bool {
     let Some((host, _)) = address.rsplit_once(':') else { return false };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// Returns the text of an error and of what caused it.
-fn whole_text(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -103,7 +103,11 @@ impl Error {
     }
 
     pub(crate) fn from_status(status: &Status) -> Self {
-        let mut error = Self::new(code_of(status), status.message());
+        let message = match std::error::Error::source(status) {
+            Some(source) => whole_text(source),
+            None => status.message().to_owned(),
+        };
+        let mut error = Self::new(code_of(status), message);
         let details = status.get_error_details();
         let found = &mut error.0;
         if let Some(info) = details.error_info().cloned() {
@@ -164,6 +168,17 @@ fn code_of(status: &Status) -> Code {
         source = error.source();
     }
     Code::Unavailable
+}
+
+/// Returns the text of an error and of what caused it.
+pub(crate) fn whole_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 #[cfg(test)]
