@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.harness import toolchain
+from tests.java import START_QUICKLY, classpath
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWER_SECONDS = 60.0
@@ -29,6 +30,12 @@ def go() -> list[str]:
     return [binary]
 
 
+def java() -> list[str]:
+    """Build the Java client's runner and return its command."""
+    runner = "ai.recollect.conformance.Runner"
+    return [toolchain("java"), *START_QUICKLY, "-cp", classpath(), runner]
+
+
 def rust() -> list[str]:
     """Build the Rust client's runner and return its command."""
     client = ROOT / "clients/rust"
@@ -37,7 +44,12 @@ def rust() -> list[str]:
     return [str(client / "target/debug/conformance")]
 
 
-LANGUAGES: dict[str, Callable[[], list[str]]] = {"python": python, "go": go, "rust": rust}
+LANGUAGES: dict[str, Callable[[], list[str]]] = {
+    "python": python,
+    "go": go,
+    "java": java,
+    "rust": rust,
+}
 """Each client's language, and what builds its runner and returns the command that starts it; it
 skips without the language's toolchain, but fails in CI."""
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from tests.harness import RunningServer, grpcurl_path, toolchain
+from tests.java import START_QUICKLY, classpath
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (
     "README.md",
     "clients/python/README.md",
     "clients/go/README.md",
+    "clients/java/README.md",
     "clients/rust/README.md",
 )
 ADDRESS = "127.0.0.1:50051"
@@ -51,6 +53,13 @@ def _go(code: str, folder: Path) -> list[str]:
     return [toolchain("go"), "run", "."]
 
 
+def _java(code: str, folder: Path) -> list[str]:
+    """Write a program of one file and return how to run it."""
+    source = folder / "QuickStart.java"
+    source.write_text(code)
+    return [toolchain("java"), *START_QUICKLY, "-cp", classpath(), str(source)]
+
+
 def _rust(code: str, folder: Path) -> list[str]:
     """Make a package that uses the client, as one of a user would, and return how to run it."""
     client = ROOT / "clients/rust"
@@ -76,6 +85,8 @@ def _run(example: Example, address: str, folder: Path) -> str:
             command = [sys.executable, "-c", code]
         case "go":
             command = _go(code, folder)
+        case "java":
+            command = _java(code, folder)
         case "rust":
             command = _rust(code, folder)
         case _:

@@ -1,10 +1,13 @@
 """The exact index: every item of the user is ranked, in this process's memory."""
 
+from collections.abc import Callable
+from datetime import datetime
+
 from recollect_server.memory.model import MemoryKind
 from recollect_server.memory.ports import Embedder, IndexResult, IndexSource, RecallFilter
 from recollect_server.memory.recall import analyse, rank
 from recollect_server.scope import Scope
-from recollect_server.stores.exact.residents import DEFAULT_BUDGET, Residents, embed_query
+from recollect_server.stores.exact.residents import DEFAULT_BUDGET, Residents, embed_query, utc_now
 
 
 class ExactIndex:
@@ -12,16 +15,23 @@ class ExactIndex:
 
     Args:
         budget: bytes of all resident corpora together, as in `Residents`.
+        clock: returns the present as an aware datetime; its zone says when a day begins.
 
     Attributes:
         residents: the corpora in memory.
     """
 
     def __init__(
-        self, source: IndexSource, embedder: Embedder, *, budget: int = DEFAULT_BUDGET
+        self,
+        source: IndexSource,
+        embedder: Embedder,
+        *,
+        budget: int = DEFAULT_BUDGET,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.residents = Residents(source, embedder.model, budget)
         self._embedder = embedder
+        self._clock = clock
 
     async def search(
         self,
@@ -38,7 +48,7 @@ class ExactIndex:
                 await self.residents.refresh(scope, resident)
                 if not len(resident.corpus) or not query.strip():
                     return IndexResult((), resident.indexed_revision, degraded=False)
-                asked = analyse(query, resident.corpus)
+                asked = analyse(query, resident.corpus, self._clock())
             # Not under the lock, so that the user's searches are embedded in one batch.
             vector = await embed_query(self._embedder, asked.embedding_text)
             ranked, indexed = await resident.run(

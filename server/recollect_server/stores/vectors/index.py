@@ -5,6 +5,9 @@ not. Candidates are what the vector store finds by meaning and what words find; 
 exactly the exact index's rules, with their vectors read from SQL. Few items need no vector store.
 """
 
+from collections.abc import Callable
+from datetime import datetime
+
 import structlog
 
 from recollect_server.errors import Unavailable
@@ -32,6 +35,7 @@ from recollect_server.stores.exact.residents import (
     Resident,
     Residents,
     embed_query,
+    utc_now,
 )
 
 log = structlog.get_logger("recollect.vector_index")
@@ -75,6 +79,7 @@ class VectorIndex:
         state: tells how far the store is behind.
         vectors: where the candidates' vectors are read.
         few: up to so many items that pass the filter are ranked without the store.
+        clock: as in the exact index.
     """
 
     def __init__(
@@ -88,9 +93,11 @@ class VectorIndex:
         vectors: VectorSource,
         budget: int = DEFAULT_BUDGET,
         few: int = FEW,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._residents = Residents(_WordsOnly(source), embedder.model, budget)
         self._embedder = embedder
+        self._clock = clock
         self._store = store
         self._registered = registered
         self._state = state
@@ -113,7 +120,7 @@ class VectorIndex:
                 await self._residents.refresh(scope, resident)
                 if not len(resident.corpus) or not query.strip():
                     return IndexResult((), indexed, degraded=False)
-                asked = analyse(query, resident.corpus)
+                asked = analyse(query, resident.corpus, self._clock())
             vector = await embed_query(self._embedder, asked.embedding_text)
             ranked = None
             if vector is not None:
