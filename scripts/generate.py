@@ -4,7 +4,8 @@
     python scripts/generate.py --check    exit 1 if what is committed differs
 
 Go's stubs need the plugins that `make .tools/bin/.go` installs; without them they are left as they
-are, unless CI=true.
+are, unless CI=true. Rust's are made when its client is built, from the descriptors alone, so that
+its package needs neither protoc nor proto files.
 
 The validation rules stay in the descriptors as options, where the server reads them, but the
 import of `buf/validate/validate.proto` is taken out before generation: a client needs no copy of
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 STUBS = Path("clients/python/src")
 REFLECTION = Path("server/recollect_server/rpc/contract.binpb")
+RUST_CONTRACT = Path("clients/rust/contract.binpb")
 RULES = "buf/validate/validate.proto"
 GO = Path("clients/go")
 GO_STUBS = GO / "recollectv1"
@@ -145,11 +147,12 @@ def generate(target: Path) -> list[Path]:
             f"--mypy_grpc_out={target / STUBS}",
             *names,
         )
-        (target / REFLECTION).parent.mkdir(parents=True, exist_ok=True)
-        (target / REFLECTION).write_bytes(stripped.read_bytes())
+        for descriptors in (REFLECTION, RUST_CONTRACT):
+            (target / descriptors).parent.mkdir(parents=True, exist_ok=True)
+            (target / descriptors).write_bytes(stripped.read_bytes())
         if _has_go_plugins():
             _generate_go(target, stripped, names)
-    return [*_stubs(target), REFLECTION]
+    return [*_stubs(target), REFLECTION, RUST_CONTRACT]
 
 
 def _stubs(root: Path) -> list[Path]:

@@ -36,7 +36,20 @@ def java() -> list[str]:
     return [toolchain("java"), *START_QUICKLY, "-cp", classpath(), runner]
 
 
-LANGUAGES: dict[str, Callable[[], list[str]]] = {"python": python, "go": go, "java": java}
+def rust() -> list[str]:
+    """Build the Rust client's runner and return its command."""
+    client = ROOT / "clients/rust"
+    build = [toolchain("cargo"), "build", "--quiet", "--locked", "-p", "recollect-internal"]
+    subprocess.run([*build, "--bin", "conformance"], cwd=client, check=True)
+    return [str(client / "target/debug/conformance")]
+
+
+LANGUAGES: dict[str, Callable[[], list[str]]] = {
+    "python": python,
+    "go": go,
+    "java": java,
+    "rust": rust,
+}
 """Each client's language, and what builds its runner and returns the command that starts it; it
 skips without the language's toolchain, but fails in CI."""
 

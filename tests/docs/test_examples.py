@@ -1,6 +1,7 @@
 """The documents' examples run as they stand, but for the port: tests may run side by side."""
 
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ DOCUMENTS = (
     "clients/python/README.md",
     "clients/go/README.md",
     "clients/java/README.md",
+    "clients/rust/README.md",
 )
 ADDRESS = "127.0.0.1:50051"
 _BLOCK = re.compile(r"<!-- run -->\n```(\w+)\n(.*?)```", re.DOTALL)
@@ -58,6 +60,24 @@ def _java(code: str, folder: Path) -> list[str]:
     return [toolchain("java"), *START_QUICKLY, "-cp", classpath(), str(source)]
 
 
+def _rust(code: str, folder: Path) -> list[str]:
+    """Make a package that uses the client, as one of a user would, and return how to run it."""
+    client = ROOT / "clients/rust"
+    manifest = (
+        '[package]\nname = "example"\nedition = "2024"\n\n[dependencies]\n'
+        f'recollect-client = {{ path = "{client}" }}\n'
+        'tokio = { version = "1", features = ["full"] }\n'
+        '[profile.dev]\ndebug = "line-tables-only"\n'
+        '[profile.dev.package."*"]\ndebug = false\n'  # As the client's, to use what is built.
+    )
+    (folder / "src").mkdir()
+    (folder / "src/main.rs").write_text(code)
+    (folder / "Cargo.toml").write_text(manifest)
+    shutil.copy(client / "Cargo.lock", folder)  # The versions that the client is tested with.
+    target = f"--target-dir={client / 'target'}"
+    return [toolchain("cargo"), "run", "--quiet", target]
+
+
 def _run(example: Example, address: str, folder: Path) -> str:
     code = example.code.replace(ADDRESS, address)
     match example.language:
@@ -67,11 +87,13 @@ def _run(example: Example, address: str, folder: Path) -> str:
             command = _go(code, folder)
         case "java":
             command = _java(code, folder)
+        case "rust":
+            command = _rust(code, folder)
         case _:
             shell = code.replace("grpcurl", str(grpcurl_path()))
             command = ["bash", "-euo", "pipefail", "-c", shell]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, cwd=folder
+        command, capture_output=True, text=True, timeout=900, check=False, cwd=folder
     )
     where = f"{example.document}:{example.line}"
     assert done.returncode == 0, f"{where} ended with {done.returncode}:\n{done.stderr}"
