@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.harness import toolchain
+from tests.typescript import build, node
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWER_SECONDS = 60.0
@@ -29,7 +30,16 @@ def go() -> list[str]:
     return [binary]
 
 
-LANGUAGES: dict[str, Callable[[], list[str]]] = {"python": python, "go": go}
+def typescript() -> list[str]:
+    """Build the TypeScript client's runner and return its command."""
+    return [node(), str(build() / "conformance/runner.js")]
+
+
+LANGUAGES: dict[str, Callable[[], list[str]]] = {
+    "python": python,
+    "go": go,
+    "typescript": typescript,
+}
 """Each client's language, and what builds its runner and returns the command that starts it; it
 skips without the language's toolchain, but fails in CI."""
 

@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 from tests.harness import RunningServer, grpcurl_path, toolchain
+from tests.typescript import CLIENT, build, node
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "clients/python/README.md", "clients/go/README.md")
+DOCUMENTS = (
+    "README.md",
+    "clients/python/README.md",
+    "clients/go/README.md",
+    "clients/typescript/README.md",
+)
 ADDRESS = "127.0.0.1:50051"
 _BLOCK = re.compile(r"<!-- run -->\n```(\w+)\n(.*?)```", re.DOTALL)
 
@@ -45,6 +51,28 @@ def _go(code: str, folder: Path) -> list[str]:
     return [toolchain("go"), "run", "."]
 
 
+def _typescript(code: str, folder: Path) -> list[str]:
+    """Make a package that uses the client, compile it, and return how to run it."""
+    build()
+    packages = folder / "node_modules"
+    (packages / "@recollect-ai").mkdir(parents=True)
+    (packages / "@recollect-ai/client").symlink_to(CLIENT)
+    (packages / "@types").symlink_to(CLIENT / "node_modules/@types")
+    (folder / "package.json").write_text('{"type": "module"}')
+    (folder / "main.ts").write_text(code)
+    compiler = str(CLIENT / "node_modules/typescript/bin/tsc")
+    options = ("--strict", "--target", "es2022", "--lib", "esnext", "--types", "node")
+    compiled = subprocess.run(
+        [node(), compiler, *options, "--module", "nodenext", "main.ts"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert compiled.returncode == 0, compiled.stdout
+    return [node(), "main.js"]
+
+
 def _run(example: Example, address: str, folder: Path) -> str:
     code = example.code.replace(ADDRESS, address)
     match example.language:
@@ -52,6 +80,8 @@ def _run(example: Example, address: str, folder: Path) -> str:
             command = [sys.executable, "-c", code]
         case "go":
             command = _go(code, folder)
+        case "typescript":
+            command = _typescript(code, folder)
         case _:
             shell = code.replace("grpcurl", str(grpcurl_path()))
             command = ["bash", "-euo", "pipefail", "-c", shell]
