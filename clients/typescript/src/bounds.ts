@@ -1,6 +1,8 @@
 // Copyright 2026 The Recollect Authors
 // SPDX-License-Identifier: Apache-2.0
 
+import { setMaxListeners } from "node:events";
+
 import { RecollectError } from "./errors.js";
 
 /** What a call may say of itself. */
@@ -26,6 +28,9 @@ export class Bounds {
   constructor(options: CallOptions | undefined, defaultTimeoutMs: number) {
     this.deadline = Date.now() + milliseconds("timeoutMs", options?.timeoutMs ?? defaultTimeoutMs);
     this.signal = options?.signal;
+    if (this.signal) {
+      setMaxListeners(0, this.signal); // It may end many calls: node would take that for a leak.
+    }
   }
 
   /** The error of a call that the caller's signal ended, undefined if it has not aborted. */

@@ -64,7 +64,7 @@ export class Calls {
     timeoutMs = this.#timeoutMs,
   ): Promise<MessageShape<O>> {
     const message = this.prepared(method.input, request);
-    return this.#transport.unary(method, message, new Bounds(options, timeoutMs));
+    return await this.#transport.unary(method, message, new Bounds(options, timeoutMs));
   }
 
   /** Yields the items of all pages from the request's on. */

@@ -15,7 +15,7 @@ import * as grpc from "@grpc/grpc-js";
 import type { Bounds } from "./bounds.js";
 import { fromGrpc, RecollectError } from "./errors.js";
 import { CHANNEL_OPTIONS } from "./retry.js";
-import type { Settings } from "./settings.js";
+import type { Settings, TokenSource } from "./settings.js";
 
 /** Calls over one connection of grpc-js, with errors as `RecollectError`. */
 export class Transport {
@@ -38,7 +38,7 @@ export class Transport {
   ): Promise<MessageShape<O>> {
     const sent = encoded(method.input, request);
     const metadata = await this.#begin(bounds);
-    const outcome = settled<MessageShape<O>>(bounds);
+    const outcome = settled<MessageShape<O>>();
     const call = this.#client.makeUnaryRequest(
       path(method),
       unchanged,
@@ -51,6 +51,8 @@ export class Transport {
     const end = this.#run(bounds, call);
     try {
       return await outcome.response;
+    } catch (error) {
+      throw bounds.aborted() ?? fromGrpc(error);
     } finally {
       end();
     }
@@ -93,7 +95,7 @@ export class Transport {
     bounds: Bounds,
   ): Promise<MessageShape<O>> {
     const metadata = await this.#begin(bounds);
-    const outcome = settled<MessageShape<O>>(bounds);
+    const outcome = settled<MessageShape<O>>();
     const call = this.#client.makeClientStreamRequest(
       path(method),
       unchanged,
@@ -102,6 +104,10 @@ export class Transport {
       { deadline: bounds.deadline },
       outcome.settle,
     );
+    const response = outcome.response.catch((error: unknown) => {
+      throw bounds.aborted() ?? fromGrpc(error);
+    });
+    response.catch(() => undefined); // It is awaited at the end, if the requests do not fail before.
     const end = this.#run(bounds, call);
     try {
       for await (const request of requests) {
@@ -110,11 +116,11 @@ export class Transport {
         }
         if (!call.write(encoded(method.input, request))) {
           const drained = new Promise((resolve) => call.once("drain", resolve));
-          await Promise.race([drained, outcome.response]);
+          await Promise.race([drained, response]);
         }
       }
       call.end();
-      return await outcome.response;
+      return await response;
     } finally {
       end();
       call.cancel();
@@ -134,7 +140,7 @@ export class Transport {
   async #begin(bounds: Bounds): Promise<grpc.Metadata> {
     const metadata = new grpc.Metadata();
     if (this.#token !== undefined) {
-      metadata.set("authorization", `Bearer ${await this.#credential(this.#token, bounds)}`);
+      await authorize(metadata, this.#token, bounds);
     }
     if (this.#closed) {
       throw new RecollectError("CANCELLED", "the client is closed");
@@ -144,24 +150,6 @@ export class Transport {
       throw aborted;
     }
     return metadata;
-  }
-
-  async #credential(source: NonNullable<Settings["token"]>, bounds: Bounds): Promise<string> {
-    let token: string;
-    try {
-      const found = source();
-      token = typeof found === "string" ? found : await bounds.within(found);
-    } catch (cause) {
-      if (cause instanceof RecollectError) {
-        throw cause;
-      }
-      const why = cause instanceof Error ? cause.message : String(cause);
-      throw new RecollectError("UNAUTHENTICATED", `the token source failed: ${why}`, { cause });
-    }
-    if (!token) {
-      throw new RecollectError("UNAUTHENTICATED", "the token source returned no token");
-    }
-    return token;
   }
 
   /** Ends a call when its signal aborts or the client is closed, until the returned function runs. */
@@ -175,6 +163,24 @@ export class Transport {
       this.#running.delete(call);
       bounds.signal?.removeEventListener("abort", abort);
     };
+  }
+}
+
+/** Puts the credential that a source returns into the metadata of a call. */
+async function authorize(metadata: grpc.Metadata, source: TokenSource, bounds: Bounds) {
+  try {
+    const found = source();
+    const token = typeof found === "string" ? found : await bounds.within(found);
+    if (!/^[\x21-\x7e]+$/.test(token)) {
+      throw new TypeError("it must be printable ASCII, and not empty");
+    }
+    metadata.set("authorization", `Bearer ${token}`);
+  } catch (cause) {
+    if (cause instanceof RecollectError) {
+      throw cause;
+    }
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new RecollectError("UNAUTHENTICATED", `there is no credential to send: ${why}`, { cause });
   }
 }
 
@@ -208,18 +214,17 @@ interface Outcome<Response> {
   readonly isSettled: () => boolean;
 }
 
-function settled<Response>(bounds: Bounds): Outcome<Response> {
+function settled<Response>(): Outcome<Response> {
   let done = false;
   let resolve: (response: Response) => void;
-  let reject: (error: RecollectError) => void;
+  let reject: (error: Error) => void;
   const response = new Promise<Response>((...functions) => ([resolve, reject] = functions));
-  response.catch(() => undefined); // Whoever awaits it is told; an upload may fail before it does.
   const settle = (error: grpc.ServiceError | null, value?: Response) => {
     done = true;
-    if (error === null && value !== undefined) {
-      resolve(value);
+    if (value === undefined) {
+      reject(error ?? new Error("neither a response nor an error"));
     } else {
-      reject(bounds.aborted() ?? fromGrpc(error));
+      resolve(value);
     }
   };
   return { response, settle, isSettled: () => done };

@@ -44,8 +44,17 @@ function appends(...codes: grpc.status[]) {
   return { requests, credentials, handlers };
 }
 
-/** Handlers of a call that is never answered. */
-const SILENT: Handlers = { AppendMessages: () => undefined };
+/** Handlers of a call that is never answered, and a promise that it has come. */
+function silent() {
+  let come: () => void;
+  const begun = new Promise<void>((resolve) => (come = resolve));
+  const handlers: Handlers = {
+    AppendMessages: () => {
+      come();
+    },
+  };
+  return { begun, handlers };
+}
 
 async function failure(call: Promise<unknown>): Promise<RecollectError> {
   const error: unknown = await call.then(
@@ -114,6 +123,8 @@ test("a token source that fails fails the call, and one that hangs ends at its d
   const failed = await failure(failing.memory.appendMessages(APPEND));
   assert.equal(failed.code, "UNAUTHENTICATED");
   assert.equal(failed.cause, cause);
+  using garbled = new Recollect({ address: peer.address, token: () => "two\nlines" });
+  assert.equal((await failure(garbled.memory.appendMessages(APPEND))).code, "UNAUTHENTICATED");
   using empty = new Recollect({ address: peer.address, token: () => "" });
   assert.equal((await failure(empty.memory.appendMessages(APPEND))).code, "UNAUTHENTICATED");
   const never = new Promise<string>(() => undefined);
@@ -142,11 +153,12 @@ test("leaving a stream ends it on the server", async () => {
 });
 
 test("a signal ends a call, and says why", async () => {
-  using peer = await Peer.serve(MemoryService, SILENT);
+  const { begun, handlers } = silent();
+  using peer = await Peer.serve(MemoryService, handlers);
   using client = new Recollect({ address: peer.address });
   const abort = new AbortController();
   const call = failure(client.memory.appendMessages(APPEND, { signal: abort.signal }));
-  await sleep(1);
+  await begun;
   abort.abort(new Error("never mind"));
   assert.equal((await call).code, "CANCELLED");
   assert.equal((await call).cause, abort.signal.reason);
@@ -158,11 +170,26 @@ test("a signal ends a call, and says why", async () => {
   assert.equal(late.code, "DEADLINE_EXCEEDED");
 });
 
+test("one signal may be of many calls", async (context) => {
+  const { handlers } = appends();
+  using peer = await Peer.serve(MemoryService, handlers);
+  using client = new Recollect({ address: peer.address });
+  const warned = context.mock.fn();
+  process.on("warning", warned);
+  const { signal } = new AbortController();
+  const calls = Array.from({ length: 20 }, () => client.memory.appendMessages(APPEND, { signal }));
+  assert.equal((await Promise.all(calls)).length, 20);
+  await sleep(0);
+  process.off("warning", warned);
+  assert.equal(warned.mock.callCount(), 0);
+});
+
 test("closing a client ends its calls, and it makes no more", async () => {
-  using peer = await Peer.serve(MemoryService, SILENT);
+  const { begun, handlers } = silent();
+  using peer = await Peer.serve(MemoryService, handlers);
   const client = new Recollect({ address: peer.address });
   const call = failure(client.memory.appendMessages(APPEND));
-  await sleep(1);
+  await begun;
   client.close();
   client.close();
   assert.equal((await call).code, "CANCELLED");
@@ -223,6 +250,15 @@ test("an import that the server ends says why", async () => {
   };
   const failed = await failure(client.admin.importUser("ada", endless()));
   assert.equal(failed.code, "ALREADY_EXISTS");
+});
+
+test("an error shows where the call was made", async () => {
+  using peer = await Peer.serve(MemoryService, {});
+  using client = new Recollect({ address: peer.address });
+  const caller = async () => await client.memory.getSession({ sessionId: "s" });
+  const failed = await failure(caller());
+  assert.equal(failed.code, "UNIMPLEMENTED");
+  assert.match(failed.stack ?? "", /at async caller/);
 });
 
 test("there is a method for every RPC", () => {
