@@ -3,8 +3,8 @@
     python scripts/generate.py            write them
     python scripts/generate.py --check    exit 1 if what is committed differs
 
-Go's stubs need the plugins that `make .tools/bin/.go` installs, TypeScript's those that `make tools`
-does; without them they are left as they are, unless CI=true.
+Go's stubs need the plugins that `make .tools/bin/.go` installs, TypeScript's the one that
+`make tools` does; without them they are left as they are, unless CI=true.
 
 The validation rules stay in the descriptors as options, where the server reads them, but the
 import of `buf/validate/validate.proto` is taken out before generation: a client needs no copy of

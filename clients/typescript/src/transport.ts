@@ -180,7 +180,9 @@ async function authorize(metadata: grpc.Metadata, source: TokenSource, bounds: B
       throw cause;
     }
     const why = cause instanceof Error ? cause.message : String(cause);
-    throw new RecollectError("UNAUTHENTICATED", `there is no credential to send: ${why}`, { cause });
+    throw new RecollectError("UNAUTHENTICATED", `there is no credential to send: ${why}`, {
+      cause,
+    });
   }
 }
 
