@@ -30,7 +30,7 @@ export class Recollect {
   readonly #transport: Transport;
 
   /**
-   * @throws TypeError if a credential would cross the network in plain text.
+   * @throws TypeError if the address is none, or if a credential would cross the network in plain text.
    * @throws RangeError if a timeout is no number of milliseconds.
    */
   constructor(options: RecollectOptions = {}) {

@@ -59,10 +59,14 @@ export interface Settings {
 /**
  * Returns the options with their defaults.
  *
- * @throws TypeError if a credential would cross the network in plain text, or if there are two.
+ * @throws TypeError if the address is none, if a credential would cross the network in plain text, or
+ * if there are two.
  */
 export function settings(options: RecollectOptions): Settings {
   const { address = "127.0.0.1:50051", apiKey, tls, insecure } = options;
+  if (!/^\S+$/.test(address) || /^https?:/.test(address)) {
+    throw new TypeError(`address must be HOST:PORT or unix:PATH, not "${address}"`);
+  }
   if (apiKey !== undefined && options.token !== undefined) {
     throw new TypeError("apiKey and token are two credentials: give one");
   }

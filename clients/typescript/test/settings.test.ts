@@ -28,6 +28,12 @@ test("a credential stays on this machine", () => {
   }
 });
 
+test("an address is not a URL", () => {
+  for (const address of ["http://127.0.0.1:50051", "https://example.com", "", "a b:1"]) {
+    assert.throws(() => new Recollect({ address }), TypeError);
+  }
+});
+
 test("options that contradict are refused", () => {
   assert.throws(() => new Recollect({ apiKey: "k", token: () => "t" }), TypeError);
   assert.throws(() => new Recollect({ timeoutMs: -1 }), RangeError);
