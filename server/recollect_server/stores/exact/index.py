@@ -19,6 +19,7 @@ from recollect_server.memory.ports import (
 )
 from recollect_server.memory.recall import Corpus, analyse, rank
 from recollect_server.scope import Scope
+from recollect_server.timing import Timings
 
 T = TypeVar("T")
 
@@ -65,11 +66,19 @@ class ExactIndex:
 
     Args:
         budget: bytes of all resident corpora together, as `Corpus.nbytes` estimates them.
+        stages: counts what parts of a search take: `refresh`, `embed`, `rank`, and `candidates`
+            where a vector store finds them.
     """
 
     def __init__(
-        self, source: IndexSource, embedder: Embedder, *, budget: int = DEFAULT_BUDGET
+        self,
+        source: IndexSource,
+        embedder: Embedder,
+        *,
+        budget: int = DEFAULT_BUDGET,
+        stages: Timings | None = None,
     ) -> None:
+        self._stages = stages or Timings("stage")
         self._source = source
         self._embedder = embedder
         self._budget = budget
@@ -80,6 +89,11 @@ class ExactIndex:
     def nbytes(self) -> int:
         """Estimated bytes of all resident corpora."""
         return self._nbytes
+
+    @property
+    def resident_users(self) -> int:
+        """Users in memory."""
+        return len(self._residents)
 
     def resident_scopes(self) -> tuple[Scope, ...]:
         """Users in memory, least recently searched first."""
@@ -103,17 +117,19 @@ class ExactIndex:
         """Return the best `limit` items of the user. Raises `Unavailable` if SQL is down."""
         with self._using(scope) as resident:
             async with resident.lock:
-                await self._refresh(scope, resident)
+                with self._stages.time("refresh"):
+                    await self._refresh(scope, resident)
                 if not len(resident.corpus) or not query.strip():
                     return IndexResult((), resident.indexed_revision, degraded=False)
                 asked = analyse(query, resident.corpus)
             # Not under the lock, so that the user's searches are embedded in one batch.
             vector = await self._embed(asked.embedding_text)
             async with resident.lock:
-                ranked = await _run(
-                    lambda: rank(resident.corpus, asked, vector, kinds, filter, limit),
-                    large=len(resident.corpus) > _LARGE_CORPUS,
-                )
+                with self._stages.time("rank"):
+                    ranked = await _run(
+                        lambda: rank(resident.corpus, asked, vector, kinds, filter, limit),
+                        large=len(resident.corpus) > _LARGE_CORPUS,
+                    )
                 return IndexResult(
                     tuple(ranked), resident.indexed_revision, degraded=vector is None
                 )
@@ -163,7 +179,8 @@ class ExactIndex:
 
     async def _embed(self, text: str) -> Vector | None:
         try:
-            vectors = await self._embedder.embed([text])
+            with self._stages.time("embed"):
+                vectors = await self._embedder.embed([text])
         except Unavailable as error:
             log.warning("query not embedded, words alone rank", reason=error.reason)
             return None

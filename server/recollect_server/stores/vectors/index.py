@@ -37,6 +37,7 @@ from recollect_server.stores.exact.index import (
     _Resident,
     _run,
 )
+from recollect_server.timing import Timings
 
 T = TypeVar("T")
 
@@ -94,8 +95,9 @@ class VectorIndex(ExactIndex):
         vectors: VectorSource,
         budget: int = DEFAULT_BUDGET,
         few: int = FEW,
+        stages: Timings | None = None,
     ) -> None:
-        super().__init__(_WordsOnly(source), embedder, budget=budget)
+        super().__init__(_WordsOnly(source), embedder, budget=budget, stages=stages)
         self._store = store
         self._registered = registered
         self._state = state
@@ -115,7 +117,8 @@ class VectorIndex(ExactIndex):
         with self._using(scope) as resident:
             _, indexed = await self._state.indexed_revision(self._registered, scope)
             async with resident.lock:
-                await self._refresh(scope, resident)
+                with self._stages.time("refresh"):
+                    await self._refresh(scope, resident)
                 if not len(resident.corpus) or not query.strip():
                     return IndexResult((), indexed, degraded=False)
                 asked = analyse(query, resident.corpus)
@@ -154,13 +157,14 @@ class VectorIndex(ExactIndex):
                 candidates.all() if few else candidates.by_words(max(BY_WORDS, limit)),
             )
 
-        async with resident.lock:
-            passing, total, keys = await _in_thread_if_large(resident, by_words)
-        if passing > self._few:
-            found = await self._by_meaning(scope, vector, kinds, filter, limit, passing, total)
-            if found is None:
-                return None
-            keys |= found
+        with self._stages.time("candidates"):
+            async with resident.lock:
+                passing, total, keys = await _in_thread_if_large(resident, by_words)
+            if passing > self._few:
+                found = await self._by_meaning(scope, vector, kinds, filter, limit, passing, total)
+                if found is None:
+                    return None
+                keys |= found
         async with resident.lock:
             near = await _in_thread_if_large(
                 resident, lambda: Candidates(corpus, asked, kinds, filter).neighbourhood(keys)
@@ -171,8 +175,9 @@ class VectorIndex(ExactIndex):
             evidence = CandidateEvidence(corpus, asked, vector, kinds, keys, vectors)
             return rank(corpus, asked, vector, kinds, filter, limit, evidence=evidence)
 
-        async with resident.lock:
-            return await _in_thread_if_large(resident, best)
+        with self._stages.time("rank"):
+            async with resident.lock:
+                return await _in_thread_if_large(resident, best)
 
     async def _by_meaning(
         self,
