@@ -106,12 +106,13 @@ def _timings(name: str, text: str, timings: Timings) -> Metric:
 
 
 def _of_calls(telemetry: Telemetry) -> Iterator[Metric]:
-    yield _timings(
+    yield _histogram(
         "rpc_duration_seconds",
         "Calls by method and status code; a stream lasts as long as it is open.",
-        telemetry.calls,
+        {(method[1:], code): h for (method, code), h in telemetry.calls.series.items()},
+        *telemetry.calls.names,
     )
-    streams = [((method,), count) for method, count in telemetry.open_streams.items()]
+    streams = [((method[1:],), count) for method, count in telemetry.open_streams.items()]
     yield _gauge("rpc_open_streams", "Streams that are open.", streams, "method")
 
 

@@ -173,7 +173,7 @@ def open_chat_model(
     Args:
         watch: what a provider that is called over a network is put into.
     """
-    provider = _provider_of(settings)
+    provider = provider_of(settings)
     if provider == "offline":
         return OfflineModel(), OFFLINE_NOTICE if not settings.chat_provider else "Chat is offline."
     model = watch(_make_chat_model(settings, provider, settings.chat_model))
@@ -187,7 +187,8 @@ def open_chat_model(
     return guarded, f"Chat by {PROVIDERS[provider]}, {guarded.default_model}."
 
 
-def _provider_of(settings: Settings) -> str:
+def provider_of(settings: Settings) -> str:
+    """Return `anthropic`, `openai` or `offline`."""
     if settings.chat_provider:
         return settings.chat_provider
     if settings.anthropic_key():

@@ -8,7 +8,7 @@ know nothing of it, and a process that publishes neither metrics nor traces has 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
@@ -26,7 +26,7 @@ from recollect_server.rpc.counting import CallCounts, CallTracer
 from recollect_server.scope import Scope
 from recollect_server.stores.sql.database import Database, Row, Transaction, WriterState
 from recollect_server.stores.valkey.connect import Client, Refused, Script
-from recollect_server.timing import Timings, Tracer
+from recollect_server.timing import Timer, Timings, Tracer
 
 T = TypeVar("T")
 
@@ -119,7 +119,7 @@ class Telemetry:
         """Count what is asked of Valkey."""
         if not self.active:
             return client
-        return _WatchedClient(client, self.valkey, server)
+        return _WatchedClient(client, self.valkey.timer(server))
 
     def watch_embedder(self, embedder: Embedder, purpose: str) -> Embedder:
         """Count what is embedded."""
@@ -167,16 +167,19 @@ class _WatchedDatabase:
 
     def __init__(self, database: Database, telemetry: Telemetry) -> None:
         self._database = database
-        self._timings = telemetry.sql
-        self._waits = telemetry.sql_waits
+        self._write = telemetry.sql.timer("write")
+        self._read = telemetry.sql.timer("read")
+        self._read_rows = telemetry.sql.timer("read_rows")
+        self._waits = telemetry.sql_waits.of((), None)
 
     @property
     def writer(self) -> WriterState:
         return self._database.writer
 
-    async def write(self, work: Callable[[Transaction], T], scope: Scope | None = None) -> T:
-        with self._timings.time("write"):
-            return await self._database.write(work, scope)
+    def write(
+        self, work: Callable[[Transaction], T], scope: Scope | None = None
+    ) -> Coroutine[Any, Any, T]:
+        return self._write(self._database.write(work, scope))
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         asked = time.perf_counter()
@@ -187,14 +190,12 @@ class _WatchedDatabase:
             begun = time.perf_counter()
             return work(tx)
 
-        with self._timings.time("read"):
-            result = await self._database.read(noting_when)
-        self._waits.add(begun - asked)
+        result = await self._read(self._database.read(noting_when))
+        self._waits.observe(begun - asked)
         return result
 
-    async def read_rows(self, sql: str, params: Mapping[str, Any]) -> list[Row]:
-        with self._timings.time("read_rows"):
-            return await self._database.read_rows(sql, params)
+    def read_rows(self, sql: str, params: Mapping[str, Any]) -> Coroutine[Any, Any, list[Row]]:
+        return self._read_rows(self._database.read_rows(sql, params))
 
     async def close(self) -> None:
         await self._database.close()
@@ -203,34 +204,31 @@ class _WatchedDatabase:
 class _WatchedClient:
     """`Client` that counts."""
 
-    def __init__(self, client: Client, timings: Timings, server: str) -> None:
+    def __init__(self, client: Client, timer: Timer) -> None:
         self._client = client
-        self._timings = timings
-        self._server = server
+        self._timer = timer
 
-    async def get(self, key: str) -> bytes | None:
-        with self._timings.time(self._server):
-            return await self._client.get(key)
+    def get(self, key: str) -> Coroutine[Any, Any, bytes | None]:
+        return self._timer(self._client.get(key))
 
-    async def set(self, key: str, value: bytes, *, px: int | None = None, nx: bool = False) -> bool:
-        with self._timings.time(self._server):
-            return await self._client.set(key, value, px=px, nx=nx)
+    def set(
+        self, key: str, value: bytes, *, px: int | None = None, nx: bool = False
+    ) -> Coroutine[Any, Any, bool]:
+        return self._timer(self._client.set(key, value, px=px, nx=nx))
 
-    async def delete(self, *keys: str) -> int:
-        with self._timings.time(self._server):
-            return await self._client.delete(*keys)
+    def delete(self, *keys: str) -> Coroutine[Any, Any, int]:
+        return self._timer(self._client.delete(*keys))
 
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[bytes | int]) -> Any:
-        with self._timings.time(self._server):
-            return await self._client.run(script, keys, args)
+    def run(
+        self, script: Script, keys: Sequence[str], args: Sequence[bytes | int]
+    ) -> Coroutine[Any, Any, Any]:
+        return self._timer(self._client.run(script, keys, args))
 
-    async def command(self, key: str | None, *words: str | bytes | int) -> Any:
-        with self._timings.time(self._server):
-            return await self._client.command(key, *words)
+    def command(self, key: str | None, *words: str | bytes | int) -> Coroutine[Any, Any, Any]:
+        return self._timer(self._client.command(key, *words))
 
-    async def ping(self) -> None:
-        with self._timings.time(self._server):
-            await self._client.ping()
+    def ping(self) -> Coroutine[Any, Any, None]:
+        return self._timer(self._client.ping())
 
     def place(self, key: str | None) -> str:
         return self._client.place(key)
@@ -248,7 +246,7 @@ class _WatchedEmbedder:
 
     def __init__(self, embedder: Embedder, telemetry: Telemetry, purpose: str) -> None:
         self._embedder = embedder
-        self._timings = telemetry.embedding
+        self._timer = telemetry.embedding.timer(purpose)
         self._texts = telemetry.embedded_texts
         self._purpose = purpose
 
@@ -260,10 +258,9 @@ class _WatchedEmbedder:
     def dimensions(self) -> int:
         return self._embedder.dimensions
 
-    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embed(self, texts: Sequence[str]) -> Coroutine[Any, Any, NDArray[np.float32]]:
         self._texts[self._purpose] += len(texts)
-        with self._timings.time(self._purpose):
-            return await self._embedder.embed(texts)
+        return self._timer(self._embedder.embed(texts))
 
 
 class _WatchedModel:

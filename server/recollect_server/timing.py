@@ -6,9 +6,11 @@ microsecond. Nothing here knows what becomes of them: `metrics.py` names and pub
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
+
+T = TypeVar("T")
 
 SECONDS = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25),
@@ -104,6 +106,21 @@ class Timings:
         """Return a context that counts how long it lasts, with every label but the outcome."""
         return Timed(self, labels)
 
+    def timer(self, *labels: str) -> "Timer":
+        """Return what counts how long work lasts that is awaited often."""
+        return Timer(self, labels)
+
+    @property
+    def traced(self) -> bool:
+        """Whether work may have spans."""
+        return self._tracer is not None
+
+    def of(self, labels: tuple[str, ...], error: BaseException | None) -> Histogram:
+        """Return the durations of work that ended like this."""
+        if self._outcome is not None:
+            labels = (*labels, self._outcome(error))
+        return self.series.setdefault(labels, Histogram())
+
     def begin(self, labels: tuple[str, ...]) -> Span | None:
         """Begin the span of some work."""
         if self._tracer is None:
@@ -125,6 +142,43 @@ class Timings:
             return
         self.add(time.perf_counter() - started, *labels, trace_id=span.trace_id)
         span.end(labels[-1] if self._outcome is not None else "ok")
+
+
+class Timer:
+    """Counts how long work of the same labels lasts.
+
+    Calls pay for this each time, so what is usual, work that succeeds and is not traced, goes
+    straight to its histogram.
+    """
+
+    __slots__ = ("_labels", "_succeeded", "_timings", "_traced")
+
+    def __init__(self, timings: Timings, labels: tuple[str, ...]) -> None:
+        self._timings = timings
+        self._labels = labels
+        self._traced = timings.traced
+        self._succeeded = timings.of(labels, None)
+
+    def __call__(self, work: Awaitable[T]) -> Coroutine[Any, Any, T]:
+        """Return what is to be awaited instead."""
+        return self._trace(work) if self._traced else self._count(work)
+
+    async def _count(self, work: Awaitable[T]) -> T:
+        started = time.perf_counter()
+        try:
+            result = await work
+        except BaseException as error:
+            self._timings.end(started, self._labels, None, error)
+            raise
+        seconds = time.perf_counter() - started
+        histogram = self._succeeded
+        histogram.counts[bisect_left(histogram.bounds, seconds)] += 1
+        histogram.total += seconds
+        return result
+
+    async def _trace(self, work: Awaitable[T]) -> T:
+        with Timed(self._timings, self._labels):
+            return await work
 
 
 class Timed:

@@ -32,7 +32,7 @@ class CallCounts:
     """Where calls are counted.
 
     Attributes:
-        timings: by method and code.
+        timings: by method, as in `/recollect.v1.MemoryService/Recall`, and code.
         open_streams: by method.
         tracer: None for no traces.
     """
@@ -67,7 +67,33 @@ class Counting:
             return handler
         counts = self._counts
 
+        if counts.tracer is not None:
+            return self._traced(inner, counts)
+        series, add = counts.timings.series, counts.timings.add
+
         async def counted(call: Call, request: Any) -> Any:
+            started = time.perf_counter()
+            code = "OK"
+            try:
+                return await inner(call, request)
+            except BaseException as error:
+                code = _code(call, error)
+                raise
+            finally:
+                activity.answered()
+                seconds = time.perf_counter() - started
+                histogram = series.get((call.method, code))
+                if histogram is None:
+                    add(seconds, call.method, code)
+                else:
+                    histogram.observe(seconds)
+
+        return counted
+
+    def _traced(self, inner: Unary, counts: CallCounts) -> Unary:
+        activity = self._activity
+
+        async def traced(call: Call, request: Any) -> Any:
             started = time.perf_counter()
             span = _begin(counts, call)
             code = "OK"
@@ -80,7 +106,7 @@ class Counting:
                 activity.answered()
                 _count(counts, call, started, code, span)
 
-        return counted
+        return traced
 
     def stream(self, inner: Stream) -> Stream:
         """See `Interceptor`."""
@@ -95,7 +121,7 @@ class Counting:
             started = time.perf_counter()
             span = _begin(counts, call)
             code = "OK"
-            counts.open_streams[call.method[1:]] += 1
+            counts.open_streams[call.method] += 1
             try:
                 async for item in await inner(call, request):
                     yield item
@@ -103,7 +129,7 @@ class Counting:
                 code = _code(call, error)
                 raise
             finally:
-                counts.open_streams[call.method[1:]] -= 1
+                counts.open_streams[call.method] -= 1
                 _count(counts, call, started, code, span)
 
         return handler
@@ -121,7 +147,7 @@ def _begin(counts: CallCounts, call: Call) -> Span | None:
 
 def _count(counts: CallCounts, call: Call, started: float, code: str, span: Span | None) -> None:
     seconds = time.perf_counter() - started
-    counts.timings.add(seconds, call.method[1:], code, trace_id=call.trace_id)
+    counts.timings.add(seconds, call.method, code, trace_id=call.trace_id)
     if span is not None:
         span.end("ok" if code == "OK" else code)
 
