@@ -49,6 +49,8 @@ lint: .venv/.dev $(TOOLS)/.go ## Check style, types, layers, the contract, and t
 	$(BIN)/python scripts/unasync.py --check
 	@if command -v go >/dev/null; then cd clients/go && \
 	  test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && staticcheck ./...; fi
+	@if command -v mvn >/dev/null; then cd clients/java && mvn -B -q spotless:check test-compile; \
+	elif [ "$(CI)" = true ]; then echo "mvn is required in CI" >&2; exit 1; fi
 
 # The extra sentence-transformers brings 5 GB of torch, so its tests run where it is, and in CI.
 unit: .venv/.dev $(if $(filter true,$(CI)),.venv/.torch) tools ## Run the tests.
@@ -78,7 +80,7 @@ generate: .venv/.dev $(TOOLS)/.go ## Write the stubs and reflection descriptors 
 tools: $(TOOLS)/grpcurl $(TOOLS)/kustomize $(TOOLS)/kubeconform $(DEBIAN)/.fetched tests/mocks/node_modules/.package-lock.json ## Install what tests use beside Python.
 
 clean: ## Remove what the commands above installed.
-	rm -rf .venv .tools tests/mocks/node_modules
+	rm -rf .venv .tools tests/mocks/node_modules clients/java/target
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Recollect needs Python 3.11 or later; try make PYTHON=python3.12")'

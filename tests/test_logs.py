@@ -24,7 +24,7 @@ try:
 except ValueError:
     log.exception("failed")
 call = Call("/recollect.v1.MemoryService/Recall", None)
-call.request_id, call.trace_id = "r-1", "ab" * 16
+call.call_id, call.trace_id = "r-1", "ab" * 16
 current_call.set(call)
 log.info("called")
 """
@@ -49,6 +49,6 @@ def test_an_exception_is_named_and_placed_without_its_text():
 
 def test_a_call_is_named_by_its_ids_and_a_digest_of_its_tenant():
     _, called = _lines()
-    assert called["request_id"] == "r-1"
+    assert called["call_id"] == "r-1"
     assert called["trace_id"] == "ab" * 16
     assert called["tenant"] == logs.tenant_digest(ANYONE.tenant) != ANYONE.tenant

@@ -20,7 +20,7 @@ def _add_call(
 ) -> MutableMapping[str, Any]:
     call = current_call.get()
     if call is not None:
-        event["request_id"] = call.request_id
+        event["call_id"] = call.call_id
         event["method"] = call.method
         event["tenant"] = tenant_digest(call.principal.tenant)
         if call.trace_id:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.harness import toolchain
+from tests.java import START_QUICKLY, classpath
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWER_SECONDS = 60.0
@@ -29,7 +30,13 @@ def go() -> list[str]:
     return [binary]
 
 
-LANGUAGES: dict[str, Callable[[], list[str]]] = {"python": python, "go": go}
+def java() -> list[str]:
+    """Build the Java client's runner and return its command."""
+    runner = "ai.recollect.conformance.Runner"
+    return [toolchain("java"), *START_QUICKLY, "-cp", classpath(), runner]
+
+
+LANGUAGES: dict[str, Callable[[], list[str]]] = {"python": python, "go": go, "java": java}
 """Each client's language, and what builds its runner and returns the command that starts it; it
 skips without the language's toolchain, but fails in CI."""
 

@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 from tests.harness import RunningServer, grpcurl_path, toolchain
+from tests.java import START_QUICKLY, classpath
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "clients/python/README.md", "clients/go/README.md")
+DOCUMENTS = (
+    "README.md",
+    "clients/python/README.md",
+    "clients/go/README.md",
+    "clients/java/README.md",
+)
 ADDRESS = "127.0.0.1:50051"
 _BLOCK = re.compile(r"<!-- run -->\n```(\w+)\n(.*?)```", re.DOTALL)
 
@@ -45,6 +51,13 @@ def _go(code: str, folder: Path) -> list[str]:
     return [toolchain("go"), "run", "."]
 
 
+def _java(code: str, folder: Path) -> list[str]:
+    """Write a program of one file and return how to run it."""
+    source = folder / "QuickStart.java"
+    source.write_text(code)
+    return [toolchain("java"), *START_QUICKLY, "-cp", classpath(), str(source)]
+
+
 def _run(example: Example, address: str, folder: Path) -> str:
     code = example.code.replace(ADDRESS, address)
     match example.language:
@@ -52,6 +65,8 @@ def _run(example: Example, address: str, folder: Path) -> str:
             command = [sys.executable, "-c", code]
         case "go":
             command = _go(code, folder)
+        case "java":
+            command = _java(code, folder)
         case _:
             shell = code.replace("grpcurl", str(grpcurl_path()))
             command = ["bash", "-euo", "pipefail", "-c", shell]

@@ -53,7 +53,7 @@ def test_logs_hold_none_and_name_the_call(said, server):
     calls = [line for line in lines if line["event"] == "call"]
     assert len(calls) > 10
     for call in calls:
-        assert call["request_id"]
+        assert call["call_id"]
         assert len(call["tenant"]) == 12
         assert len(call.get("trace_id", "0" * 32)) == 32
     assert sum("trace_id" in call for call in calls) > 10

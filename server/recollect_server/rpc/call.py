@@ -39,19 +39,19 @@ class Call:
         method: full name, as in `/recollect.v1.MemoryService/Recall`.
         context: gRPC's own.
         metadata: the call's metadata; of repeated keys the last.
-        request_id: correlates the answer, the log and the audit.
+        call_id: correlates the answer, the log and the audit.
         trace_id: of the trace that the call is part of, 32 hexadecimal digits; "" without one.
         principal: set by authentication.
         deadline: seconds on the event loop's clock, set by the deadline interceptor.
     """
 
     __slots__ = (
+        "call_id",
         "context",
         "deadline",
         "metadata",
         "method",
         "principal",
-        "request_id",
         "scope_",
         "trace_id",
     )
@@ -60,7 +60,7 @@ class Call:
         self.method = method
         self.context = context
         self.metadata: dict[str, str | bytes] = {}
-        self.request_id = ""
+        self.call_id = ""
         self.trace_id = ""
         self.principal = ANYONE
         self.deadline: float | None = None
@@ -69,7 +69,7 @@ class Call:
     @property
     def caller(self) -> Caller:
         """Who calls, for the audit log."""
-        return Caller(self.principal.key_id, self.method.removeprefix("/"), self.request_id)
+        return Caller(self.principal.key_id, self.method.removeprefix("/"), self.call_id)
 
     @property
     def scope(self) -> Scope:

@@ -6,7 +6,7 @@ exactly the exact index's rules, with their vectors read from SQL. Few items nee
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from datetime import datetime
 
 import structlog
 
@@ -30,16 +30,14 @@ from recollect_server.memory.vector_store import (
     VectorStore,
 )
 from recollect_server.scope import Scope
-from recollect_server.stores.exact.index import (
-    _LARGE_CORPUS,
+from recollect_server.stores.exact.residents import (
     DEFAULT_BUDGET,
-    ExactIndex,
-    _Resident,
-    _run,
+    Resident,
+    Residents,
+    embed_query,
+    utc_now,
 )
 from recollect_server.timing import Timings
-
-T = TypeVar("T")
 
 log = structlog.get_logger("recollect.vector_index")
 
@@ -74,7 +72,7 @@ class _WordsOnly:
         await self._source.hurry(scope)
 
 
-class VectorIndex(ExactIndex):
+class VectorIndex:
     """The `RecallIndex` over a vector store.
 
     Args:
@@ -82,6 +80,7 @@ class VectorIndex(ExactIndex):
         state: tells how far the store is behind.
         vectors: where the candidates' vectors are read.
         few: up to so many items that pass the filter are ranked without the store.
+        clock, stages: as in the exact index.
     """
 
     def __init__(
@@ -95,14 +94,28 @@ class VectorIndex(ExactIndex):
         vectors: VectorSource,
         budget: int = DEFAULT_BUDGET,
         few: int = FEW,
+        clock: Callable[[], datetime] = utc_now,
         stages: Timings | None = None,
     ) -> None:
-        super().__init__(_WordsOnly(source), embedder, budget=budget, stages=stages)
+        self._stages = stages or Timings("stage")
+        self._residents = Residents(_WordsOnly(source), embedder.model, budget)
+        self._embedder = embedder
+        self._clock = clock
         self._store = store
         self._registered = registered
         self._state = state
         self._vectors = vectors
         self._few = few
+
+    @property
+    def nbytes(self) -> int:
+        """See `RecallIndex`."""
+        return self._residents.nbytes
+
+    @property
+    def resident_users(self) -> int:
+        """See `RecallIndex`."""
+        return len(self._residents.scopes())
 
     async def search(
         self,
@@ -114,30 +127,30 @@ class VectorIndex(ExactIndex):
         limit: int,
     ) -> IndexResult:
         """Return the best `limit` items of the user. Raises `Unavailable` if SQL is down."""
-        with self._using(scope) as resident:
+        with self._residents.using(scope) as resident:
             _, indexed = await self._state.indexed_revision(self._registered, scope)
             async with resident.lock:
                 with self._stages.time("refresh"):
-                    await self._refresh(scope, resident)
+                    await self._residents.refresh(scope, resident)
                 if not len(resident.corpus) or not query.strip():
                     return IndexResult((), indexed, degraded=False)
-                asked = analyse(query, resident.corpus)
-            vector = await self._embed(asked.embedding_text)
+                asked = analyse(query, resident.corpus, self._clock())
+            with self._stages.time("embed"):
+                vector = await embed_query(self._embedder, asked.embedding_text)
             ranked = None
             if vector is not None:
                 ranked = await self._ranked(scope, resident, asked, vector, kinds, filter, limit)
             degraded = ranked is None
             if ranked is None:
-                async with resident.lock:
-                    ranked = await _in_thread_if_large(
-                        resident, lambda: rank(resident.corpus, asked, None, kinds, filter, limit)
-                    )
+                ranked = await resident.run(
+                    lambda: rank(resident.corpus, asked, None, kinds, filter, limit)
+                )
             return IndexResult(tuple(ranked), indexed, degraded=degraded)
 
     async def _ranked(
         self,
         scope: Scope,
-        resident: _Resident,
+        resident: Resident,
         asked: Query,
         vector: Vector,
         kinds: frozenset[MemoryKind],
@@ -158,17 +171,15 @@ class VectorIndex(ExactIndex):
             )
 
         with self._stages.time("candidates"):
-            async with resident.lock:
-                passing, total, keys = await _in_thread_if_large(resident, by_words)
+            passing, total, keys = await resident.run(by_words)
             if passing > self._few:
                 found = await self._by_meaning(scope, vector, kinds, filter, limit, passing, total)
                 if found is None:
                     return None
                 keys |= found
-        async with resident.lock:
-            near = await _in_thread_if_large(
-                resident, lambda: Candidates(corpus, asked, kinds, filter).neighbourhood(keys)
-            )
+        near = await resident.run(
+            lambda: Candidates(corpus, asked, kinds, filter).neighbourhood(keys)
+        )
         vectors = await self._vectors.read_vectors(scope, near, self._embedder.model)
 
         def best() -> list[Ranked]:
@@ -176,8 +187,7 @@ class VectorIndex(ExactIndex):
             return rank(corpus, asked, vector, kinds, filter, limit, evidence=evidence)
 
         with self._stages.time("rank"):
-            async with resident.lock:
-                return await _in_thread_if_large(resident, best)
+            return await resident.run(best)
 
     async def _by_meaning(
         self,
@@ -201,7 +211,3 @@ class VectorIndex(ExactIndex):
             log.warning("vector store down, words alone rank", reason=error.reason)
             return None
         return {(hit.kind, hit.item_id) for hit in hits}
-
-
-async def _in_thread_if_large(resident: _Resident, work: Callable[[], T]) -> T:
-    return await _run(work, large=len(resident.corpus) > _LARGE_CORPUS)

@@ -44,13 +44,17 @@ class AdminServiceStub:
     ExportUser: _grpc.UnaryStreamMultiCallable[_admin_pb2.ExportUserRequest, _admin_pb2.ExportUserResponse]
     """Streams everything kept of a user."""
     ImportUser: _grpc.StreamUnaryMultiCallable[_admin_pb2.ImportUserRequest, _admin_pb2.ImportUserResponse]
-    """Stores what ExportUser streamed; the user must not exist yet."""
+    """Stores what ExportUser streamed; the user must not exist yet. Not to be repeated blindly: look
+    first what became of it.
+    """
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEventsRequest, _admin_pb2.ListAuditEventsResponse]
     """Lists the tenant's audit events, newest first. Today these are the reads and model calls of
     contexts with the profile AUDIT.
     """
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateApiKeyRequest, _admin_pb2.CreateApiKeyResponse]
-    """Makes an API key. Its secret is in this response and nowhere else."""
+    """Makes an API key. Its secret is in this response and nowhere else, so a repeat by `request_id`
+    gives the key a new one.
+    """
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListApiKeysRequest, _admin_pb2.ListApiKeysResponse]
     """Lists the tenant's API keys, newest first."""
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevokeApiKeyRequest, _admin_pb2.RevokeApiKeyResponse]
@@ -58,10 +62,10 @@ class AdminServiceStub:
     Reindex: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ReindexRequest, _admin_pb2.ReindexResponse]
     """Fills a vector store from SQL in the background, embedding nothing, while the one in use goes on
     answering; then changes over to it. UNAVAILABLE if the store does not answer, and then nothing
-    changes. Another move replaces one that is under way.
+    changes. Another move replaces one that is under way; repeated, it begins anew.
     """
     ListJobs: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListJobsRequest, _admin_pb2.ListJobsResponse]
-    """Lists background jobs, dead letters first."""
+    """Lists background jobs: dead letters, then running ones, then those that are due."""
     RetryJob: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RetryJobRequest, _admin_pb2.RetryJobResponse]
     """Makes a job due now that does not run, a dead letter too."""
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetServerInfoRequest, _admin_pb2.GetServerInfoResponse]
@@ -79,13 +83,17 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ExportUser: _aio.UnaryStreamMultiCallable[_admin_pb2.ExportUserRequest, _admin_pb2.ExportUserResponse]  # type: ignore[assignment]
     """Streams everything kept of a user."""
     ImportUser: _aio.StreamUnaryMultiCallable[_admin_pb2.ImportUserRequest, _admin_pb2.ImportUserResponse]  # type: ignore[assignment]
-    """Stores what ExportUser streamed; the user must not exist yet."""
+    """Stores what ExportUser streamed; the user must not exist yet. Not to be repeated blindly: look
+    first what became of it.
+    """
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEventsRequest, _admin_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Lists the tenant's audit events, newest first. Today these are the reads and model calls of
     contexts with the profile AUDIT.
     """
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateApiKeyRequest, _admin_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
-    """Makes an API key. Its secret is in this response and nowhere else."""
+    """Makes an API key. Its secret is in this response and nowhere else, so a repeat by `request_id`
+    gives the key a new one.
+    """
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListApiKeysRequest, _admin_pb2.ListApiKeysResponse]  # type: ignore[assignment]
     """Lists the tenant's API keys, newest first."""
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevokeApiKeyRequest, _admin_pb2.RevokeApiKeyResponse]  # type: ignore[assignment]
@@ -93,10 +101,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Reindex: _aio.UnaryUnaryMultiCallable[_admin_pb2.ReindexRequest, _admin_pb2.ReindexResponse]  # type: ignore[assignment]
     """Fills a vector store from SQL in the background, embedding nothing, while the one in use goes on
     answering; then changes over to it. UNAVAILABLE if the store does not answer, and then nothing
-    changes. Another move replaces one that is under way.
+    changes. Another move replaces one that is under way; repeated, it begins anew.
     """
     ListJobs: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListJobsRequest, _admin_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Lists background jobs, dead letters first."""
+    """Lists background jobs: dead letters, then running ones, then those that are due."""
     RetryJob: _aio.UnaryUnaryMultiCallable[_admin_pb2.RetryJobRequest, _admin_pb2.RetryJobResponse]  # type: ignore[assignment]
     """Makes a job due now that does not run, a dead letter too."""
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetServerInfoRequest, _admin_pb2.GetServerInfoResponse]  # type: ignore[assignment]
@@ -129,7 +137,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_admin_pb2.ImportUserRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ImportUserResponse, _abc.Awaitable[_admin_pb2.ImportUserResponse]]:
-        """Stores what ExportUser streamed; the user must not exist yet."""
+        """Stores what ExportUser streamed; the user must not exist yet. Not to be repeated blindly: look
+        first what became of it.
+        """
 
     @_abc_1.abstractmethod
     def ListAuditEvents(
@@ -147,7 +157,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.CreateApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.CreateApiKeyResponse, _abc.Awaitable[_admin_pb2.CreateApiKeyResponse]]:
-        """Makes an API key. Its secret is in this response and nowhere else."""
+        """Makes an API key. Its secret is in this response and nowhere else, so a repeat by `request_id`
+        gives the key a new one.
+        """
 
     @_abc_1.abstractmethod
     def ListApiKeys(
@@ -173,7 +185,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.ReindexResponse, _abc.Awaitable[_admin_pb2.ReindexResponse]]:
         """Fills a vector store from SQL in the background, embedding nothing, while the one in use goes on
         answering; then changes over to it. UNAVAILABLE if the store does not answer, and then nothing
-        changes. Another move replaces one that is under way.
+        changes. Another move replaces one that is under way; repeated, it begins anew.
         """
 
     @_abc_1.abstractmethod
@@ -182,7 +194,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListJobsResponse, _abc.Awaitable[_admin_pb2.ListJobsResponse]]:
-        """Lists background jobs, dead letters first."""
+        """Lists background jobs: dead letters, then running ones, then those that are due."""
 
     @_abc_1.abstractmethod
     def RetryJob(
