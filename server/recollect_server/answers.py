@@ -33,12 +33,14 @@ class Answers:
     Attributes:
         loops: what must run beside it.
         flush: to be awaited at the end.
+        statistics: what lookups of this process found.
     """
 
     cache: AnswerCache
     maintenance: CacheMaintenance
     loops: Mapping[str, Callable[[], Awaitable[None]]]
     flush: Callable[[], Awaitable[None]]
+    statistics: Statistics
 
 
 async def open_answers(
@@ -90,4 +92,4 @@ async def open_answers(
     )
     maintenance = CacheMaintenance(cache, store, records, vectors, verifier, statistics)
     loops = {"cache statistics": statistics.run, "cache registers": RegisterSweeper(patient).run}
-    return Answers(cache, maintenance, loops, statistics.flush)
+    return Answers(cache, maintenance, loops, statistics.flush, statistics)

@@ -30,6 +30,9 @@ from recollect_server.memory.sessions import Sessions
 from recollect_server.memory.summaries import Compactor
 from recollect_server.memory.watch import Watch
 from recollect_server.memory.windows import Windows
+from recollect_server.metrics import Sources
+from recollect_server.models.guarded import GuardedModel
+from recollect_server.observability import open_telemetry, publish_metrics
 from recollect_server.parts import (
     StartError,
     chat_defaults,
@@ -70,6 +73,7 @@ from recollect_server.stores.valkey.notices import ValkeyNotices
 from recollect_server.stores.valkey.relay import ValkeyRelay
 from recollect_server.stores.valkey.window import ValkeyWindowCache
 from recollect_server.stores.vectors import SwitchingIndex
+from recollect_server.telemetry import Telemetry
 from recollect_server.vectors import open_feeder, open_vectors
 
 log = structlog.get_logger("recollect.app")
@@ -116,10 +120,12 @@ async def work(settings: Settings, on_ready: Callable[[], None]) -> None:
     """
     ended = _until_signal()
     async with AsyncExitStack() as stack:
-        database = await open_database(stack, settings)
+        telemetry = await open_telemetry(stack, settings)
+        database = telemetry.watch_database(await open_database(stack, settings))
         embedder = await open_embedder(stack, settings, background=True)
+        embedder = telemetry.watch_embedder(embedder, "stored")
         queue = await open_queue(database, embedder)
-        model, _ = open_chat_model(stack, settings)
+        model, _ = open_chat_model(stack, settings, telemetry.watch_model)
         policy = due_policy(settings)
         sessions = SqlSessionStore(database, utc_now, policy)
         facts = SqlFactStore(database, utc_now)
@@ -137,11 +143,21 @@ async def work(settings: Settings, on_ready: Callable[[], None]) -> None:
             policy,
             asyncio.Event(),
             Activity(),
+            telemetry,
         )
         loops["feeding"] = open_feeder(stack, settings, database).run
         await stack.enter_async_context(running(loops))
         if settings.health_listen:
             await stack.enter_async_context(_healthy(settings.health_listen))
+        sources = Sources(
+            telemetry,
+            database.writer,
+            queue.backlog,
+            SqlJobQueue(database, utc_now).depths,
+            paused=model.paused if isinstance(model, GuardedModel) else None,
+            index=index,
+        )
+        publish_metrics(stack, settings, sources)
         on_ready()
         await ended.wait()
 
@@ -171,14 +187,18 @@ def _until_signal() -> asyncio.Event:
 
 
 async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
+    telemetry = await open_telemetry(stack, settings)
     embedder, database, (state_url, cache_url) = await asyncio.gather(
         open_embedder(stack, settings),
         open_database(stack, settings),
         open_valkey(stack, settings),
     )
+    embedder = telemetry.watch_embedder(embedder, "query")
+    database = telemetry.watch_database(database)
     queue = await open_queue(database, embedder)
     state, cache = _connect(stack, state_url, cache_url)
-    model, notice = open_chat_model(stack, settings)
+    state, cache = telemetry.watch_client(state, "state"), telemetry.watch_client(cache, "cache")
+    model, notice = open_chat_model(stack, settings, telemetry.watch_model)
     policy = due_policy(settings)
     summarizer = summarizer_of(model, settings)
     work_added = asyncio.Event()
@@ -253,10 +273,11 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         "keys": keys.run,
         **vectors.loops,
         **answers.loops,
-        **forgetting_loop(database, answers.cache),
+        **forgetting_loop(database, answers.cache, telemetry),
     }
     if settings.worker:
         background = await open_embedder(stack, settings, background=True)
+        background = telemetry.watch_embedder(background, "stored")
         loops |= worker_loops(
             database,
             durable,
@@ -267,6 +288,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
             policy,
             work_added,
             activity,
+            telemetry,
             # A model may tell questions from passages; this one embeds questions.
             embedder if settings.embedder_choice[0] != "sentence-transformers" else None,
         )
@@ -289,7 +311,21 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         ),
         open_authenticator(stack, settings, keys),
         activity,
+        telemetry,
     )
+    sources = Sources(
+        telemetry,
+        database.writer,
+        queue.backlog,
+        SqlJobQueue(database, utc_now).depths,
+        probe=server_facts.probe,
+        paused=model.paused if isinstance(model, GuardedModel) else None,
+        stages=vectors.stages,
+        index=vectors.index,
+        windows=windows,
+        cache=answers.statistics,
+    )
+    publish_metrics(stack, settings, sources)
     await server.start()
     stack.push_async_callback(keys.flush)
     stack.push_async_callback(windows.flush)
@@ -317,6 +353,7 @@ def _listen(
     servicers: tuple[MemoryServicer, CacheServicer, ChatServicer, AdminServicer],
     authenticator: Authenticator | None,
     activity: Activity,
+    telemetry: Telemetry,
 ) -> RpcServer:
     credentials = open_credentials(settings)
     try:
@@ -331,6 +368,7 @@ def _listen(
             ),
             authenticator=authenticator,
             activity=activity,
+            counts=telemetry.call_counts,
         )
     except RuntimeError as error:
         raise StartError(

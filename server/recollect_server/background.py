@@ -21,6 +21,7 @@ from recollect_server.stores.sql.episodes import SqlEpisodeStore
 from recollect_server.stores.sql.fact_notices import SqlNotices
 from recollect_server.stores.sql.jobs import SqlJobQueue
 from recollect_server.stores.sql.upkeep import SqlUpkeep
+from recollect_server.telemetry import Telemetry
 
 log = structlog.get_logger("recollect.background")
 
@@ -39,6 +40,7 @@ def worker_loops(
     policy: DuePolicy,
     work_added: asyncio.Event,
     activity: Activity,
+    telemetry: Telemetry,
     urgent: Embedder | None = None,
 ) -> Loops:
     """Return what a worker does, by name; each runs until it is cancelled.
@@ -51,21 +53,24 @@ def worker_loops(
     maker = EpisodeMaker(sessions, episodes, summarizer, policy, utc_now)
     runner = JobRunner(
         SqlJobQueue(database, utc_now),
-        {
-            JobKind.SUMMARIZE: compactor.run,
-            JobKind.EXTRACT: extraction.run,
-            JobKind.EPISODE: maker.run,
-        },
+        telemetry.watch_handlers(
+            {
+                JobKind.SUMMARIZE: compactor.run,
+                JobKind.EXTRACT: extraction.run,
+                JobKind.EPISODE: maker.run,
+            }
+        ),
     )
     embedding = EmbeddingWorker(queue, embedder, work_added, activity, urgent)
     upkeep = UpkeepWorker(SqlUpkeep(database, utc_now, policy), work_added)
     return {"embedding": embedding.run, "jobs": runner.run, "upkeep": upkeep.run}
 
 
-def forgetting_loop(database: Database, listener: Listener) -> Loops:
+def forgetting_loop(database: Database, listener: Listener, telemetry: Telemetry) -> Loops:
     """Return what tells a listener of facts and sessions; it runs where that one is reached."""
     forgetting = Forgetting(SqlNotices(database), listener)
-    runner = JobRunner(SqlJobQueue(database, utc_now), {JobKind.FORGET: forgetting.run})
+    handlers = telemetry.watch_handlers({JobKind.FORGET: forgetting.run})
+    runner = JobRunner(SqlJobQueue(database, utc_now), handlers)
     return {"forgetting": runner.run}
 
 

@@ -79,6 +79,11 @@ class Settings(AccessSettings):
     Attributes:
         health_listen: HOST:PORT of a plain-text address that serves nothing but health, for probes
             that speak neither TLS nor keys; empty for none.
+        metrics_listen: HOST:PORT of a plain-text HTTP address that serves Prometheus metrics at any
+            path; empty for none.
+        traces_endpoint: the OTLP/HTTP address of a collector, as in http://HOST:4318; empty for no
+            traces. They need the extra `otel`.
+        traces_sample: the share of calls that are traced of those whose caller says nothing.
         secrets_dir: a folder of files, each named like a setting's environment variable and
             holding its value, such as a mounted Kubernetes Secret. The environment wins.
         database_url: PostgreSQL, or another place for the SQLite file; empty means in `data_dir`.
@@ -125,6 +130,11 @@ class Settings(AccessSettings):
     )
 
     health_listen: str = ""
+    metrics_listen: str = Field("", pattern=r"^(|.+:\d{1,5})$")
+    traces_endpoint: str = Field(
+        "", validation_alias=_named("traces_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    )
+    traces_sample: float = Field(1.0, ge=0, le=1)
     secrets_dir: DirectoryPath | None = None
     data_dir: Path = Path("recollect-data")
     database_url: SecretStr = Field(

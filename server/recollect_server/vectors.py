@@ -20,6 +20,7 @@ from recollect_server.stores.sql.database import Database
 from recollect_server.stores.sql.vector_feeds import SqlVectorFeeds
 from recollect_server.stores.sql.vectors import SqlVectorSource
 from recollect_server.stores.vectors import SwitchingIndex, VectorConnections, VectorIndex
+from recollect_server.timing import Timings
 
 log = structlog.get_logger("recollect.vectors")
 
@@ -34,11 +35,13 @@ class Vectors:
     Attributes:
         index: answers recalls.
         loops: to run meanwhile, by name.
+        stages: what parts of recalls took; see `ExactIndex`.
     """
 
     index: SwitchingIndex
     reindexing: Reindexing
     loops: dict[str, Callable[[], Awaitable[None]]]
+    stages: Timings
 
 
 def _connections(
@@ -76,9 +79,10 @@ async def open_vectors(
     feeds = SqlVectorFeeds(database, utc_now)
     vectors = SqlVectorSource(database)
     chosen = settings.vector_store_url
+    stages = Timings("stage")
 
     def make_exact() -> RecallIndex:
-        return ExactIndex(source, embedder, budget=settings.index_bytes)
+        return ExactIndex(source, embedder, budget=settings.index_bytes, stages=stages)
 
     def make_vector(store: RegisteredStore) -> RecallIndex:
         return VectorIndex(
@@ -89,6 +93,7 @@ async def open_vectors(
             state=feeds,
             vectors=vectors,
             budget=settings.index_bytes,
+            stages=stages,
         )
 
     async def ping(store: RegisteredStore) -> bool:
@@ -141,6 +146,7 @@ async def open_vectors(
         index,
         reindexing,
         {"index": index.run, "vector-choice": obey, "feeding": feeder.run},
+        stages,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from tests.harness import toolchain
 from tests.java import START_QUICKLY, classpath
+from tests.typescript import build, node
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWER_SECONDS = 60.0
@@ -44,9 +45,15 @@ def rust() -> list[str]:
     return [str(client / "target/debug/conformance")]
 
 
+def typescript() -> list[str]:
+    """Build the TypeScript client's runner and return its command."""
+    return [node(), str(build() / "conformance/runner.js")]
+
+
 LANGUAGES: dict[str, Callable[[], list[str]]] = {
     "python": python,
     "go": go,
+    "typescript": typescript,
     "java": java,
     "rust": rust,
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.harness import RunningServer, grpcurl_path, toolchain
 from tests.java import START_QUICKLY, classpath
+from tests.typescript import CLIENT, build, node
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (
@@ -18,6 +19,7 @@ DOCUMENTS = (
     "clients/go/README.md",
     "clients/java/README.md",
     "clients/rust/README.md",
+    "clients/typescript/README.md",
 )
 ADDRESS = "127.0.0.1:50051"
 _BLOCK = re.compile(r"<!-- run -->\n```(\w+)\n(.*?)```", re.DOTALL)
@@ -78,6 +80,28 @@ def _rust(code: str, folder: Path) -> list[str]:
     return [toolchain("cargo"), "run", "--quiet", target]
 
 
+def _typescript(code: str, folder: Path) -> list[str]:
+    """Make a package that uses the client, compile it, and return how to run it."""
+    build()
+    packages = folder / "node_modules"
+    (packages / "@recollect-ai").mkdir(parents=True)
+    (packages / "@recollect-ai/client").symlink_to(CLIENT)
+    (packages / "@types").symlink_to(CLIENT / "node_modules/@types")
+    (folder / "package.json").write_text('{"type": "module"}')
+    (folder / "main.ts").write_text(code)
+    compiler = str(CLIENT / "node_modules/typescript/bin/tsc")
+    options = ("--strict", "--target", "es2022", "--lib", "esnext", "--types", "node")
+    compiled = subprocess.run(
+        [node(), compiler, *options, "--module", "nodenext", "main.ts"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert compiled.returncode == 0, compiled.stdout
+    return [node(), "main.js"]
+
+
 def _run(example: Example, address: str, folder: Path) -> str:
     code = example.code.replace(ADDRESS, address)
     match example.language:
@@ -89,6 +113,8 @@ def _run(example: Example, address: str, folder: Path) -> str:
             command = _java(code, folder)
         case "rust":
             command = _rust(code, folder)
+        case "typescript":
+            command = _typescript(code, folder)
         case _:
             shell = code.replace("grpcurl", str(grpcurl_path()))
             command = ["bash", "-euo", "pipefail", "-c", shell]

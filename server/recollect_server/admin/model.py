@@ -119,6 +119,20 @@ class JobRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class JobDepth:
+    """Jobs of a kind and state.
+
+    Attributes:
+        lag_seconds: how long the one that is due longest has waited, 0 if none is due yet.
+    """
+
+    kind: str
+    state: JobState
+    count: int
+    lag_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ApiKey:
     """A credential of a tenant; its secret is shown once, at creation, and stored hashed.
 

@@ -51,9 +51,19 @@ def _access_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _observability_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--metrics-listen", metavar="HOST:PORT", help="Prometheus metrics by HTTP."),
+        click.option("--traces-endpoint", metavar="URL", help="OTLP/HTTP collector of traces."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.option("--listen", metavar="HOST:PORT", help="Address to serve. Default 127.0.0.1:50051.")
 @click.option("--health-listen", metavar="HOST:PORT", help="A plain-text address for probes.")
+@_observability_options
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Default ./recollect-data.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True))
 @click.option("--secrets-dir", type=click.Path(path_type=Path), help="Files named like variables.")
@@ -104,6 +114,7 @@ def serve(config_file: Path | None, ready_file: Path | None, **flags: Any) -> No
 @click.command()
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Default ./recollect-data.")
 @click.option("--health-listen", metavar="HOST:PORT", help="A plain-text address for probes.")
+@_observability_options
 @click.option("--secrets-dir", type=click.Path(path_type=Path), help="Files named like variables.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True))
 @click.option("--database-url", help="postgresql://... Default: a SQLite file in --data-dir.")

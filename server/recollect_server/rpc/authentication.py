@@ -17,7 +17,8 @@ from recollect_server.admin.model import ApiKey
 from recollect_server.errors import Reason, RecollectError, Unauthenticated, Unavailable
 from recollect_server.rpc.authorization import Rule, authorize
 from recollect_server.rpc.call import Call, Principal
-from recollect_server.rpc.interceptors import Stream, Unary, Undecodable
+from recollect_server.rpc.counting import Stream, Unary
+from recollect_server.rpc.interceptors import Undecodable
 
 RECHECK_SECONDS = 2.0
 """How often a running stream's credential is looked at again."""

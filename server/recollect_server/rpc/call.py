@@ -43,17 +43,28 @@ class Call:
         context: gRPC's own.
         metadata: the call's metadata; of repeated keys the last.
         call_id: correlates the answer, the log and the audit.
+        trace_id: of the trace that the call is part of, 32 hexadecimal digits; "" without one.
         principal: set by authentication.
         deadline: seconds on the event loop's clock, set by the deadline interceptor.
     """
 
-    __slots__ = ("call_id", "context", "deadline", "metadata", "method", "principal", "scope_")
+    __slots__ = (
+        "call_id",
+        "context",
+        "deadline",
+        "metadata",
+        "method",
+        "principal",
+        "scope_",
+        "trace_id",
+    )
 
     def __init__(self, method: str, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
         self.method = method
         self.context = context
         self.metadata: dict[str, str | bytes] = {}
         self.call_id = ""
+        self.trace_id = ""
         self.principal = ANYONE
         self.deadline: float | None = None
         self.scope_: Scope | None = None

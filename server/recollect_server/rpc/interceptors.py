@@ -8,7 +8,7 @@ only checks costs nothing per streamed item.
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Protocol
 
 import grpc
@@ -21,12 +21,10 @@ from recollect_server.activity import Activity
 from recollect_server.errors import Reason, RecollectError
 from recollect_server.ids import uuid7
 from recollect_server.rpc.call import Call, current_call
+from recollect_server.rpc.counting import CallCounts, Counting, Stream, Unary
 from recollect_server.rpc.status import DETAILS_KEY, internal_status, to_status
 from recollect_server.rpc.violations import describe
 from recollect_server.scope import Scope
-
-Unary = Callable[[Call, Any], Awaitable[Any]]
-Stream = Callable[[Call, Any], Awaitable[AsyncIterator[Any]]]
 
 log = structlog.get_logger("recollect.rpc")
 
@@ -75,29 +73,6 @@ class Check:
             return await inner(call, request)
 
         return handler
-
-
-class Counting:
-    """Counts the unary calls that were answered."""
-
-    def __init__(self, activity: Activity) -> None:
-        self._activity = activity
-
-    def unary(self, inner: Unary) -> Unary:
-        """See `Interceptor`."""
-        activity = self._activity
-
-        async def handler(call: Call, request: Any) -> Any:
-            try:
-                return await inner(call, request)
-            finally:
-                activity.answered()
-
-        return handler
-
-    def stream(self, inner: Stream) -> Stream:
-        """See `Interceptor`."""
-        return inner
 
 
 class CallId(Check):
@@ -298,6 +273,7 @@ def interceptors(
     activity: Activity,
     authentication: Interceptor,
     default_deadline: float,
+    counts: CallCounts | None = None,
 ) -> tuple[Interceptor, ...]:
     """Return the interceptors, outermost first.
 
@@ -305,9 +281,10 @@ def interceptors(
         activity: counts the calls that were answered.
         authentication: finds who calls, and refuses a role that is too low.
         default_deadline: seconds a unary call may take without a deadline of its own.
+        counts: where calls are counted, None for nowhere.
     """
     return (
-        Counting(activity),
+        Counting(activity, counts),
         CallId(),
         Logging(),
         ErrorMapping(),

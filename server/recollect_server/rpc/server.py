@@ -9,6 +9,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from recollect_server.activity import Activity
 from recollect_server.rpc.authentication import Authentication, Authenticator
+from recollect_server.rpc.counting import CallCounts
 from recollect_server.rpc.health import HEALTH_SERVICE, HealthEndpoint
 from recollect_server.rpc.interceptors import interceptors
 from recollect_server.rpc.reflection import Reflection
@@ -40,6 +41,7 @@ class RpcServer:
         listen: HOST:PORT, or unix:PATH; port 0 picks a free one.
         authenticator: None switches authentication off.
         activity: counts the calls that were answered.
+        counts: where calls are counted, None for nowhere.
         health_listen: a further address, in plain text, that serves nothing but health; "" for
             none. Probes of orchestrators speak neither TLS nor keys.
     """
@@ -53,6 +55,7 @@ class RpcServer:
         options: ServerOptions,
         authenticator: Authenticator | None,
         activity: Activity,
+        counts: CallCounts | None = None,
     ) -> None:
         servicers = tuple(servicers)
         chain = interceptors(
@@ -61,6 +64,7 @@ class RpcServer:
                 authenticator, rules(servicer.service for servicer in servicers)
             ),
             default_deadline=options.default_deadline,
+            counts=counts,
         )
         self._services = tuple(servicer.service.full_name for servicer in servicers)
         self._health = health.aio.HealthServicer()

@@ -37,6 +37,7 @@ from recollect_server.stores.exact.residents import (
     embed_query,
     utc_now,
 )
+from recollect_server.timing import Timings
 
 log = structlog.get_logger("recollect.vector_index")
 
@@ -79,7 +80,7 @@ class VectorIndex:
         state: tells how far the store is behind.
         vectors: where the candidates' vectors are read.
         few: up to so many items that pass the filter are ranked without the store.
-        clock: as in the exact index.
+        clock, stages: as in the exact index.
     """
 
     def __init__(
@@ -94,7 +95,9 @@ class VectorIndex:
         budget: int = DEFAULT_BUDGET,
         few: int = FEW,
         clock: Callable[[], datetime] = utc_now,
+        stages: Timings | None = None,
     ) -> None:
+        self._stages = stages or Timings("stage")
         self._residents = Residents(_WordsOnly(source), embedder.model, budget)
         self._embedder = embedder
         self._clock = clock
@@ -103,6 +106,16 @@ class VectorIndex:
         self._state = state
         self._vectors = vectors
         self._few = few
+
+    @property
+    def nbytes(self) -> int:
+        """See `RecallIndex`."""
+        return self._residents.nbytes
+
+    @property
+    def resident_users(self) -> int:
+        """See `RecallIndex`."""
+        return len(self._residents.scopes())
 
     async def search(
         self,
@@ -117,11 +130,13 @@ class VectorIndex:
         with self._residents.using(scope) as resident:
             _, indexed = await self._state.indexed_revision(self._registered, scope)
             async with resident.lock:
-                await self._residents.refresh(scope, resident)
+                with self._stages.time("refresh"):
+                    await self._residents.refresh(scope, resident)
                 if not len(resident.corpus) or not query.strip():
                     return IndexResult((), indexed, degraded=False)
                 asked = analyse(query, resident.corpus, self._clock())
-            vector = await embed_query(self._embedder, asked.embedding_text)
+            with self._stages.time("embed"):
+                vector = await embed_query(self._embedder, asked.embedding_text)
             ranked = None
             if vector is not None:
                 ranked = await self._ranked(scope, resident, asked, vector, kinds, filter, limit)
@@ -155,12 +170,13 @@ class VectorIndex:
                 candidates.all() if few else candidates.by_words(max(BY_WORDS, limit)),
             )
 
-        passing, total, keys = await resident.run(by_words)
-        if passing > self._few:
-            found = await self._by_meaning(scope, vector, kinds, filter, limit, passing, total)
-            if found is None:
-                return None
-            keys |= found
+        with self._stages.time("candidates"):
+            passing, total, keys = await resident.run(by_words)
+            if passing > self._few:
+                found = await self._by_meaning(scope, vector, kinds, filter, limit, passing, total)
+                if found is None:
+                    return None
+                keys |= found
         near = await resident.run(
             lambda: Candidates(corpus, asked, kinds, filter).neighbourhood(keys)
         )
@@ -170,7 +186,8 @@ class VectorIndex:
             evidence = CandidateEvidence(corpus, asked, vector, kinds, keys, vectors)
             return rank(corpus, asked, vector, kinds, filter, limit, evidence=evidence)
 
-        return await resident.run(best)
+        with self._stages.time("rank"):
+            return await resident.run(best)
 
     async def _by_meaning(
         self,
