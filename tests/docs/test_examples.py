@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.harness import RunningServer, grpcurl_path, toolchain
 from tests.java import START_QUICKLY, classpath
-from tests.typescript import CLIENT, build, node
+from tests.typescript import CLIENT, built, node
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (
@@ -82,7 +82,7 @@ def _rust(code: str, folder: Path) -> list[str]:
 
 def _typescript(code: str, folder: Path) -> list[str]:
     """Make a package that uses the client, compile it, and return how to run it."""
-    build()
+    built()
     packages = folder / "node_modules"
     (packages / "@recollect-ai").mkdir(parents=True)
     (packages / "@recollect-ai/client").symlink_to(CLIENT)
