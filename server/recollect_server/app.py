@@ -368,6 +368,7 @@ def _listen(
             options=ServerOptions(
                 max_request_bytes=settings.max_request_bytes,
                 max_connection_age=settings.max_connection_age,
+                share_port=settings.share_port,
                 credentials=credentials,
             ),
             authenticator=authenticator,
