@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 
-import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2
 
@@ -20,7 +19,7 @@ from recollect_server.chat.following import Following
 from recollect_server.chat.keeper import Keeper
 from recollect_server.chat.service import Chat
 from recollect_server.chat.work import Collaborators
-from recollect_server.config import Authentication, Settings
+from recollect_server.config import Settings
 from recollect_server.errors import Unavailable
 from recollect_server.ids import uuid7
 from recollect_server.memory.context import ContextBuilder
@@ -48,13 +47,14 @@ from recollect_server.parts import (
     summarizer_of,
     utc_now,
 )
-from recollect_server.rpc.authentication import ApiKeyAuthenticator
+from recollect_server.rpc.authentication import Authenticator
 from recollect_server.rpc.health import HealthEndpoint
 from recollect_server.rpc.server import RpcServer, ServerOptions
 from recollect_server.rpc.services.admin import AdminServicer
 from recollect_server.rpc.services.cache import CacheServicer
 from recollect_server.rpc.services.chat import ChatServicer
 from recollect_server.rpc.services.memory import MemoryServicer
+from recollect_server.security import open_authenticator, open_credentials
 from recollect_server.stores.exact import ExactIndex
 from recollect_server.stores.sql.audit import SqlAuditLog
 from recollect_server.stores.sql.changes import SqlChangeStore
@@ -258,7 +258,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         chat_notice=notice,
         embedding_model=embedder.model,
         embedding_dimensions=embedder.dimensions,
-        authentication=settings.auth is not Authentication.NONE,
+        authentication=bool(settings.auth),
         max_message_bytes=settings.max_message_bytes,
         max_request_bytes=settings.max_request_bytes,
         probe=_probe(settings, database, state, cache, vectors.index),
@@ -270,6 +270,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         "notices": notices.run,
         "turns": keeper.run,
         "relay": relay.run,
+        "keys": keys.run,
         **vectors.loops,
         **answers.loops,
         **forgetting_loop(database, answers.cache, telemetry),
@@ -308,7 +309,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
                 keys, SqlJobQueue(database, utc_now), audit, server_facts, vectors.reindexing
             ),
         ),
-        ApiKeyAuthenticator(keys) if settings.auth is Authentication.API_KEY else None,
+        open_authenticator(stack, settings, keys),
         activity,
         telemetry,
     )
@@ -326,6 +327,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     )
     publish_metrics(stack, settings, sources)
     await server.start()
+    stack.push_async_callback(keys.flush)
     stack.push_async_callback(windows.flush)
     stack.push_async_callback(answers.flush)
     stack.push_async_callback(chat.drain, settings.grace_seconds)
@@ -349,17 +351,11 @@ def _connect(stack: AsyncExitStack, state_url: str, cache_url: str) -> tuple[Cli
 def _listen(
     settings: Settings,
     servicers: tuple[MemoryServicer, CacheServicer, ChatServicer, AdminServicer],
-    authenticator: ApiKeyAuthenticator | None,
+    authenticator: Authenticator | None,
     activity: Activity,
     telemetry: Telemetry,
 ) -> RpcServer:
-    credentials = None
-    if settings.tls_cert is not None and settings.tls_key is not None:
-        try:
-            pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
-        except OSError as error:
-            raise StartError(str(error)) from error
-        credentials = grpc.ssl_server_credentials([pair])
+    credentials = open_credentials(settings)
     try:
         return RpcServer(
             servicers,

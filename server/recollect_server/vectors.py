@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from recollect_server.config import Authentication, Settings
+from recollect_server.config import Settings
 from recollect_server.errors import InvalidArgument, Unavailable
 from recollect_server.memory.feeding import Feeder
 from recollect_server.memory.ports import Embedder, IndexSource, RecallIndex
@@ -103,7 +103,7 @@ async def open_vectors(
             return False
         return True
 
-    with_keys = settings.auth is not Authentication.NONE
+    with_keys = bool(settings.auth)
     reindexing = Reindexing(
         feeds,
         connections,

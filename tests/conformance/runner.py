@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from tests.harness import toolchain
 from tests.java import START_QUICKLY, classpath
+from tests.typescript import build, node
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWER_SECONDS = 60.0
@@ -36,7 +37,26 @@ def java() -> list[str]:
     return [toolchain("java"), *START_QUICKLY, "-cp", classpath(), runner]
 
 
-LANGUAGES: dict[str, Callable[[], list[str]]] = {"python": python, "go": go, "java": java}
+def rust() -> list[str]:
+    """Build the Rust client's runner and return its command."""
+    client = ROOT / "clients/rust"
+    build = [toolchain("cargo"), "build", "--quiet", "--locked", "-p", "recollect-internal"]
+    subprocess.run([*build, "--bin", "conformance"], cwd=client, check=True)
+    return [str(client / "target/debug/conformance")]
+
+
+def typescript() -> list[str]:
+    """Build the TypeScript client's runner and return its command."""
+    return [node(), str(build() / "conformance/runner.js")]
+
+
+LANGUAGES: dict[str, Callable[[], list[str]]] = {
+    "python": python,
+    "go": go,
+    "typescript": typescript,
+    "java": java,
+    "rust": rust,
+}
 """Each client's language, and what builds its runner and returns the command that starts it; it
 skips without the language's toolchain, but fails in CI."""
 

@@ -32,6 +32,25 @@ def _embedding_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _access_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--insecure", is_flag=True, default=None, help="Trust the network."),
+        click.option("--jwt-audience", help="What tokens must be for."),
+        click.option("--jwt-issuer", help="Who must have made tokens."),
+        click.option("--jwt-jwks", metavar="URL|FILE", help="The issuer's key set."),
+        click.option(
+            "--tls-client-ca",
+            type=click.Path(path_type=Path, exists=True),
+            help="PEM authorities; every client must show a certificate of theirs.",
+        ),
+        click.option("--tls-key", type=click.Path(path_type=Path, exists=True), help="PEM key."),
+        click.option("--tls-cert", type=click.Path(path_type=Path, exists=True), help="PEM chain."),
+        click.option("--auth", metavar="KIND,...", help="Of api-key, jwt, mtls. Default none."),
+    ):
+        command = option(command)
+    return command
+
+
 def _observability_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--metrics-listen", metavar="HOST:PORT", help="Prometheus metrics by HTTP."),
@@ -61,12 +80,7 @@ def _observability_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--durability", type=click.Choice([d.value for d in config.Durability]), help="Default full."
 )
-@click.option(
-    "--auth", type=click.Choice([a.value for a in config.Authentication]), help="Default none."
-)
-@click.option("--tls-cert", type=click.Path(path_type=Path, exists=True), help="PEM chain.")
-@click.option("--tls-key", type=click.Path(path_type=Path, exists=True), help="PEM key.")
-@click.option("--insecure", is_flag=True, default=None, help="Trust the network.")
+@_access_options
 @click.option("--allow-global-cache", is_flag=True, default=None, help="Allow scope GLOBAL.")
 @click.option("--chat-model", help="Model used when a request names none.")
 @click.option("--chat-provider", type=click.Choice(["anthropic", "openai", "offline"]))

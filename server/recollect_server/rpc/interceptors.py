@@ -20,7 +20,7 @@ from recollect_server import errors
 from recollect_server.activity import Activity
 from recollect_server.errors import Reason, RecollectError
 from recollect_server.ids import uuid7
-from recollect_server.rpc.call import ANYONE, Call, Principal, current_call
+from recollect_server.rpc.call import Call, current_call
 from recollect_server.rpc.counting import CallCounts, Counting, Stream, Unary
 from recollect_server.rpc.status import DETAILS_KEY, internal_status, to_status
 from recollect_server.rpc.violations import describe
@@ -201,56 +201,6 @@ class Decoding(Check):
             )
 
 
-class Authenticator(Protocol):
-    """Finds who presents a token."""
-
-    async def authenticate(self, token: str) -> Principal:
-        """Return the token's principal.
-
-        Raises:
-            Unauthenticated: CREDENTIAL_INVALID.
-            Unavailable: the keys cannot be read.
-        """
-
-
-class Authentication(Check):
-    """Finds who calls, and refuses a role that is too low.
-
-    Args:
-        authenticator: None switches authentication off; every caller is `ANYONE`.
-        roles: the role each method needs, by full name.
-    """
-
-    def __init__(self, authenticator: Authenticator | None, roles: dict[str, int]) -> None:
-        self._authenticator = authenticator
-        self._roles = roles
-
-    def check(self, call: Call, request: Any) -> Awaitable[None] | None:
-        """See `Check`."""
-        if self._authenticator is None:
-            call.principal = ANYONE
-            return None
-        return self._authenticate(self._authenticator, call)
-
-    async def _authenticate(self, authenticator: Authenticator, call: Call) -> None:
-        header = call.metadata.get("authorization", "")
-        if not isinstance(header, str) or not header:
-            raise errors.Unauthenticated(
-                Reason.CREDENTIAL_MISSING, "send the metadata `authorization: Bearer <API key>`"
-            )
-        scheme, _, token = header.partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise errors.Unauthenticated(
-                Reason.CREDENTIAL_INVALID, "the metadata `authorization` is not `Bearer <API key>`"
-            )
-        call.principal = await authenticator.authenticate(token)
-        needed = self._roles[call.method]
-        if call.principal.role < needed:
-            raise errors.PermissionDenied(
-                Reason.ROLE_REQUIRED, "the credential's role is too low for this method"
-            )
-
-
 class Tenancy(Check):
     """Sets the scope from the credential's tenant and the request's user."""
 
@@ -321,8 +271,7 @@ class Deadline:
 def interceptors(
     *,
     activity: Activity,
-    authenticator: Authenticator | None,
-    roles: dict[str, int],
+    authentication: Interceptor,
     default_deadline: float,
     counts: CallCounts | None = None,
 ) -> tuple[Interceptor, ...]:
@@ -330,8 +279,7 @@ def interceptors(
 
     Args:
         activity: counts the calls that were answered.
-        authenticator: None switches authentication off.
-        roles: the role each method needs, by full name.
+        authentication: finds who calls, and refuses a role that is too low.
         default_deadline: seconds a unary call may take without a deadline of its own.
         counts: where calls are counted, None for nowhere.
     """
@@ -340,8 +288,8 @@ def interceptors(
         CallId(),
         Logging(),
         ErrorMapping(),
+        authentication,
         Decoding(),
-        Authentication(authenticator, roles),
         Tenancy(),
         Validation(),
         Deadline(default_deadline),

@@ -8,11 +8,12 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from recollect_server.activity import Activity
+from recollect_server.rpc.authentication import Authentication, Authenticator
 from recollect_server.rpc.counting import CallCounts
 from recollect_server.rpc.health import HEALTH_SERVICE, HealthEndpoint
-from recollect_server.rpc.interceptors import Authenticator, interceptors
+from recollect_server.rpc.interceptors import interceptors
 from recollect_server.rpc.reflection import Reflection
-from recollect_server.rpc.registry import Servicer, generic_handler, roles
+from recollect_server.rpc.registry import Servicer, generic_handler, rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,9 @@ class RpcServer:
         servicers = tuple(servicers)
         chain = interceptors(
             activity=activity,
-            authenticator=authenticator,
-            roles=roles(servicer.service for servicer in servicers),
+            authentication=Authentication(
+                authenticator, rules(servicer.service for servicer in servicers)
+            ),
             default_deadline=options.default_deadline,
             counts=counts,
         )
