@@ -20,6 +20,7 @@ from recollect import Recollect, errors
 from recollect.v1 import memory_pb2, memory_pb2_grpc
 
 WORKERS = 2
+START_SECONDS = 60.0 * WORKERS
 CALLERS = 4
 
 
@@ -36,7 +37,8 @@ def _servers(server: RunningServer) -> set[int]:
 def server(request, tmp_path, postgres) -> Iterator[RunningServer]:
     url = database_url(request.param, tmp_path, postgres)
     with RunningServer(
-        *("--workers", str(WORKERS), "--database-url", url, "--grace-seconds", "10")
+        *("--workers", str(WORKERS), "--database-url", url, "--grace-seconds", "10"),
+        start_seconds=START_SECONDS,
     ) as running:
         yield running
 
@@ -122,6 +124,7 @@ def test_health_metrics_and_background_work_of_all_processes():
     with RunningServer(
         *("--workers", str(WORKERS), "--health-listen", health),
         *("--metrics-listen", f"127.0.0.1:{metrics}"),
+        start_seconds=START_SECONDS,
     ) as server:
         method = "recollect.v1.MemoryService/ListSessions"
 
@@ -153,7 +156,7 @@ def test_health_metrics_and_background_work_of_all_processes():
 
 
 def test_a_parent_that_is_killed_leaves_no_process_behind():
-    with RunningServer("--workers", str(WORKERS)) as server:
+    with RunningServer("--workers", str(WORKERS), start_seconds=START_SECONDS) as server:
         below = children(server.pid)
         assert len(below) == WORKERS + 1
         server.kill()
