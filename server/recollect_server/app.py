@@ -193,6 +193,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         open_database(stack, settings),
         open_valkey(stack, settings),
     )
+    urgent = telemetry.watch_embedder(embedder, "stored")
     embedder = telemetry.watch_embedder(embedder, "query")
     database = telemetry.watch_database(database)
     queue = await open_queue(database, embedder)
@@ -290,7 +291,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
             activity,
             telemetry,
             # A model may tell questions from passages; this one embeds questions.
-            embedder if settings.embedder_choice[0] != "sentence-transformers" else None,
+            urgent if settings.embedder_choice[0] != "sentence-transformers" else None,
         )
     await stack.enter_async_context(running(loops))
     server = _listen(
@@ -364,6 +365,7 @@ def _listen(
             options=ServerOptions(
                 max_request_bytes=settings.max_request_bytes,
                 max_connection_age=settings.max_connection_age,
+                share_port=settings.share_port,
                 credentials=credentials,
             ),
             authenticator=authenticator,

@@ -25,12 +25,14 @@ class ServerOptions:
         default_deadline: seconds a unary call may take without a deadline of its own.
         max_connection_age: seconds after which a connection is asked to reconnect, so that
             connections spread over servers; 0 means never.
+        share_port: let other processes listen on the same port.
         credentials: TLS, or None for plain text.
     """
 
     max_request_bytes: int
     default_deadline: float = 300.0
     max_connection_age: float = 0.0
+    share_port: bool = False
     credentials: grpc.ServerCredentials | None = None
 
 
@@ -104,7 +106,7 @@ def _channel_arguments(options: ServerOptions) -> list[tuple[str, Any]]:
     arguments: list[tuple[str, Any]] = [
         ("grpc.max_receive_message_length", options.max_request_bytes),
         ("grpc.max_send_message_length", -1),
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(options.share_port)),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
