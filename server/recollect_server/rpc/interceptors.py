@@ -22,6 +22,7 @@ from recollect_server.errors import Reason, RecollectError
 from recollect_server.ids import uuid7
 from recollect_server.rpc.call import ANYONE, Call, Principal, current_call
 from recollect_server.rpc.status import DETAILS_KEY, internal_status, to_status
+from recollect_server.rpc.times import malformed_times
 from recollect_server.rpc.violations import describe
 from recollect_server.scope import Scope
 
@@ -295,7 +296,7 @@ class Tenancy(Check):
 
 
 class Validation(Check):
-    """Checks the rules that the contract writes beside each field."""
+    """Checks the rules that the contract writes beside each field, and protobuf's own on times."""
 
     def __init__(self) -> None:
         self._validator = Validator()
@@ -304,6 +305,9 @@ class Validation(Check):
         """See `Check`."""
         if not isinstance(request, Message):
             return
+        # First, because rules about a time that is none cannot be evaluated.
+        if malformed := tuple(malformed_times(request)):
+            raise errors.InvalidFields(malformed)
         violations = self._validator.collect_violations(request)
         if violations:
             raise errors.InvalidFields(tuple(describe(v.proto) for v in violations))
