@@ -85,7 +85,9 @@ class Actor:
         try:
             await operation(name, session)
         except errors.RecollectError as error:
-            raise Wrong(f"{self.tenant!r}: {operation.__name__}({name}, {session}): {error}") from error
+            raise Wrong(
+                f"{self.tenant!r}: {operation.__name__}({name}, {session}): {error}"
+            ) from error
 
     def _operations(self) -> list[tuple[int, Callable[[str, str], Awaitable[None]]]]:
         return [
@@ -300,9 +302,7 @@ class Actor:
         return None
 
     async def recall(self, name: str, session: str) -> None:
-        found = await self.client.memory.recall(
-            self.random.choice(TOPICS), user_id=name, top_k=10
-        )
+        found = await self.client.memory.recall(self.random.choice(TOPICS), user_id=name, top_k=10)
         self._own(found)
         for hit in found.hits:
             if hit.HasField("episode"):

@@ -90,4 +90,3 @@ DEPLOYMENTS = (
         vectors=lambda folder: {"RECOLLECT_VECTOR_STORE": "pgvector"},
     ),
 )
-

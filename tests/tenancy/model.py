@@ -58,9 +58,7 @@ class TenantModel:
         return self.users.setdefault(user, UserModel())
 
 
-def slot(
-    scope: cache_pb2.CacheScope.ValueType, user: str, session: str, question: str
-) -> Slot:
+def slot(scope: cache_pb2.CacheScope.ValueType, user: str, session: str, question: str) -> Slot:
     """Return the slot of an answer, without what its scope leaves out."""
     return Slot(
         scope,

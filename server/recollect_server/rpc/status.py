@@ -34,7 +34,7 @@ STATUS_OF: dict[type[RecollectError], grpc.StatusCode] = {
 DETAILS_KEY = "grpc-status-details-bin"
 """Trailing metadata that carries google.rpc.Status, as every gRPC stack knows it."""
 
-# Clients refuse trailing metadata of more than 8 KiB and so would lose code and reason. It holds the
+# Clients refuse trailing metadata of more than 8 KiB, and code and reason with it. It holds the
 # message twice, once with 3 bytes for each that is not ASCII, and the details in base64.
 MOST_TEXT_BYTES = 800
 MOST_VIOLATION_BYTES = 2400
