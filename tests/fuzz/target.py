@@ -39,6 +39,9 @@ _EXCEPTION_TEXT = re.compile(
     re.IGNORECASE,
 )
 
+_TOO_LARGE = "Received message larger than max"
+"""What gRPC itself says of a request of more than `max_request_bytes`."""
+
 _CALL_ID = re.compile(r"call id \S+")
 
 
@@ -88,6 +91,8 @@ def wrong(method: MethodDescriptor, answer: Answer) -> str:
 def _wrong_details(answer: Answer) -> str:
     """Every error that the server makes says its reason; gRPC's own have none."""
     packed = answer.trailing.get("grpc-status-details-bin")
+    if packed is None and _TOO_LARGE in answer.details:
+        return ""
     if packed is None:
         return f"{answer.code.name} without details: {answer.details[:300]}"
     try:

@@ -1,5 +1,6 @@
 """Requests made to be expensive, or to be taken for another's."""
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -171,6 +172,28 @@ def test_a_request_of_more_bytes_than_allowed_is_refused(server):
         code, _, _ = server.raw(f"{MEMORY}/Recall", b"\x12" + b"x" * limit)
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert client.memory.create_session().session_id
+
+
+# What is served beside the contract.
+
+BESIDE = (
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+)
+
+
+@pytest.mark.parametrize("path", BESIDE)
+@pytest.mark.parametrize("data", [b"\xff\xff", b"\x0a\x02\xff\xff", b"\x0a\x7f"])
+def test_health_and_reflection_refuse_what_is_no_request(server, path, data):
+    with grpc.insecure_channel(server.address) as channel:
+        # One message each way is the same on the wire, whichever kind the method is.
+        call: Any = channel.stream_stream(path)(iter([data]), timeout=30)
+        with pytest.raises(grpc.RpcError):
+            next(call)
+    assert call.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert re.fullmatch(r"not a \w+Request", call.details())
 
 
 # Ids that look alike.
