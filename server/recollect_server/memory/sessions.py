@@ -230,7 +230,8 @@ class Sessions:
             try:
                 return await ephemeral()
             except NotFound:
-                del self._known[key]
+                # Another call may have found the same meanwhile.
+                self._known.pop(key, None)
                 return await durable()
         try:
             return await durable()

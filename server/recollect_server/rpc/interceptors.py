@@ -23,12 +23,19 @@ from recollect_server.ids import uuid7
 from recollect_server.rpc.call import Call, current_call
 from recollect_server.rpc.counting import CallCounts, Counting, Stream, Unary
 from recollect_server.rpc.status import DETAILS_KEY, internal_status, to_status
+from recollect_server.rpc.times import malformed_times
 from recollect_server.rpc.violations import describe
 from recollect_server.scope import Scope
 
 log = structlog.get_logger("recollect.rpc")
 
 CALL_ID_KEY = "x-request-id"
+MOST_BYTES_TO_LIST = 4096
+"""Bytes of a request of which all violations are looked for; of a larger one the first is.
+
+A violation takes two bytes to commit and microseconds to find, while every other call waits.
+"""
+
 _CALL_ID = re.compile(r"[!-~]{1,128}")
 
 
@@ -220,7 +227,7 @@ class Tenancy(Check):
 
 
 class Validation(Check):
-    """Checks the rules that the contract writes beside each field."""
+    """Checks the rules that the contract writes beside each field, and protobuf's own on times."""
 
     def __init__(self) -> None:
         self._validator = Validator()
@@ -229,7 +236,11 @@ class Validation(Check):
         """See `Check`."""
         if not isinstance(request, Message):
             return
-        violations = self._validator.collect_violations(request)
+        # First, because rules about a time that is none cannot be evaluated.
+        if malformed := tuple(malformed_times(request)):
+            raise errors.InvalidFields(malformed)
+        first_only = request.ByteSize() > MOST_BYTES_TO_LIST
+        violations = self._validator.collect_violations(request, fail_fast=first_only)
         if violations:
             raise errors.InvalidFields(tuple(describe(v.proto) for v in violations))
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 
 from recollect_server.activity import Activity
 from recollect_server.rpc.authentication import Authentication, Authenticator
 from recollect_server.rpc.counting import CallCounts
-from recollect_server.rpc.health import HEALTH_SERVICE, HealthEndpoint
+from recollect_server.rpc.health import HEALTH_SERVICE, HealthEndpoint, health_handler
 from recollect_server.rpc.interceptors import interceptors
 from recollect_server.rpc.reflection import Reflection
 from recollect_server.rpc.registry import Servicer, generic_handler, rules
@@ -75,9 +75,9 @@ class RpcServer:
             (
                 *(generic_handler(servicer, chain) for servicer in servicers),
                 *Reflection([*self._services, HEALTH_SERVICE]).handlers(),
+                health_handler(self._health),
             )
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.port = (
             self._server.add_secure_port(listen, options.credentials)
             if options.credentials is not None
