@@ -86,4 +86,8 @@ const (
 	ReasonInternal Reason = "INTERNAL"
 	// FAILED_PRECONDITION: the session is ephemeral, which has no turns of chat.
 	ReasonSessionEphemeral Reason = "SESSION_EPHEMERAL"
+	// ABORTED: the user is being erased; try again when EraseUser has answered.
+	ReasonUserBeingErased Reason = "USER_BEING_ERASED"
+	// ALREADY_EXISTS: an import needs a user without data.
+	ReasonUserExists Reason = "USER_EXISTS"
 )

@@ -55,6 +55,7 @@ def test_interceptors_stand_in_their_order():
         "Authentication",
         "Tenancy",
         "Validation",
+        "Erasure",
         "Deadline",
     ]
 

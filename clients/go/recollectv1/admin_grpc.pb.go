@@ -44,7 +44,11 @@ const (
 // Administration. Every method but GetServerInfo needs the role ADMIN.
 type AdminServiceClient interface {
 	// Erases a user everywhere, derived copies and cache included, and proves it by searching each
-	// store. Can be repeated until it is complete.
+	// store. At once nobody finds the user; the answer comes after some seconds, when nothing is left
+	// anywhere, or a second before the deadline, or after a minute. What is not complete by then goes
+	// on by itself, on any server, and can be followed by repeating the call. Until it is complete
+	// other calls about the user get ABORTED (USER_BEING_ERASED); then the id can be used anew, and
+	// revisions go on from where they were. API keys for this user alone are removed.
 	EraseUser(ctx context.Context, in *EraseUserRequest, opts ...grpc.CallOption) (*EraseUserResponse, error)
 	// Streams everything kept of a user.
 	ExportUser(ctx context.Context, in *ExportUserRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportUserResponse], error)
@@ -208,7 +212,11 @@ func (c *adminServiceClient) GetServerInfo(ctx context.Context, in *GetServerInf
 // Administration. Every method but GetServerInfo needs the role ADMIN.
 type AdminServiceServer interface {
 	// Erases a user everywhere, derived copies and cache included, and proves it by searching each
-	// store. Can be repeated until it is complete.
+	// store. At once nobody finds the user; the answer comes after some seconds, when nothing is left
+	// anywhere, or a second before the deadline, or after a minute. What is not complete by then goes
+	// on by itself, on any server, and can be followed by repeating the call. Until it is complete
+	// other calls about the user get ABORTED (USER_BEING_ERASED); then the id can be used anew, and
+	// revisions go on from where they were. API keys for this user alone are removed.
 	EraseUser(context.Context, *EraseUserRequest) (*EraseUserResponse, error)
 	// Streams everything kept of a user.
 	ExportUser(*ExportUserRequest, grpc.ServerStreamingServer[ExportUserResponse]) error

@@ -8,6 +8,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from recollect_server.activity import Activity
+from recollect_server.admin.gate import Gate
 from recollect_server.rpc.health import HEALTH_SERVICE, HealthEndpoint
 from recollect_server.rpc.interceptors import Authenticator, interceptors
 from recollect_server.rpc.reflection import Reflection
@@ -39,6 +40,7 @@ class RpcServer:
         listen: HOST:PORT, or unix:PATH; port 0 picks a free one.
         authenticator: None switches authentication off.
         activity: counts the calls that were answered.
+        gate: keeps calls about users away who are being erased.
         health_listen: a further address, in plain text, that serves nothing but health; "" for
             none. Probes of orchestrators speak neither TLS nor keys.
     """
@@ -52,6 +54,7 @@ class RpcServer:
         options: ServerOptions,
         authenticator: Authenticator | None,
         activity: Activity,
+        gate: Gate | None = None,
     ) -> None:
         servicers = tuple(servicers)
         chain = interceptors(
@@ -59,6 +62,7 @@ class RpcServer:
             authenticator=authenticator,
             roles=roles(servicer.service for servicer in servicers),
             default_deadline=options.default_deadline,
+            gate=gate,
         )
         self._services = tuple(servicer.service.full_name for servicer in servicers)
         self._health = health.aio.HealthServicer()

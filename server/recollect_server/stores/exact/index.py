@@ -91,6 +91,12 @@ class ExactIndex:
         if resident is not None:
             self._nbytes -= resident.nbytes
 
+    def forget_user(self, scope: Scope) -> int:
+        """Forget a user's corpus; return how many items it had."""
+        resident = self._residents.get(scope)
+        self.drop(scope)
+        return 0 if resident is None else len(resident.corpus)
+
     async def search(
         self,
         scope: Scope,

@@ -91,7 +91,9 @@ class EraseUserRequest(_message.Message):
     user_id: _builtins.str
     """The user."""
     request_id: _builtins.str
-    """Makes the call idempotent; a UUID. Default: it is not."""
+    """A repeated call gets the receipt of the first one, at any time; a UUID. Default: a call after
+    the user's erasure is complete erases what came since.
+    """
     def __init__(
         self,
         *,
@@ -115,22 +117,28 @@ class ErasedStore(_message.Message):
     STORE_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
     REMAINING_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     store: _builtins.str
-    """The store, as GetServerInfo names it."""
+    """The store: `sql`, `state`, `cache`, `index` for what servers have in memory, and `index:NAME`
+    for each vector store.
+    """
     removed: _builtins.int
-    """Number of things removed."""
+    """Number of things removed: rows, keys, points."""
     remaining: _builtins.int
     """Number of things that a search found afterwards; 0 proves the erasure."""
+    problem: _builtins.str
+    """Why the store was not searched, in one sentence; empty if it was."""
     def __init__(
         self,
         *,
         store: _builtins.str = ...,
         removed: _builtins.int = ...,
         remaining: _builtins.int = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["remaining", b"remaining", "removed", b"removed", "store", b"store"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem", "remaining", b"remaining", "removed", b"removed", "store", b"store"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -145,10 +153,15 @@ class EraseUserResponse(_message.Message):
     AUDIT_EVENT_ID_FIELD_NUMBER: _builtins.int
     STORES_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
+    ERASURE_ID_FIELD_NUMBER: _builtins.int
     audit_event_id: _builtins.str
-    """Id of the audit event that records the erasure."""
+    """Id of the audit event that records the erasure; empty until there is one. The event holds the
+    receipt, and in place of the user's id a keyed digest of it.
+    """
     complete: _builtins.bool
-    """Nothing remains in any store."""
+    """Nothing remains in any store, as searches of all of them showed."""
+    erasure_id: _builtins.str
+    """Names this erasure, in the receipt and in the audit."""
     @_builtins.property
     def stores(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasedStore]:
         """Each store, and what was removed."""
@@ -159,10 +172,11 @@ class EraseUserResponse(_message.Message):
         audit_event_id: _builtins.str = ...,
         stores: _abc.Iterable[Global___ErasedStore] | None = ...,
         complete: _builtins.bool = ...,
+        erasure_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_event_id", b"audit_event_id", "complete", b"complete", "stores", b"stores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_event_id", b"audit_event_id", "complete", b"complete", "erasure_id", b"erasure_id", "stores", b"stores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

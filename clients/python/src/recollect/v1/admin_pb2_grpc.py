@@ -98,7 +98,11 @@ class AdminServiceServicer:
 
     def EraseUser(self, request, context):
         """Erases a user everywhere, derived copies and cache included, and proves it by searching each
-        store. Can be repeated until it is complete.
+        store. At once nobody finds the user; the answer comes after some seconds, when nothing is left
+        anywhere, or a second before the deadline, or after a minute. What is not complete by then goes
+        on by itself, on any server, and can be followed by repeating the call. Until it is complete
+        other calls about the user get ABORTED (USER_BEING_ERASED); then the id can be used anew, and
+        revisions go on from where they were. API keys for this user alone are removed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

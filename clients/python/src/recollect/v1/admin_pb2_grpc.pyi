@@ -39,7 +39,11 @@ class AdminServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     EraseUser: _grpc.UnaryUnaryMultiCallable[_admin_pb2.EraseUserRequest, _admin_pb2.EraseUserResponse]
     """Erases a user everywhere, derived copies and cache included, and proves it by searching each
-    store. Can be repeated until it is complete.
+    store. At once nobody finds the user; the answer comes after some seconds, when nothing is left
+    anywhere, or a second before the deadline, or after a minute. What is not complete by then goes
+    on by itself, on any server, and can be followed by repeating the call. Until it is complete
+    other calls about the user get ABORTED (USER_BEING_ERASED); then the id can be used anew, and
+    revisions go on from where they were. API keys for this user alone are removed.
     """
     ExportUser: _grpc.UnaryStreamMultiCallable[_admin_pb2.ExportUserRequest, _admin_pb2.ExportUserResponse]
     """Streams everything kept of a user."""
@@ -74,7 +78,11 @@ class AdminServiceAsyncStub(AdminServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     EraseUser: _aio.UnaryUnaryMultiCallable[_admin_pb2.EraseUserRequest, _admin_pb2.EraseUserResponse]  # type: ignore[assignment]
     """Erases a user everywhere, derived copies and cache included, and proves it by searching each
-    store. Can be repeated until it is complete.
+    store. At once nobody finds the user; the answer comes after some seconds, when nothing is left
+    anywhere, or a second before the deadline, or after a minute. What is not complete by then goes
+    on by itself, on any server, and can be followed by repeating the call. Until it is complete
+    other calls about the user get ABORTED (USER_BEING_ERASED); then the id can be used anew, and
+    revisions go on from where they were. API keys for this user alone are removed.
     """
     ExportUser: _aio.UnaryStreamMultiCallable[_admin_pb2.ExportUserRequest, _admin_pb2.ExportUserResponse]  # type: ignore[assignment]
     """Streams everything kept of a user."""
@@ -112,7 +120,11 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.EraseUserResponse, _abc.Awaitable[_admin_pb2.EraseUserResponse]]:
         """Erases a user everywhere, derived copies and cache included, and proves it by searching each
-        store. Can be repeated until it is complete.
+        store. At once nobody finds the user; the answer comes after some seconds, when nothing is left
+        anywhere, or a second before the deadline, or after a minute. What is not complete by then goes
+        on by itself, on any server, and can be followed by repeating the call. Until it is complete
+        other calls about the user get ABORTED (USER_BEING_ERASED); then the id can be used anew, and
+        revisions go on from where they were. API keys for this user alone are removed.
         """
 
     @_abc_1.abstractmethod

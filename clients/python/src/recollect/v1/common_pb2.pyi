@@ -215,6 +215,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL: a defect; RequestInfo carries the request id to look for in the server's log."""
     ERROR_REASON_SESSION_EPHEMERAL: _ErrorReason.ValueType  # 38
     """FAILED_PRECONDITION: the session is ephemeral, which has no turns of chat."""
+    ERROR_REASON_USER_BEING_ERASED: _ErrorReason.ValueType  # 50
+    """ABORTED: the user is being erased; try again when EraseUser has answered."""
+    ERROR_REASON_USER_EXISTS: _ErrorReason.ValueType  # 51
+    """ALREADY_EXISTS: an import needs a user without data."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable cause of an error: the `reason` of google.rpc.ErrorInfo, without its prefix."""
@@ -297,6 +301,10 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 37
 """INTERNAL: a defect; RequestInfo carries the request id to look for in the server's log."""
 ERROR_REASON_SESSION_EPHEMERAL: ErrorReason.ValueType  # 38
 """FAILED_PRECONDITION: the session is ephemeral, which has no turns of chat."""
+ERROR_REASON_USER_BEING_ERASED: ErrorReason.ValueType  # 50
+"""ABORTED: the user is being erased; try again when EraseUser has answered."""
+ERROR_REASON_USER_EXISTS: ErrorReason.ValueType  # 51
+"""ALREADY_EXISTS: an import needs a user without data."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
