@@ -90,4 +90,6 @@ const (
 	ReasonUserBeingErased Reason = "USER_BEING_ERASED"
 	// ALREADY_EXISTS: an import needs a user without data.
 	ReasonUserExists Reason = "USER_EXISTS"
+	// NOT_FOUND: nothing is kept of the user.
+	ReasonUserNotFound Reason = "USER_NOT_FOUND"
 )

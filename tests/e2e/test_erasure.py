@@ -2,18 +2,21 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pytest
+from tests.e2e.deployments import Pair, pair_on, token_of_now
 from tests.e2e.planted import Planted, erased, in_files, in_postgres, in_valkey
 from tests.harness import RunningServer, clean_environment, eventually, unique
 from tests.stores.valkey.valkey_server import Server as Valkey
 
-from recollect import errors
-from recollect.v1 import admin_pb2
+from recollect import Recollect, errors
+from recollect.v1 import admin_pb2, memory_pb2
 from recollect_server.scope import Scope
 from recollect_server.stores.valkey.keys import register_tag, user_mark
 
@@ -66,6 +69,13 @@ def deployment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deplo
         if vectors:
             _wait_for_index(server, vectors)
         yield Deployment(server, valkey, url)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    """One that stores answers for everybody, too."""
+    with RunningServer(environment={"RECOLLECT_ALLOW_GLOBAL_CACHE": "true"}) as running:
+        yield running
 
 
 def _wait_for_index(server: RunningServer, kind: str) -> None:
@@ -168,9 +178,7 @@ def test_a_watch_learns_that_the_user_is_gone(server):
     ada = Planted("ada")
     with server.client(ada.user, timeout=60) as client:
         client.memory.remember(["one"])
-        watching = client.memory.watch(resume_token="")
-        client.memory.remember(["two"])
-        token = next(iter(watching)).resume_token
+        token = token_of_now(server, ada.user)
         client.admin.erase_user(ada.user)
         for _ in range(2):
             with pytest.raises(errors.OutOfRange, match="erased"):
@@ -201,20 +209,133 @@ def _key(server: RunningServer, role: str) -> str:
     return done.stdout.strip()
 
 
-def test_calls_under_way_end_and_new_ones_are_refused_until_it_is_complete(server):
+def test_calls_are_refused_until_it_is_complete(server):
     ada = Planted("ada")
     with server.client(ada.user, timeout=60) as client:
         client.memory.remember(["one"])
+        assert not client.admin.erase_user(ada.user, timeout=2).complete
         with pytest.raises(errors.Aborted) as refused:
-            _use_while_erasing(server, ada.user)
+            client.memory.recall("one")
         assert refused.value.reason == "USER_BEING_ERASED"
         erased(server, ada.user)
         assert client.memory.remember(["two"]).facts[0].text == "two"
 
 
-def _use_while_erasing(server: RunningServer, user: str) -> None:
-    with server.client(user, timeout=60) as client:
-        with pytest.raises(errors.DeadlineExceeded):
-            client.admin.erase_user(user, timeout=0.5)
-        client.memory.recall("one")
+@pytest.fixture(params=["sqlite", "postgres"])
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
+    postgres = request.getfixturevalue("postgres")
+    more = {"RECOLLECT_ALLOW_GLOBAL_CACHE": "true", "RECOLLECT_EPISODE_IDLE_SECONDS": "1"}
+    with pair_on(request.param, tmp_path, postgres, **more) as servers:
+        yield servers
 
+
+def _everywhere(pair: Pair, folder: Path, who: Planted) -> list[str]:
+    """Search the stores of a pair."""
+    scope = Scope("default", who.user)
+    marks = (who.mark.encode(), user_mark(scope), user_mark(scope).hex().encode())
+    found = in_files(folder, who.mark) + [
+        key.decode() for key in in_valkey(pair.valkey.url("valkey"), *marks)
+    ]
+    url = pair.database_url
+    return found + (in_postgres(url, who.mark) if url.startswith("postgres") else [])
+
+
+def test_nothing_comes_back_of_what_is_under_way_on_two_servers(pair, tmp_path):
+    ada, bob = Planted("ada"), Planted("bob")
+    ada.plant(pair.one)
+    bob.plant(pair.other)
+    with Traffic(pair, ada) as adas, Traffic(pair, bob) as bobs:
+        adas.wait()
+        bobs.wait()
+        # Calls and jobs of the user are under way now, on both servers; another's go on.
+        adas.stop()
+        receipt = erased(pair.one, ada.user)
+        assert all(not store.remaining for store in receipt.stores)
+        assert _everywhere(pair, tmp_path, ada) == []
+        adas.join()
+    assert bobs.failures == []
+    assert _everywhere(pair, tmp_path, ada) == []
+    for server in (pair.one, pair.other):
+        with server.client(ada.user) as client:
+            assert client.memory.recall(ada.mark).hits == []
+            assert list(client.memory.list_sessions()) == []
+        with server.client(bob.user) as client:
+            assert client.memory.recall(bob.mark).hits
+
+
+def test_another_server_goes_on_where_one_was_killed(pair, tmp_path):
+    ada = Planted("ada")
+    ada.plant(pair.one)
+    with pair.other.client(ada.user) as client:
+        assert client.memory.recall(ada.mark).hits
+    with pair.one.client(timeout=60) as client:
+        begun = client.admin.erase_user(ada.user, timeout=1.5)
+    assert not begun.complete
+    pair.one.kill()
+    with pair.other.client(ada.user) as client, pytest.raises(errors.Aborted):
+        client.memory.recall(ada.mark)
+    receipt = erased(pair.other, ada.user)
+    assert receipt.erasure_id == begun.erasure_id
+    assert _everywhere(pair, tmp_path, ada) == []
+
+
+class Traffic:
+    """Uses every call for a user on both servers until it is stopped."""
+
+    def __init__(self, pair: Pair, who: Planted) -> None:
+        self._who = who
+        self._stopped = threading.Event()
+        self._rounds = 0
+        self.failures: list[str] = []
+        self._threads = [
+            threading.Thread(target=self._run, args=(server, work))
+            for server in (pair.one, pair.other)
+            for work in (self._write, self._read, self._converse)
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self.join()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(60)
+
+    def wait(self) -> None:
+        """Return when there was some of it."""
+        eventually(lambda: self._rounds > 12, 60)
+
+    def _run(self, server: RunningServer, work: Callable[[Recollect], None]) -> None:
+        with server.client(self._who.user, timeout=30) as client:
+            while not self._stopped.is_set():
+                try:
+                    work(client)
+                except errors.RecollectError as error:
+                    if not self._stopped.is_set():
+                        self.failures.append(str(error))
+                self._rounds += 1
+
+    def _write(self, client: Recollect) -> None:
+        session = client.memory.create_session(title=self._who.text("title")).session_id
+        for number in range(11):
+            self._who.append(client, session, number)
+        client.memory.remember([self._who.text(f"fact {self._rounds}")], reconcile=True)
+        client.memory.create_session(retention=memory_pb2.RETENTION_EPHEMERAL)
+
+    def _read(self, client: Recollect) -> None:
+        session = f"s-{self._who.mark}"
+        client.memory.get_context(session, query=self._who.text("query"))
+        client.memory.recall(self._who.text("fact"))
+        client.cache.lookup(self._who.prompt(f"question {self._rounds}"))
+
+    def _converse(self, client: Recollect) -> None:
+        client.cache.store(self._who.prompt(f"q {self._rounds}"), self._who.text("answer"))
+        client.chat.send(f"s-{self._who.mark}", self._who.text("chat"), timeout=30)

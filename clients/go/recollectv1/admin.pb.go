@@ -349,9 +349,12 @@ func (x *EraseUserResponse) GetErasureId() string {
 type ExportUserRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The user.
-	UserId        string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Include the vectors, so that a server with the same embedding model need not make them anew.
+	// Default: no.
+	IncludeVectors bool `protobuf:"varint,2,opt,name=include_vectors,json=includeVectors,proto3" json:"include_vectors,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ExportUserRequest) Reset() {
@@ -391,10 +394,17 @@ func (x *ExportUserRequest) GetUserId() string {
 	return ""
 }
 
+func (x *ExportUserRequest) GetIncludeVectors() bool {
+	if x != nil {
+		return x.IncludeVectors
+	}
+	return false
+}
+
 // Response of ExportUser.
 type ExportUserResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One record: a JSON object as docs/export.md describes.
+	// One record: a JSON object as docs/export-format.md describes.
 	RecordJson    string `protobuf:"bytes,1,opt,name=record_json,json=recordJson,proto3" json:"record_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -495,7 +505,7 @@ func (x *ImportUserRequest) GetRecordJson() string {
 // Response of ImportUser.
 type ImportUserResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Number of records stored.
+	// Number of records that came, the first and the last one included.
 	Records       int64 `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2015,9 +2025,10 @@ const file_recollect_v1_admin_proto_rawDesc = "" +
 	"\x06stores\x18\x02 \x03(\v2\x19.recollect.v1.ErasedStoreR\x06stores\x12\x1a\n" +
 	"\bcomplete\x18\x03 \x01(\bR\bcomplete\x12\x1d\n" +
 	"\n" +
-	"erasure_id\x18\x04 \x01(\tR\terasureId\"<\n" +
+	"erasure_id\x18\x04 \x01(\tR\terasureId\"e\n" +
 	"\x11ExportUserRequest\x12'\n" +
-	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\"5\n" +
+	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\x12'\n" +
+	"\x0finclude_vectors\x18\x02 \x01(\bR\x0eincludeVectors\"5\n" +
 	"\x12ExportUserResponse\x12\x1f\n" +
 	"\vrecord_json\x18\x01 \x01(\tR\n" +
 	"recordJson\"d\n" +

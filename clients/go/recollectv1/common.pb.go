@@ -307,6 +307,8 @@ const (
 	ErrorReason_ERROR_REASON_USER_BEING_ERASED ErrorReason = 50
 	// ALREADY_EXISTS: an import needs a user without data.
 	ErrorReason_ERROR_REASON_USER_EXISTS ErrorReason = 51
+	// NOT_FOUND: nothing is kept of the user.
+	ErrorReason_ERROR_REASON_USER_NOT_FOUND ErrorReason = 52
 )
 
 // Enum value maps for ErrorReason.
@@ -353,6 +355,7 @@ var (
 		38: "ERROR_REASON_SESSION_EPHEMERAL",
 		50: "ERROR_REASON_USER_BEING_ERASED",
 		51: "ERROR_REASON_USER_EXISTS",
+		52: "ERROR_REASON_USER_NOT_FOUND",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -396,6 +399,7 @@ var (
 		"ERROR_REASON_SESSION_EPHEMERAL":     38,
 		"ERROR_REASON_USER_BEING_ERASED":     50,
 		"ERROR_REASON_USER_EXISTS":           51,
+		"ERROR_REASON_USER_NOT_FOUND":        52,
 	}
 )
 
@@ -1202,7 +1206,7 @@ const file_recollect_v1_common_proto_rawDesc = "" +
 	"\x16COMPONENT_ANSWER_CACHE\x10\x02\x12\x16\n" +
 	"\x12COMPONENT_EMBEDDER\x10\x03\x12\x1a\n" +
 	"\x16COMPONENT_VECTOR_INDEX\x10\x04\x12\x19\n" +
-	"\x15COMPONENT_SMALL_MODEL\x10\x05*\x8d\v\n" +
+	"\x15COMPONENT_SMALL_MODEL\x10\x05*\xae\v\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12$\n" +
@@ -1245,7 +1249,8 @@ const file_recollect_v1_common_proto_rawDesc = "" +
 	"\x15ERROR_REASON_INTERNAL\x10%\x12\"\n" +
 	"\x1eERROR_REASON_SESSION_EPHEMERAL\x10&\x12\"\n" +
 	"\x1eERROR_REASON_USER_BEING_ERASED\x102\x12\x1c\n" +
-	"\x18ERROR_REASON_USER_EXISTS\x103b\x06proto3"
+	"\x18ERROR_REASON_USER_EXISTS\x103\x12\x1f\n" +
+	"\x1bERROR_REASON_USER_NOT_FOUND\x104b\x06proto3"
 
 var (
 	file_recollect_v1_common_proto_rawDescOnce sync.Once

@@ -9,6 +9,7 @@ work is noted in SQL step by step, so that any server goes on where another one 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import structlog
@@ -35,9 +36,10 @@ SETTLE = timedelta(seconds=3)
 """After this time every process has asked, ended its calls about the user and written what it was
 about to write to Valkey."""
 
-LEASE_SECONDS = 60.0
-STEP_SECONDS = 30.0
-"""What one store may take at a time, well within the lease."""
+LEASE_SECONDS = 15.0
+RENEW_SECONDS = 5.0
+STEP_SECONDS = 60.0
+"""What one store may take at a time."""
 
 PAUSES_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Between attempts; the last one again and again."""
@@ -73,6 +75,7 @@ class Erasing:
         self._gate = gate
         self._clock = clock
         self._driven: dict[str, asyncio.Task[None]] = {}
+        self._done: set[str] = set()
 
     async def erase(
         self, scope: Scope, request_id: str, caller: Caller, deadline: float | None
@@ -99,6 +102,8 @@ class Erasing:
             self._take_on(erasure)
             await asyncio.sleep(ASK_SECONDS)
             erasure = await self._store.get(erasure.erasure_id)
+        if erasure.complete:
+            self._let_in(erasure.erasure_id, scope)
         return erasure
 
     async def run(self) -> None:
@@ -116,6 +121,9 @@ class Erasing:
 
     async def _look(self) -> None:
         erasures = await self._store.open_erasures()
+        self._done &= {erasure.erasure_id for erasure in erasures}
+        # One may have become complete here since they were read.
+        erasures = tuple(each for each in erasures if each.erasure_id not in self._done)
         scopes = {erasure.scope for erasure in erasures if erasure.scope is not None}
         self._gate.close_for(scopes)
         for scope in scopes:
@@ -131,6 +139,11 @@ class Erasing:
             self._driven[key] = task
             task.add_done_callback(lambda _: self._driven.pop(key, None))
 
+    def _let_in(self, erasure_id: str, scope: Scope) -> None:
+        """Let calls about a user in again; other processes do so within a second."""
+        self._done.add(erasure_id)
+        self._gate.open_for(scope)
+
     def _forget(self, scope: Scope) -> int:
         return sum(memory.forget_user(scope) for memory in self._memories)
 
@@ -142,15 +155,26 @@ class Erasing:
                 # Whoever has it may have died; this is asked again.
                 await asyncio.sleep(POLL_SECONDS)
                 return
-            while not await self._attempt(erasure_id):
-                await asyncio.sleep(PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS) - 1)])
-                attempt += 1
+            renewing = asyncio.create_task(self._renew(erasure_id))
+            try:
+                while not await self._attempt(erasure_id):
+                    await asyncio.sleep(PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS) - 1)])
+                    attempt += 1
+            finally:
+                renewing.cancel()
         except RecollectError as error:
             log.warning("erasure waits", erasure_id=erasure_id, reason=error.reason)
             await asyncio.sleep(POLL_SECONDS)
         except Exception:
             log.exception("erasure failed", erasure_id=erasure_id)
-            await asyncio.sleep(LEASE_SECONDS)
+            await asyncio.sleep(PAUSES_SECONDS[-1])
+
+    async def _renew(self, erasure_id: str) -> None:
+        """Keep the lease. If it is lost all the same, two do the same work, which does no harm."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            with suppress(Unavailable):
+                await self._store.prolong(erasure_id, LEASE_SECONDS)
 
     async def _attempt(self, erasure_id: str) -> bool:
         """Erase and search everywhere; False if anything is left or did not answer."""
@@ -171,13 +195,11 @@ class Erasing:
         left = (erasure.create_time + SETTLE - self._clock()).total_seconds()
         await asyncio.sleep(max(0.0, left))
         while await self._store.being_fed(erasure):
-            await self._store.prolong(erasure.erasure_id, LEASE_SECONDS)
             await asyncio.sleep(ASK_SECONDS)
         clean = True
         for place in (_Here(self._forget), *await self._places()):
             found = await self._empty(place, scope)
             await self._store.note(erasure.erasure_id, place.name, found)
-            await self._store.prolong(erasure.erasure_id, LEASE_SECONDS)
             clean &= found.clean
         # Last, so that a row that came in spite of all is seen.
         await self._remove_rows(erasure)
@@ -188,7 +210,7 @@ class Erasing:
 
     async def _remove_rows(self, erasure: Erasure) -> None:
         while (await self._store.remove_rows(erasure)).more:
-            await self._store.prolong(erasure.erasure_id, LEASE_SECONDS)
+            pass
 
     async def _empty(self, place: UserData, scope: Scope) -> ErasedStore:
         removed = 0

@@ -155,9 +155,10 @@ def decode_record(data: str) -> Record:
         InvalidArgument: it is none; the text says where and why, without quoting it.
     """
     try:
-        return _decoder.decode(data)
+        record: Record = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise refused(str(error)) from None
+    return record
 
 
 def refused(why: str) -> InvalidArgument:

@@ -34,6 +34,10 @@ class Gate:
         """Keep calls about this user away, too."""
         self.close_for(self._closed | {scope})
 
+    def open_for(self, scope: Scope) -> None:
+        """Let calls about this user in again."""
+        self._closed -= {scope}
+
     @contextmanager
     def passing(self, scope: Scope) -> Iterator[None]:
         """Let the running task work for a user.

@@ -125,7 +125,8 @@ def _episodes(tx: Transaction, here: dict[str, Any], vectors: bool) -> Iterator[
     after = ""
     while rows := tx.execute(query, here | {"after": after}):
         for row in rows:
-            yield EpisodeRecord(*row[:10], vector=_vector(*row[10:]))
+            fields: list[Any] = [*row[:10], _vector(*row[10:])]
+            yield EpisodeRecord(*fields)
         after = rows[-1][0]
 
 
@@ -154,9 +155,9 @@ def _facts(tx: Transaction, here: dict[str, Any], vectors: bool) -> Iterator[Rec
 
 def _session(row: Row) -> SessionRecord:
     summary = None if row[12] is None else SummaryFields(*unpack(bytes(row[12])))
-    return SessionRecord(
-        *row[:2], unpack(bytes(row[2])), *row[3:12], summary, *row[13:17]
-    )
+    fields: list[Any] = list(row[:17])
+    fields[2], fields[12] = unpack(bytes(row[2])), summary
+    return SessionRecord(*fields)
 
 
 def _vector(model: str | None, data: bytes | None) -> VectorFields | None:

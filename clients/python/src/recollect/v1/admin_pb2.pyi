@@ -189,16 +189,22 @@ class ExportUserRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: _builtins.int
+    INCLUDE_VECTORS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user."""
+    include_vectors: _builtins.bool
+    """Include the vectors, so that a server with the same embedding model need not make them anew.
+    Default: no.
+    """
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
+        include_vectors: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_vectors", b"include_vectors", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -212,7 +218,7 @@ class ExportUserResponse(_message.Message):
 
     RECORD_JSON_FIELD_NUMBER: _builtins.int
     record_json: _builtins.str
-    """One record: a JSON object as docs/export.md describes."""
+    """One record: a JSON object as docs/export-format.md describes."""
     def __init__(
         self,
         *,
@@ -260,7 +266,7 @@ class ImportUserResponse(_message.Message):
 
     RECORDS_FIELD_NUMBER: _builtins.int
     records: _builtins.int
-    """Number of records stored."""
+    """Number of records that came, the first and the last one included."""
     def __init__(
         self,
         *,

@@ -219,6 +219,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ABORTED: the user is being erased; try again when EraseUser has answered."""
     ERROR_REASON_USER_EXISTS: _ErrorReason.ValueType  # 51
     """ALREADY_EXISTS: an import needs a user without data."""
+    ERROR_REASON_USER_NOT_FOUND: _ErrorReason.ValueType  # 52
+    """NOT_FOUND: nothing is kept of the user."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable cause of an error: the `reason` of google.rpc.ErrorInfo, without its prefix."""
@@ -305,6 +307,8 @@ ERROR_REASON_USER_BEING_ERASED: ErrorReason.ValueType  # 50
 """ABORTED: the user is being erased; try again when EraseUser has answered."""
 ERROR_REASON_USER_EXISTS: ErrorReason.ValueType  # 51
 """ALREADY_EXISTS: an import needs a user without data."""
+ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 52
+"""NOT_FOUND: nothing is kept of the user."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
