@@ -89,11 +89,9 @@ def _has_go_plugins() -> bool:
 
 
 def _generate_go(target: Path, descriptors: Path, names: list[str]) -> None:
-    """Write Go's stubs. Their import path follows from the module's, not from the contract."""
+    """Write Go's stubs, within the module at the path that the contract's `go_package` says."""
     found = re.search(r"^module (\S+)$", (ROOT / GO / "go.mod").read_text(), re.MULTILINE)
     assert found is not None
-    module = found[1]
-    options = [f"module={module}", *(f"M{n}={module}/{GO_STUBS.name}" for n in names)]
     (target / GO).mkdir(parents=True, exist_ok=True)
     for plugin in GO_PLUGINS:
         name = plugin.removeprefix("protoc-gen-")
@@ -101,7 +99,7 @@ def _generate_go(target: Path, descriptors: Path, names: list[str]) -> None:
             f"--descriptor_set_in={descriptors}",
             f"--plugin={plugin}={ROOT / '.tools/bin' / plugin}",
             f"--{name}_out={target / GO}",
-            *(f"--{name}_opt={option}" for option in options),
+            f"--{name}_opt=module={found[1]}",
             *names,
         )
     (target / GO_REASONS).write_text(_go_reasons())

@@ -42,9 +42,9 @@ def test_the_usual_names_of_a_redis_are_known(name, monkeypatch):
 def test_a_secret_is_read_from_its_file_and_not_printed(tmp_path, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "from-env")
     assert "from-env" not in repr(config.load())
-    file = tmp_path / "key"
-    file.write_text("from-file\n")
-    assert config.load(anthropic_api_key_file=file).anthropic_key() == "from-file"
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    (tmp_path / "ANTHROPIC_API_KEY").write_text("from-file\n")
+    assert config.load(secrets_dir=tmp_path).anthropic_key() == "from-file"
 
 
 def test_a_folder_of_secrets_is_read_as_it_is_mounted(tmp_path, monkeypatch):

@@ -63,7 +63,6 @@ func list[Req proto.Message, Resp interface{ GetNextPageToken() string }, Item a
 func receive[Req, Item any](
 	ctx context.Context, req Req,
 	open func(context.Context, Req, ...grpc.CallOption) (grpc.ServerStreamingClient[Item], error),
-	started func(grpc.ClientStream),
 ) iter.Seq2[*Item, error] {
 	return func(yield func(*Item, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -72,9 +71,6 @@ func receive[Req, Item any](
 		if err != nil {
 			yield(nil, fromRPC(err))
 			return
-		}
-		if started != nil {
-			started(stream)
 		}
 		for {
 			item, err := stream.Recv()

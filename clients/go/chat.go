@@ -124,7 +124,7 @@ func events[Req any, Item any, Ptr interface {
 	open func(context.Context, Req, ...grpc.CallOption) (grpc.ServerStreamingClient[Item], error),
 ) iter.Seq2[*pb.ChatEvent, error] {
 	return func(yield func(*pb.ChatEvent, error) bool) {
-		for item, err := range receive(ctx, req, open, nil) {
+		for item, err := range receive(ctx, req, open) {
 			if !yield(Ptr(item).GetEvent(), err) {
 				return
 			}

@@ -7,10 +7,9 @@
 // every RPC. Requests and results are the messages of recollectv1; a request may be nil where every
 // field has a default. Lists and streams are iterators; leaving one early ends the call.
 //
-// Calls that find the server unavailable are repeated up to four times with growing pauses, unless a
-// repeat could do something twice. Most writes carry a request id, which the client makes and a
-// repeat reuses, so that a repeat is done once. A watch and a chat stream go on by themselves where
-// they broke off.
+// Calls that find the server unavailable are repeated up to four times with growing pauses, but for an
+// import. Writes carry a request id, which the client makes and a repeat reuses, so that a repeat is
+// done once. A watch and a chat stream go on by themselves where they broke off.
 //
 // A call whose context has no deadline gets one: 30 seconds, 5 minutes for chat, or what
 // [WithTimeout] and [WithChatTimeout] say; a watch, an export and an import get none.

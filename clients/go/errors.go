@@ -24,7 +24,7 @@ type Error struct {
 	FieldViolations []FieldViolation  // The bad fields.
 	RetryAfter      time.Duration     // When to try again; 0 if the server did not say.
 	Metadata        map[string]string // More about the reason.
-	RequestID       string            // What to look for in the server's log.
+	CallID          string            // What to look for in the server's log; not the request_id.
 
 	status *status.Status
 }
@@ -58,7 +58,8 @@ func (e *Error) Unwrap() error {
 	}
 }
 
-// CurrentRevision returns where the session is now, of an error with [ReasonRevisionMismatch].
+// CurrentRevision returns the session's revision or the fact's version now, of an error with
+// [ReasonRevisionMismatch].
 func (e *Error) CurrentRevision() (revision int64, ok bool) {
 	revision, err := strconv.ParseInt(e.Metadata["current_revision"], 10, 64)
 	return revision, err == nil
@@ -104,7 +105,7 @@ func asError(err error) *Error {
 		case *errdetails.RetryInfo:
 			failed.RetryAfter = detail.GetRetryDelay().AsDuration()
 		case *errdetails.RequestInfo:
-			failed.RequestID = detail.GetRequestId()
+			failed.CallID = detail.GetRequestId()
 		}
 	}
 	return failed

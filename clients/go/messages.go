@@ -7,7 +7,7 @@ import pb "github.com/recollect-ai/recollect/clients/go/recollectv1"
 
 // Text returns the parts of a message or of an answer that is text alone.
 func Text(text string) []*pb.ContentPart {
-	return []*pb.ContentPart{{Part: &pb.ContentPart_Text{Text: text}}}
+	return []*pb.ContentPart{{Kind: &pb.ContentPart_Text{Text: text}}}
 }
 
 // User returns a message of the user.
@@ -30,7 +30,7 @@ func ToolResult(callID, text string) *pb.NewMessage {
 	result := &pb.ToolResult{CallId: callID, Text: text}
 	return &pb.NewMessage{
 		Role:  pb.Role_ROLE_TOOL,
-		Parts: []*pb.ContentPart{{Part: &pb.ContentPart_ToolResult{ToolResult: result}}},
+		Parts: []*pb.ContentPart{{Kind: &pb.ContentPart_ToolResult{ToolResult: result}}},
 	}
 }
 

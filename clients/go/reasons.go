@@ -34,7 +34,8 @@ const (
 	ReasonAPIKeyNotFound Reason = "API_KEY_NOT_FOUND"
 	// NOT_FOUND: the job does not exist.
 	ReasonJobNotFound Reason = "JOB_NOT_FOUND"
-	// ABORTED: another writer was first; the metadata `current_revision` says where it is now.
+	// ABORTED: another writer was first; the metadata `current_revision` says where the session's
+	// revision or the fact's version is now.
 	ReasonRevisionMismatch Reason = "REVISION_MISMATCH"
 	// FAILED_PRECONDITION: this request_id belongs to another request.
 	ReasonRequestIDReused Reason = "REQUEST_ID_REUSED"
@@ -82,7 +83,7 @@ const (
 	ReasonDeadlinePassed Reason = "DEADLINE_PASSED"
 	// FAILED_PRECONDITION: the tenant has not opted in to cache scope GLOBAL.
 	ReasonGlobalScopeOff Reason = "GLOBAL_SCOPE_OFF"
-	// INTERNAL: a defect; RequestInfo carries the request id to look for in the server's log.
+	// INTERNAL: a defect; RequestInfo carries the call's id, to look for in the server's log.
 	ReasonInternal Reason = "INTERNAL"
 	// FAILED_PRECONDITION: the session is ephemeral, which has no turns of chat.
 	ReasonSessionEphemeral Reason = "SESSION_EPHEMERAL"

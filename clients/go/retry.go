@@ -21,15 +21,10 @@ const (
 	retryBufferBytes = 8 << 20
 )
 
-// once lists the calls whose repeat could do something twice, or fail because the first one worked.
-// Watch repeats itself: it knows where to go on. The rest are reads, writes that carry a request id,
-// and writes that change nothing twice.
-var once = map[string][]string{
-	"MemoryService": {
-		"UpdateSession", "ClearSession", "DeleteSession", "UpdateFact", "ForgetFact", "Watch",
-	},
-	"AdminService": {"CreateApiKey", "ImportUser", "Reindex"},
-}
+// once lists the calls that gRPC does not repeat. Every other one may be: a write either carries a
+// request id or comes to the same when repeated. But the records of an import are a stream, and Watch
+// repeats itself: it knows where to go on.
+var once = map[string][]string{"MemoryService": {"Watch"}, "AdminService": {"ImportUser"}}
 
 type methodName struct {
 	Service string `json:"service,omitempty"`

@@ -152,14 +152,12 @@ class Settings(BaseSettings):
     anthropic_api_key: SecretStr = Field(
         SecretStr(""), validation_alias=_named("anthropic_api_key", "ANTHROPIC_API_KEY")
     )
-    anthropic_api_key_file: Path | None = None
     anthropic_base_url: str = Field(
         "", validation_alias=_named("anthropic_base_url", "ANTHROPIC_BASE_URL")
     )
     openai_api_key: SecretStr = Field(
         SecretStr(""), validation_alias=_named("openai_api_key", "OPENAI_API_KEY")
     )
-    openai_api_key_file: Path | None = None
     openai_base_url: str = Field("", validation_alias=_named("openai_base_url", "OPENAI_BASE_URL"))
     chat_provider: str = Field("", pattern="^(|anthropic|openai|offline)$")
     chat_model: str = ""
@@ -226,10 +224,8 @@ class Settings(BaseSettings):
             raise ValueError("embedding_dimensions goes with embedder openai alone")
         if kind != "openai":
             return
-        if not (self.openai_api_key.get_secret_value() or self.openai_api_key_file):
-            raise ValueError(
-                "embedder openai needs OPENAI_API_KEY, or --openai-api-key-file with a file of it"
-            )
+        if not self.openai_api_key.get_secret_value():
+            raise ValueError("embedder openai needs OPENAI_API_KEY")
         url = urlsplit(self.openai_base_url or "https://")
         if url.scheme not in ("https", "http") or (self.openai_base_url and not url.hostname):
             raise ValueError("openai_base_url must be https://HOST/v1")
@@ -295,14 +291,10 @@ class Settings(BaseSettings):
 
     def anthropic_key(self) -> str:
         """The Anthropic API key, "" for none."""
-        if self.anthropic_api_key_file is not None:
-            return self.anthropic_api_key_file.read_text().strip()
         return self.anthropic_api_key.get_secret_value()
 
     def openai_key(self) -> str:
         """The OpenAI API key, "" for none."""
-        if self.openai_api_key_file is not None:
-            return self.openai_api_key_file.read_text().strip()
         return self.openai_api_key.get_secret_value()
 
     @classmethod

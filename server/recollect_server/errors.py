@@ -109,12 +109,24 @@ class AlreadyExists(RecollectError):
 
 
 class RevisionMismatch(RecollectError):
-    """`expected_revision` is not the current one: read again and retry."""
+    """A session's revision, or a fact's version, is not the expected one: read again and retry.
 
-    def __init__(self, expected: int, current: int) -> None:
+    Args:
+        field: the request's, `expected_revision` or `expected_version`.
+        resource: what it is about.
+    """
+
+    def __init__(
+        self,
+        expected: int,
+        current: int,
+        field: str = "expected_revision",
+        resource: str = "session",
+    ) -> None:
+        word = field.removeprefix("expected_")
         super().__init__(
             Reason.REVISION_MISMATCH,
-            f"expected_revision is {expected}, the session is at revision {current}",
+            f"{field} is {expected}, the {resource} is at {word} {current}",
         )
         self.expected = expected
         self.current = current

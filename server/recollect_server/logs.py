@@ -15,7 +15,7 @@ def _add_call(
 ) -> MutableMapping[str, Any]:
     call = current_call.get()
     if call is not None:
-        event["request_id"] = call.request_id
+        event["call_id"] = call.call_id
         event["method"] = call.method
         event["tenant"] = call.principal.tenant
     return event

@@ -16,14 +16,14 @@ from recollect_server.memory.due import DuePolicy
 from recollect_server.memory.ports import Embedder, FactExtractor, Summarizer
 from recollect_server.memory.prompt import ModelParameters
 from recollect_server.memory.reconciliation import Judge
-from recollect_server.models.anthropic import DEFAULT_MODEL, SMALL_MODEL, AnthropicModel
+from recollect_server.models.anthropic import SMALL_MODEL, AnthropicModel
+from recollect_server.models.api import ApiModel
 from recollect_server.models.guarded import GuardedModel
 from recollect_server.models.local import CACHED_TEXTS
 from recollect_server.models.minilm import MiniLmEmbedder
 from recollect_server.models.offline import ExtractiveSummarizer, OfflineModel, VerbatimExtractor
 from recollect_server.models.openai import (
     BASE_URL,
-    DEFAULT_CHAT_MODEL,
     EMBEDDING_MODEL,
     SMALL_CHAT_MODEL,
     OpenAiEmbedder,
@@ -139,11 +139,8 @@ def _make_embedder(settings: Settings, background: bool) -> OpenEmbedder:
             raise StartError(str(error)) from error
     if kind == "openai":
         try:
-            key = settings.openai_key()
-            if not key:
-                raise ValueError(f"there is no key in {settings.openai_api_key_file}")
             return OpenAiEmbedder(
-                key,
+                settings.openai_key(),
                 model=model or EMBEDDING_MODEL,
                 dimensions=settings.embedding_dimensions,
                 base_url=settings.openai_base_url or BASE_URL,
@@ -190,25 +187,16 @@ def _provider_of(settings: Settings) -> str:
 
 def _make_chat_model(settings: Settings, provider: str, name: str) -> ChatModel:
     """Return a provider's models, opened at the first call. Raises `StartError`."""
-    keys = {"anthropic": settings.anthropic_key, "openai": settings.openai_key}
-    if provider not in keys:
+    known: dict[str, tuple[type[ApiModel], str, str]] = {
+        "anthropic": (AnthropicModel, settings.anthropic_key(), settings.anthropic_base_url),
+        "openai": (OpenAiModel, settings.openai_key(), settings.openai_base_url),
+    }
+    if provider not in known:
         raise StartError(f"no provider is called {provider!r}: anthropic and openai are")
-    key, timeout = keys[provider](), settings.model_timeout
+    kind, key, base_url = known[provider]
     if not key:
         raise StartError(f"chat by {provider} needs {provider.upper()}_API_KEY")
-    if provider == "openai":
-        return OpenAiModel(
-            key,
-            default_model=name or DEFAULT_CHAT_MODEL,
-            base_url=settings.openai_base_url or None,
-            timeout=timeout,
-        )
-    return AnthropicModel(
-        key,
-        default_model=name or DEFAULT_MODEL,
-        base_url=settings.anthropic_base_url or None,
-        timeout=timeout,
-    )
+    return kind(key, default_model=name, base_url=base_url or None, timeout=settings.model_timeout)
 
 
 def small_model_of(model: ChatModel, settings: Settings) -> str:

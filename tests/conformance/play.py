@@ -19,7 +19,7 @@ from tests.conformance.matching import at, differences, filled
 from tests.conformance.proxy import Fault, Proxy
 from tests.conformance.runner import Call, Runner
 from tests.conformance.servers import CERTIFICATE, act
-from tests.harness import RunningServer, eventually
+from tests.harness import RunningServer
 
 FOLDER = Path(__file__).parent
 UNTIL_SECONDS = 30.0
@@ -162,8 +162,6 @@ class Play:
             self._faults(step["faults"])
         elif "server" in step:
             act(self._server, step["server"])
-        elif "began" in step:
-            eventually(lambda: self._began(step["began"]))
         elif "cancel" in step:
             _, call = self._calls[step["cancel"]]
             self._answered(self._runner.ask("cancel", call=call.number))
@@ -173,10 +171,6 @@ class Play:
             self._judge(step, method, call)
         else:
             self._call(step)
-
-    def _began(self, method: str) -> bool:
-        tries = [sent for sent in self._proxy.sent if sent.method == method]
-        return bool(tries) and tries[-1].answered
 
     def _faults(self, faults: list[dict[str, Any]]) -> None:
         made = []

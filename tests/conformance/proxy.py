@@ -62,12 +62,10 @@ class Sent:
     """One try of a call, as the client sent it.
 
     Attributes:
-        answered: the server began to answer, if only by its initial metadata.
     """
 
     method: str
     metadata: dict[str, str]
-    answered: bool = False
     data: bytearray = field(default_factory=bytearray)
 
     def messages(self) -> Iterator[bytes]:
@@ -251,7 +249,6 @@ class _Connection:
     def _answers(self, stream: int, frame: Frame) -> None:
         if stream in self._received or stream in self._held:
             return
-        self._sent[stream].answered = True
         fault = self._proxy.strikes("response", self._sent[stream].method)
         if fault is not None and fault.do == "drop":
             raise _Dropped

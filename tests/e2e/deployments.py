@@ -64,7 +64,7 @@ def opened(server: RunningServer, user_id: str, **more: str) -> Iterator[Any]:
 def token_of_now(server: RunningServer, user_id: str, session_id: str = "") -> str:
     """Return where a watch that is opened now begins."""
     with opened(server, user_id, session_id=session_id) as call:
-        return str(dict(call.initial_metadata())["x-resume-token"])
+        return str(next(call).resume_token)
 
 
 @dataclass

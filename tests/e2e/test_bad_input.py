@@ -82,7 +82,7 @@ CASES = [
     _message("unknown role", "role", role=99),
     _message("no parts", "parts", parts=[]),
     _message("empty text", "parts[0].text", parts=[common_pb2.ContentPart(text="")]),
-    _message("empty part", "parts[0].part", parts=[common_pb2.ContentPart()]),
+    _message("empty part", "parts[0].kind", parts=[common_pb2.ContentPart()]),
     _message("too many pairs", "metadata", metadata={str(n): "" for n in range(65)}),
     _message("a pair too long", "metadata['k']", metadata={"k": "v" * 4097}),
     _message("time out of range", "time", time={"seconds": 10**15}),
@@ -168,6 +168,20 @@ CASES = [
         f"{CACHE}/Lookup",
         cache_pb2.LookupRequest(user_id="U", prompt=PROMPT, max_distance=float("nan")),
         "max_distance",
+    ),
+    Case(
+        "removal of what is similar without saying how similar",
+        f"{CACHE}/Invalidate",
+        cache_pb2.InvalidateRequest(user_id="U", similar={"prompt": PROMPT}),
+        "similar.min_similarity",
+    ),
+    Case(
+        "a version that no fact has",
+        f"{MEMORY}/UpdateFact",
+        memory_pb2.UpdateFactRequest(
+            user_id="U", fact_id="F", fact={}, update_mask={"paths": ["text"]}, expected_version=0
+        ),
+        "expected_version",
     ),
     Case(
         "removal of a session's answers without the session",

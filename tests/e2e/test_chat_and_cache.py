@@ -29,7 +29,7 @@ def _prompt(*texts: str, model: str = "m", system: str = "") -> common_pb2.Promp
 
 
 def _kinds(events) -> list[str]:
-    return [event.WhichOneof("event") for event in events]
+    return [event.WhichOneof("kind") for event in events]
 
 
 def _said(events) -> str:
@@ -223,7 +223,7 @@ def test_a_turn_whose_reader_leaves_is_finished(anthropic):
     with anthropic.client(unique("ada")) as client:
         session = client.memory.create_session().session_id
         for event in client.chat.stream(session, "tell"):
-            if event.WhichOneof("event") == "delta":
+            if event.WhichOneof("kind") == "delta":
                 break
         listed = eventually(lambda: _two(client, session))
     assert listed[1].parts[0].text == "word " * 40
@@ -234,9 +234,9 @@ def test_a_turn_whose_reader_leaves_is_cancelled_if_it_was_asked_for(anthropic):
     with anthropic.client(unique("ada")) as client:
         session = client.memory.create_session().session_id
         for event in client.chat.stream(session, "tell", options=options):
-            if event.WhichOneof("event") == "started":
+            if event.WhichOneof("kind") == "started":
                 turn_id = event.started.turn_id
-            if event.WhichOneof("event") == "delta":
+            if event.WhichOneof("kind") == "delta":
                 break
         listed = eventually(lambda: _two(client, session))
         state = client.chat.get_turn(turn_id).state
@@ -250,7 +250,7 @@ def test_a_second_turn_can_be_refused_while_one_runs(anthropic):
     with anthropic.client(unique("ada")) as client:
         session = client.memory.create_session().session_id
         running = client.chat.stream(session, "tell")
-        assert next(running).WhichOneof("event") == "started"
+        assert next(running).WhichOneof("kind") == "started"
         with pytest.raises(errors.Aborted) as caught:
             client.chat.send(session, "hello", options=options)
         assert caught.value.reason == "TURN_IN_PROGRESS"

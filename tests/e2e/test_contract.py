@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.message_factory import GetMessageClass
 from tests.harness import reason
 
-from recollect.v1 import admin_pb2, cache_pb2, chat_pb2, memory_pb2
+from recollect.v1 import admin_pb2, cache_pb2, chat_pb2, common_pb2, memory_pb2
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 METHODS = [
@@ -35,6 +35,35 @@ def _valid(method) -> bytes:
     if method.name == "RetryJob":
         request.job_id = "nothing"
     return request.SerializeToString()
+
+
+# Writes that come to the same when repeated, as the contract says beside them. Of an import the
+# records are a stream.
+REPEATABLE = {
+    "ExtractFacts",
+    "CompactSession",
+    "Store",
+    "Invalidate",
+    "ReportFeedback",
+    "CancelTurn",
+    "RevokeApiKey",
+    "Reindex",
+    "ImportUser",
+}
+READS = re.compile(r"(Get|List|Recall|Lookup|BatchLookup|Watch|ResumeChat|Export)")
+
+
+def test_every_write_has_a_request_id_or_comes_to_the_same_when_repeated():
+    writes = {m.name: m for m in METHODS if not READS.match(m.name)}
+    without = {n for n, m in writes.items() if "request_id" not in m.input_type.fields_by_name}
+    assert without == REPEATABLE
+
+
+@pytest.mark.parametrize("module", [common_pb2, memory_pb2, cache_pb2, chat_pb2, admin_pb2])
+def test_stubs_that_users_generate_get_names_for_their_language(module):
+    options = module.DESCRIPTOR.GetOptions()
+    assert options.go_package == "github.com/recollect-ai/recollect/clients/go/recollectv1"
+    assert (options.java_package, options.java_multiple_files) == ("ai.recollect.v1", True)
 
 
 def test_the_readme_lists_every_method_once():

@@ -156,14 +156,18 @@ def test_an_outage_of_the_embedding_api_costs_no_attempt_and_recall_goes_by_word
     [
         (("--embedder", "openai"), "embedder openai needs OPENAI_API_KEY"),
         (("--embedder", "glove"), "embedder must be minilm"),
-        (("--embedder", "openai:someone-elses", "--openai-api-key-file", "KEY"), "not known"),
-        (("--embedder", "openai", "--openai-api-key-file", "EMPTY"), "there is no key in"),
+        (("--embedder", "openai:someone-elses", "--secrets-dir", "keys"), "not known"),
+        (
+            ("--embedder", "openai", "--secrets-dir", "empty"),
+            "embedder openai needs OPENAI_API_KEY",
+        ),
         (("--embedder", "sentence-transformers:/no/such/folder"), "sentence-transformers"),
     ],
 )
 def test_a_server_whose_embedder_cannot_work_says_so_in_one_line(flags, said, tmp_path):
-    (tmp_path / "KEY").write_text("key\n")
-    (tmp_path / "EMPTY").write_text("\n")
+    for name, key in (("keys", "key\n"), ("empty", "\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "OPENAI_API_KEY").write_text(key)
     done = subprocess.run(
         [sys.executable, "-m", "recollect_server", "serve", "--listen", "127.0.0.1:0", *flags],
         cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=60,

@@ -67,7 +67,7 @@ def _options(**more) -> chat_pb2.ChatOptions:
 
 
 def _kinds(events) -> list[str]:
-    return [event.WhichOneof("event") for event in events]
+    return [event.WhichOneof("kind") for event in events]
 
 
 def _said(events) -> str:
@@ -101,7 +101,7 @@ def _begun(events) -> tuple[str, list]:
     seen = []
     for event in events:
         seen.append(event)
-        if event.WhichOneof("event") == "delta":
+        if event.WhichOneof("kind") == "delta":
             return seen[0].started.turn_id, seen
     raise AssertionError("no delta")
 
@@ -112,7 +112,7 @@ def _plain(events) -> list:
     for event in events:
         copy = chat_pb2.ChatEvent.FromString(event.SerializeToString())
         copy.done.turn.ClearField("timings")
-        kept.append((copy.sequence, copy.WhichOneof("event"), copy.delta, copy.started))
+        kept.append((copy.sequence, copy.WhichOneof("kind"), copy.delta, copy.started))
     return kept
 
 
@@ -230,7 +230,7 @@ async def test_many_streams_are_resumed_elsewhere_from_random_points(pair):
                 seen.append(event)
             assert [e.sequence for e in seen] == list(range(1, len(seen) + 1))
             assert _said(seen) == SLOW
-            assert seen[-1].WhichOneof("event") == "done"
+            assert seen[-1].WhichOneof("kind") == "done"
 
         await asyncio.gather(*(one_turn() for _ in range(int(os.environ.get("STREAMS", "40")))))
 
@@ -317,7 +317,7 @@ def test_a_repeat_right_after_a_kill_waits_for_the_lease_and_starts_over(pair, a
         finally:
             pair.one.process.wait(10)
             pair.one.start()
-    over = [n for n, event in enumerate(events) if event.WhichOneof("event") == "started"][-1]
+    over = [n for n, event in enumerate(events) if event.WhichOneof("kind") == "started"][-1]
     assert events[over].started.attempt == 2
     assert [e.sequence for e in events[over:]] == list(range(1, len(events) - over + 1))
     assert _said(events[over:]) == SLOW
@@ -397,7 +397,7 @@ def test_a_leader_that_dies_is_replaced_and_the_reply_starts_over(pair, ada, moc
         finally:
             pair.one.process.wait(10)
             pair.one.start()
-        over = [n for n, event in enumerate(seen) if event.WhichOneof("event") == "started"][-1]
+        over = [n for n, event in enumerate(seen) if event.WhichOneof("kind") == "started"][-1]
         assert [event.started.attempt for event in (seen[0], seen[over])] == [1, 2]
         assert _said(seen[over:]) == SLOW
         assert _calls(mock, text) == 2

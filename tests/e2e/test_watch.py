@@ -105,6 +105,17 @@ def test_a_watch_of_a_session_has_its_changes_only(server, client, name):
     ]
 
 
+def test_a_watch_says_where_it_begins_and_shows_what_is_written_after_it(client):
+    client.memory.create_session(session_id="s")
+    with closing(client.memory.watch()) as changes:
+        began = next(changes)
+        assert began.WhichOneof("subject") is None
+        client.memory.append_messages("s", ["a"])
+        assert said(next(changes)) == "a"
+    with closing(client.memory.watch(resume_token=began.resume_token)) as changes:
+        assert said(next(changes)) == "a"
+
+
 def test_a_watch_of_a_session_that_is_not_there_is_refused(client):
     with pytest.raises(errors.NotFound):
         next(iter(client.memory.watch(session_id="nowhere")))
@@ -194,7 +205,7 @@ def test_a_watch_that_saw_nothing_yet_misses_nothing_when_the_server_is_killed()
     with RunningServer() as server, server.client("ada") as client:
         client.memory.create_session(session_id="s")
         with opened(server, "ada") as call:
-            token = dict(call.initial_metadata())["x-resume-token"]
+            token = next(call).resume_token
             client.memory.append_messages("s", ["between"])
             server.kill()
         server.start()
@@ -204,6 +215,7 @@ def test_a_watch_that_saw_nothing_yet_misses_nothing_when_the_server_is_killed()
 
 def test_sigterm_does_not_wait_for_watches():
     with RunningServer("--grace-seconds", "3600") as server, opened(server, "ada") as call:
+        assert next(call).WhichOneof("subject") is None
         assert server.stop() == 0
         with pytest.raises(grpc.RpcError) as caught:
             next(call)

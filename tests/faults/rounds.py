@@ -55,9 +55,8 @@ class Campaign:
         watchers = [Watcher(address, user, by_client=bool(n % 2)) for n, user in users]
         self.watchers += watchers
         async with watching(watchers):
-            async with connected(address) as (client, _):
-                for watcher in watchers:
-                    await watcher.begin(client)
+            for watcher in watchers:
+                await watcher.begin()
             for number, seed in enumerate(seeds, 1):
                 began = time.monotonic()
                 round_ = _Round(self, Workload(address, seed, name), Random(seed), victims)

@@ -12,8 +12,6 @@ from tests.faults.connection import PATIENCE_SECONDS, RETRY_SECONDS, UNKNOWN, co
 from recollect import AsyncRecollect, errors
 from recollect.v1 import memory_pb2 as pb
 
-MARK_SECONDS = 1.0
-
 
 @dataclass(slots=True)
 class Watcher:
@@ -22,6 +20,7 @@ class Watcher:
     Attributes:
         by_client: the client library resumes what breaks off; else it is done here.
         changes: nanoseconds of `time.monotonic_ns` when it came, and the change.
+        token: where to go on, "" before it has begun.
         breaks: how often the stream ended.
     """
 
@@ -29,6 +28,7 @@ class Watcher:
     user: str
     by_client: bool = False
     changes: list[tuple[int, pb.WatchResponse]] = field(default_factory=list)
+    token: str = ""
     breaks: int = 0
     marks: int = 0
     came: asyncio.Event = field(default_factory=asyncio.Event)
@@ -37,14 +37,15 @@ class Watcher:
         """Watch until cancelled."""
         async with connected(self.address, repeats=False) as (client, channel):
             while True:
-                token = self.changes[-1][1].resume_token if self.changes else ""
                 if self.by_client:
-                    watched = client.memory.watch(user_id=self.user, resume_token=token)
+                    watched = client.memory.watch(user_id=self.user, resume_token=self.token)
                 else:
-                    watched = _stream(channel, self.user, token)
+                    watched = _stream(channel, self.user, self.token)
                 try:
-                    async for change in watched:
-                        self.changes.append((time.monotonic_ns(), change))
+                    async for response in watched:
+                        self.token = response.resume_token
+                        if response.WhichOneof("subject"):
+                            self.changes.append((time.monotonic_ns(), response))
                         self.came.set()
                 except UNKNOWN:
                     pass
@@ -52,15 +53,11 @@ class Watcher:
                 await asyncio.sleep(RETRY_SECONDS)
                 await channel.channel_ready()
 
-    async def begin(self, client: AsyncRecollect) -> None:
-        """Return once it surely watches: what changes from now on must come.
-
-        A first watch has no token to start from, so marks are set until it sees one.
-        """
+    async def begin(self) -> None:
+        """Return once it watches: what changes from now on must come."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not self.changes:
-                await self._mark(client)
-                await self._wait(MARK_SECONDS)
+            while not self.token:
+                await self._wait(PATIENCE_SECONDS)
 
     async def catch_up(self, client: AsyncRecollect) -> None:
         """Return once everything that changed before this call has come.
@@ -105,8 +102,8 @@ async def _stream(
     )
     call = watch(pb.WatchRequest(user_id=user, resume_token=token))
     try:
-        async for change in call:
-            yield change
+        async for response in call:
+            yield response
     except grpc.aio.AioRpcError as error:
         raise errors.from_call(error.code(), error.details() or "", {}) from None
     finally:

@@ -135,3 +135,40 @@ async def test_texts_that_a_recall_waits_for_do_not_wait_for_a_calm(stores, monk
     await _until(lambda: _indexed(stores))
     task.cancel()
     await asyncio.wait([task])
+
+
+class Stuck(Moody):
+    """An embedder that gets no processor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_what_a_recall_waits_for_is_taken_from_one_who_is_slow_with_it(stores):
+    await stores.session()
+    await stores.append("a")
+    slow = Stuck()
+    worker = EmbeddingWorker(stores.queue, slow, asyncio.Event(), Activity(), Moody())
+    task = asyncio.create_task(worker.run())
+    await slow.asked.wait()
+    await stores.source.hurry(ADA)
+    await _until(lambda: _indexed(stores))
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_one_who_hurries_keeps_the_work_however_often_it_is_asked_for(stores):
+    await stores.session()
+    await stores.append("a")
+    await stores.source.hurry(ADA)
+    held = await stores.queue.lease_embedding("moody", 64, hurried=True)
+    await stores.source.hurry(ADA)
+    assert not await stores.queue.somebody_waits()
+    await stores.queue.complete_embedding(held, "moody", np.full((1, 4), 0.5, np.float32))
+    assert await _indexed(stores)

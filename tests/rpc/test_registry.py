@@ -48,7 +48,7 @@ def test_interceptors_stand_in_their_order():
     chain = _chain()
     assert [type(interceptor).__name__ for interceptor in chain] == [
         "Counting",
-        "RequestId",
+        "CallId",
         "Logging",
         "ErrorMapping",
         "Decoding",

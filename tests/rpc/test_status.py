@@ -43,7 +43,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("error", "code"), CASES, ids=lambda value: type(value).__name__)
-def test_each_error_has_its_code_its_reason_and_the_request_id(error, code):
+def test_each_error_has_its_code_its_reason_and_the_call_id(error, code):
     got, status = to_status(error, "call-1")
     assert got is code
     assert status.code == code.value[0]
@@ -89,8 +89,8 @@ def test_retry_info_carries_the_seconds():
     assert delay.ToTimedelta().total_seconds() == 1.5
 
 
-def test_an_unexpected_exception_leaves_only_its_request_id():
+def test_an_unexpected_exception_leaves_only_its_call_id():
     code, status = internal_status("call-9")
     assert code is grpc.StatusCode.INTERNAL
-    assert status.message == "internal error, request id call-9"
+    assert status.message == "internal error, call id call-9"
     assert _unpack(status, error_details_pb2.ErrorInfo).reason == "INTERNAL"

@@ -565,7 +565,7 @@ type AuditEvent struct {
 	Resource string `protobuf:"bytes,6,opt,name=resource,proto3" json:"resource,omitempty"`
 	// The gRPC status code by its name, as in `OK`.
 	Outcome string `protobuf:"bytes,7,opt,name=outcome,proto3" json:"outcome,omitempty"`
-	// The call's request id.
+	// The call's id: what its metadata `x-request-id` says.
 	CallId string `protobuf:"bytes,8,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	// Hash of this event and the one before it, in hexadecimal; empty until it is sealed.
 	ChainHash     string `protobuf:"bytes,9,opt,name=chain_hash,json=chainHash,proto3" json:"chain_hash,omitempty"`
@@ -913,7 +913,10 @@ type CreateApiKeyRequest struct {
 	// What it may do.
 	Role KeyRole `protobuf:"varint,3,opt,name=role,proto3,enum=recollect.v1.KeyRole" json:"role,omitempty"`
 	// From when on it is refused. Default: never.
-	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// A UUID by which a repeat of the call is known: it returns the same key with a new secret, and the
+	// one before, which is kept nowhere, is valid no longer. Default: each call makes a key.
+	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -976,6 +979,13 @@ func (x *CreateApiKeyRequest) GetExpireTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *CreateApiKeyRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 // Response of CreateApiKey.
 type CreateApiKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1036,7 +1046,7 @@ type ListApiKeysRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Most keys to return; more than 1000 means 1000. Default 100.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// `next_page_token` of the page before. Default: the first page.
+	// `next_page_token` of the page before, with the other fields unchanged. Default: the first page.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1464,7 +1474,9 @@ type ListJobsRequest struct {
 	// Most jobs to return; more than 1000 means 1000. Default 100.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// `next_page_token` of the page before, with the other fields unchanged. Default: the first page.
-	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only jobs for this user. Default: all.
+	UserId        string `protobuf:"bytes,4,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1516,6 +1528,13 @@ func (x *ListJobsRequest) GetPageSize() int32 {
 func (x *ListJobsRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListJobsRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
 	}
 	return ""
 }
@@ -1579,7 +1598,9 @@ func (x *ListJobsResponse) GetNextPageToken() string {
 type RetryJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The job.
-	JobId         string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// Makes the call idempotent; a UUID. Default: it is not.
+	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1617,6 +1638,13 @@ func (*RetryJobRequest) Descriptor() ([]byte, []int) {
 func (x *RetryJobRequest) GetJobId() string {
 	if x != nil {
 		return x.JobId
+	}
+	return ""
+}
+
+func (x *RetryJobRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
 	}
 	return ""
 }
@@ -2071,14 +2099,16 @@ const file_recollect_v1_admin_proto_rawDesc = "" +
 	"\vexpire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12;\n" +
 	"\vrevoke_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"revokeTime\"\xd4\x01\n" +
+	"revokeTime\"\x80\x02\n" +
 	"\x13CreateApiKeyRequest\x12\"\n" +
 	"\x04name\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x04name\x12%\n" +
 	"\auser_id\x18\x02 \x01(\tB\f\xbaH\tr\a(\x80\x02\xba\x01\x01\x00R\x06userId\x125\n" +
 	"\x04role\x18\x03 \x01(\x0e2\x15.recollect.v1.KeyRoleB\n" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x04role\x12;\n" +
 	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"[\n" +
+	"expireTime\x12*\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tB\v\xbaH\br\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"[\n" +
 	"\x14CreateApiKeyResponse\x12-\n" +
 	"\aapi_key\x18\x01 \x01(\v2\x14.recollect.v1.ApiKeyR\x06apiKey\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\"Y\n" +
@@ -2110,17 +2140,20 @@ const file_recollect_v1_admin_proto_rawDesc = "" +
 	"\vcreate_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\t \x01(\tR\tsessionId\"\x8e\x01\n" +
+	"session_id\x18\t \x01(\tR\tsessionId\"\xb5\x01\n" +
 	"\x0fListJobsRequest\x126\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x16.recollect.v1.JobStateB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05state\x12$\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\"a\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x12%\n" +
+	"\auser_id\x18\x04 \x01(\tB\f\xbaH\tr\a(\x80\x02\xba\x01\x01\x00R\x06userId\"a\n" +
 	"\x10ListJobsResponse\x12%\n" +
 	"\x04jobs\x18\x01 \x03(\v2\x11.recollect.v1.JobR\x04jobs\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"8\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"d\n" +
 	"\x0fRetryJobRequest\x12%\n" +
-	"\x06job_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x05jobId\"7\n" +
+	"\x06job_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x05jobId\x12*\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tB\v\xbaH\br\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"7\n" +
 	"\x10RetryJobResponse\x12#\n" +
 	"\x03job\x18\x01 \x01(\v2\x11.recollect.v1.JobR\x03job\"\x16\n" +
 	"\x14GetServerInfoRequest\"Q\n" +
@@ -2175,7 +2208,9 @@ const file_recollect_v1_admin_proto_rawDesc = "" +
 	"\aReindex\x12\x1c.recollect.v1.ReindexRequest\x1a\x1d.recollect.v1.ReindexResponse\x12I\n" +
 	"\bListJobs\x12\x1d.recollect.v1.ListJobsRequest\x1a\x1e.recollect.v1.ListJobsResponse\x12I\n" +
 	"\bRetryJob\x12\x1d.recollect.v1.RetryJobRequest\x1a\x1e.recollect.v1.RetryJobResponse\x12X\n" +
-	"\rGetServerInfo\x12\".recollect.v1.GetServerInfoRequest\x1a#.recollect.v1.GetServerInfoResponseb\x06proto3"
+	"\rGetServerInfo\x12\".recollect.v1.GetServerInfoRequest\x1a#.recollect.v1.GetServerInfoResponseBY\n" +
+	"\x0fai.recollect.v1B\n" +
+	"AdminProtoP\x01Z8github.com/recollect-ai/recollect/clients/go/recollectv1b\x06proto3"
 
 var (
 	file_recollect_v1_admin_proto_rawDescOnce sync.Once

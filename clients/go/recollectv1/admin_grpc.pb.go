@@ -61,7 +61,8 @@ type AdminServiceClient interface {
 	// Lists the tenant's audit events, newest first. Today these are the reads and model calls of
 	// contexts with the profile AUDIT.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
-	// Makes an API key. Its secret is in this response and nowhere else.
+	// Makes an API key. Its secret is in this response and nowhere else, so a repeat by `request_id`
+	// gives the key a new one.
 	CreateApiKey(ctx context.Context, in *CreateApiKeyRequest, opts ...grpc.CallOption) (*CreateApiKeyResponse, error)
 	// Lists the tenant's API keys, newest first.
 	ListApiKeys(ctx context.Context, in *ListApiKeysRequest, opts ...grpc.CallOption) (*ListApiKeysResponse, error)
@@ -69,9 +70,9 @@ type AdminServiceClient interface {
 	RevokeApiKey(ctx context.Context, in *RevokeApiKeyRequest, opts ...grpc.CallOption) (*RevokeApiKeyResponse, error)
 	// Fills a vector store from SQL in the background, embedding nothing, while the one in use goes on
 	// answering; then changes over to it. UNAVAILABLE if the store does not answer, and then nothing
-	// changes. Another move replaces one that is under way.
+	// changes. Another move replaces one that is under way; repeated, it begins anew.
 	Reindex(ctx context.Context, in *ReindexRequest, opts ...grpc.CallOption) (*ReindexResponse, error)
-	// Lists background jobs, dead letters first.
+	// Lists background jobs: dead letters, then running ones, then those that are due.
 	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error)
 	// Makes a job due now that does not run, a dead letter too.
 	RetryJob(ctx context.Context, in *RetryJobRequest, opts ...grpc.CallOption) (*RetryJobResponse, error)
@@ -233,7 +234,8 @@ type AdminServiceServer interface {
 	// Lists the tenant's audit events, newest first. Today these are the reads and model calls of
 	// contexts with the profile AUDIT.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
-	// Makes an API key. Its secret is in this response and nowhere else.
+	// Makes an API key. Its secret is in this response and nowhere else, so a repeat by `request_id`
+	// gives the key a new one.
 	CreateApiKey(context.Context, *CreateApiKeyRequest) (*CreateApiKeyResponse, error)
 	// Lists the tenant's API keys, newest first.
 	ListApiKeys(context.Context, *ListApiKeysRequest) (*ListApiKeysResponse, error)
@@ -241,9 +243,9 @@ type AdminServiceServer interface {
 	RevokeApiKey(context.Context, *RevokeApiKeyRequest) (*RevokeApiKeyResponse, error)
 	// Fills a vector store from SQL in the background, embedding nothing, while the one in use goes on
 	// answering; then changes over to it. UNAVAILABLE if the store does not answer, and then nothing
-	// changes. Another move replaces one that is under way.
+	// changes. Another move replaces one that is under way; repeated, it begins anew.
 	Reindex(context.Context, *ReindexRequest) (*ReindexResponse, error)
-	// Lists background jobs, dead letters first.
+	// Lists background jobs: dead letters, then running ones, then those that are due.
 	ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error)
 	// Makes a job due now that does not run, a dead letter too.
 	RetryJob(context.Context, *RetryJobRequest) (*RetryJobResponse, error)

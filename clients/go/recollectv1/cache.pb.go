@@ -1260,8 +1260,8 @@ type SimilaritySelector struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The prompt; its last message is a text of the user.
 	Prompt *Prompt `protobuf:"bytes,1,opt,name=prompt,proto3" json:"prompt,omitempty"`
-	// Smallest cosine similarity, 0 to 1.
-	MinSimilarity float64 `protobuf:"fixed64,2,opt,name=min_similarity,json=minSimilarity,proto3" json:"min_similarity,omitempty"`
+	// Smallest cosine similarity, 0 to 1. It must be said: 0 selects nearly everything.
+	MinSimilarity *float64 `protobuf:"fixed64,2,opt,name=min_similarity,json=minSimilarity,proto3,oneof" json:"min_similarity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1304,8 +1304,8 @@ func (x *SimilaritySelector) GetPrompt() *Prompt {
 }
 
 func (x *SimilaritySelector) GetMinSimilarity() float64 {
-	if x != nil {
-		return x.MinSimilarity
+	if x != nil && x.MinSimilarity != nil {
+		return *x.MinSimilarity
 	}
 	return 0
 }
@@ -1767,8 +1767,8 @@ type GetStatsResponse struct {
 	EntryBytes int64 `protobuf:"varint,10,opt,name=entry_bytes,json=entryBytes,proto3" json:"entry_bytes,omitempty"`
 	// Median time of a lookup, within a fifth.
 	MedianLookup *durationpb.Duration `protobuf:"bytes,11,opt,name=median_lookup,json=medianLookup,proto3" json:"median_lookup,omitempty"`
-	// Reported wrong / (reported wrong + reported right), 0 to 1; 0 if none was reported.
-	ObservedFalseHitRate float64 `protobuf:"fixed64,12,opt,name=observed_false_hit_rate,json=observedFalseHitRate,proto3" json:"observed_false_hit_rate,omitempty"`
+	// Reported wrong / (reported wrong + reported right), 0 to 1; missing if none was reported.
+	ObservedFalseHitRate *float64 `protobuf:"fixed64,12,opt,name=observed_false_hit_rate,json=observedFalseHitRate,proto3,oneof" json:"observed_false_hit_rate,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -1881,8 +1881,8 @@ func (x *GetStatsResponse) GetMedianLookup() *durationpb.Duration {
 }
 
 func (x *GetStatsResponse) GetObservedFalseHitRate() float64 {
-	if x != nil {
-		return x.ObservedFalseHitRate
+	if x != nil && x.ObservedFalseHitRate != nil {
+		return *x.ObservedFalseHitRate
 	}
 	return 0
 }
@@ -2213,10 +2213,11 @@ const file_recollect_v1_cache_proto_rawDesc = "" +
 	"\x05scope\x18\x01 \x01(\x0e2\x18.recollect.v1.CacheScopeB\n" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x05scope\x12+\n" +
 	"\n" +
-	"session_id\x18\x02 \x01(\tB\f\xbaH\tr\a(\x80\x02\xba\x01\x01\x00R\tsessionId\"\x8a\x01\n" +
+	"session_id\x18\x02 \x01(\tB\f\xbaH\tr\a(\x80\x02\xba\x01\x01\x00R\tsessionId\"\xa5\x01\n" +
 	"\x12SimilaritySelector\x124\n" +
-	"\x06prompt\x18\x01 \x01(\v2\x14.recollect.v1.PromptB\x06\xbaH\x03\xc8\x01\x01R\x06prompt\x12>\n" +
-	"\x0emin_similarity\x18\x02 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00R\rminSimilarity\"\xdb\x02\n" +
+	"\x06prompt\x18\x01 \x01(\v2\x14.recollect.v1.PromptB\x06\xbaH\x03\xc8\x01\x01R\x06prompt\x12F\n" +
+	"\x0emin_similarity\x18\x02 \x01(\x01B\x1a\xbaH\x17\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\xc8\x01\x01H\x00R\rminSimilarity\x88\x01\x01B\x11\n" +
+	"\x0f_min_similarity\"\xdb\x02\n" +
 	"\x11InvalidateRequest\x12'\n" +
 	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\x12'\n" +
 	"\bentry_id\x18\x02 \x01(\tB\n" +
@@ -2245,7 +2246,7 @@ const file_recollect_v1_cache_proto_rawDesc = "" +
 	"session_id\x18\x03 \x01(\tB\f\xbaH\tr\a(\x80\x02\xba\x01\x01\x00R\tsessionId\"S\n" +
 	"\tMissCount\x120\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x18.recollect.v1.MissReasonR\x06reason\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\x03R\x05count\"\xf4\x03\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\"\x95\x04\n" +
 	"\x10GetStatsResponse\x12\x18\n" +
 	"\alookups\x18\x01 \x01(\x03R\alookups\x12\x1d\n" +
 	"\n" +
@@ -2261,8 +2262,9 @@ const file_recollect_v1_cache_proto_rawDesc = "" +
 	"\ventry_bytes\x18\n" +
 	" \x01(\x03R\n" +
 	"entryBytes\x12>\n" +
-	"\rmedian_lookup\x18\v \x01(\v2\x19.google.protobuf.DurationR\fmedianLookup\x125\n" +
-	"\x17observed_false_hit_rate\x18\f \x01(\x01R\x14observedFalseHitRate\"\xe9\x01\n" +
+	"\rmedian_lookup\x18\v \x01(\v2\x19.google.protobuf.DurationR\fmedianLookup\x12:\n" +
+	"\x17observed_false_hit_rate\x18\f \x01(\x01H\x00R\x14observedFalseHitRate\x88\x01\x01B\x1a\n" +
+	"\x18_observed_false_hit_rate\"\xe9\x01\n" +
 	"\x12ListEntriesRequest\x12'\n" +
 	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\x128\n" +
 	"\x05scope\x18\x02 \x01(\x0e2\x18.recollect.v1.CacheScopeB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05scope\x12+\n" +
@@ -2314,7 +2316,9 @@ const file_recollect_v1_cache_proto_rawDesc = "" +
 	"\x0eReportFeedback\x12#.recollect.v1.ReportFeedbackRequest\x1a$.recollect.v1.ReportFeedbackResponse\x12I\n" +
 	"\bGetStats\x12\x1d.recollect.v1.GetStatsRequest\x1a\x1e.recollect.v1.GetStatsResponse\x12R\n" +
 	"\vListEntries\x12 .recollect.v1.ListEntriesRequest\x1a!.recollect.v1.ListEntriesResponse\x12I\n" +
-	"\bGetEntry\x12\x1d.recollect.v1.GetEntryRequest\x1a\x1e.recollect.v1.GetEntryResponseb\x06proto3"
+	"\bGetEntry\x12\x1d.recollect.v1.GetEntryRequest\x1a\x1e.recollect.v1.GetEntryResponseBY\n" +
+	"\x0fai.recollect.v1B\n" +
+	"CacheProtoP\x01Z8github.com/recollect-ai/recollect/clients/go/recollectv1b\x06proto3"
 
 var (
 	file_recollect_v1_cache_proto_rawDescOnce sync.Once
@@ -2439,6 +2443,7 @@ func file_recollect_v1_cache_proto_init() {
 		(*LookupRequest_MaxFalseHitRate)(nil),
 		(*LookupRequest_MaxDistance)(nil),
 	}
+	file_recollect_v1_cache_proto_msgTypes[11].OneofWrappers = []any{}
 	file_recollect_v1_cache_proto_msgTypes[12].OneofWrappers = []any{
 		(*InvalidateRequest_EntryId)(nil),
 		(*InvalidateRequest_Scope)(nil),
@@ -2446,6 +2451,7 @@ func file_recollect_v1_cache_proto_init() {
 		(*InvalidateRequest_CitedFactId)(nil),
 		(*InvalidateRequest_Similar)(nil),
 	}
+	file_recollect_v1_cache_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -46,10 +46,11 @@ type CacheServiceClient interface {
 	// Looks for answers to several prompts at once.
 	BatchLookup(ctx context.Context, in *BatchLookupRequest, opts ...grpc.CallOption) (*BatchLookupResponse, error)
 	// Stores the answer to a prompt. UNAVAILABLE if the cache is down. An answer that was reported
-	// wrong for this conversation is returned but not kept.
+	// wrong for this conversation is returned but not kept. Repeating it keeps the one answer.
 	Store(ctx context.Context, in *StoreRequest, opts ...grpc.CallOption) (*StoreResponse, error)
 	// Removes entries by id, scope, tag, cited fact or similarity: the user's, and with a credential
-	// of a service those of scope GLOBAL too. PERMISSION_DENIED for scope GLOBAL without one.
+	// of a service those of scope GLOBAL too. PERMISSION_DENIED for scope GLOBAL without one. Repeated,
+	// it counts what is still there.
 	Invalidate(ctx context.Context, in *InvalidateRequest, opts ...grpc.CallOption) (*InvalidateResponse, error)
 	// Says that a served answer was right or wrong. A wrong one is not served to that conversation
 	// again, nor to one that is nearer to it than to the entry's own. NOT_FOUND if the entry is gone.
@@ -162,10 +163,11 @@ type CacheServiceServer interface {
 	// Looks for answers to several prompts at once.
 	BatchLookup(context.Context, *BatchLookupRequest) (*BatchLookupResponse, error)
 	// Stores the answer to a prompt. UNAVAILABLE if the cache is down. An answer that was reported
-	// wrong for this conversation is returned but not kept.
+	// wrong for this conversation is returned but not kept. Repeating it keeps the one answer.
 	Store(context.Context, *StoreRequest) (*StoreResponse, error)
 	// Removes entries by id, scope, tag, cited fact or similarity: the user's, and with a credential
-	// of a service those of scope GLOBAL too. PERMISSION_DENIED for scope GLOBAL without one.
+	// of a service those of scope GLOBAL too. PERMISSION_DENIED for scope GLOBAL without one. Repeated,
+	// it counts what is still there.
 	Invalidate(context.Context, *InvalidateRequest) (*InvalidateResponse, error)
 	// Says that a served answer was right or wrong. A wrong one is not served to that conversation
 	// again, nor to one that is nearer to it than to the entry's own. NOT_FOUND if the entry is gone.

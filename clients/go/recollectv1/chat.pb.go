@@ -683,7 +683,7 @@ func (x *TurnTimings) GetTotal() *durationpb.Duration {
 	return nil
 }
 
-// A user's message and the reply to it.
+// A user's message and the reply to it; not to be taken for a turn of recall, which is one message.
 type Turn struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its id, made by the server.
@@ -1270,7 +1270,7 @@ type ChatEvent struct {
 	Sequence int64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// What happened.
 	//
-	// Types that are valid to be assigned to Event:
+	// Types that are valid to be assigned to Kind:
 	//
 	//	*ChatEvent_Started
 	//	*ChatEvent_Context
@@ -1280,7 +1280,7 @@ type ChatEvent struct {
 	//	*ChatEvent_Usage
 	//	*ChatEvent_Interrupted
 	//	*ChatEvent_Done
-	Event         isChatEvent_Event `protobuf_oneof:"event"`
+	Kind          isChatEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1322,16 +1322,16 @@ func (x *ChatEvent) GetSequence() int64 {
 	return 0
 }
 
-func (x *ChatEvent) GetEvent() isChatEvent_Event {
+func (x *ChatEvent) GetKind() isChatEvent_Kind {
 	if x != nil {
-		return x.Event
+		return x.Kind
 	}
 	return nil
 }
 
 func (x *ChatEvent) GetStarted() *ChatStarted {
 	if x != nil {
-		if x, ok := x.Event.(*ChatEvent_Started); ok {
+		if x, ok := x.Kind.(*ChatEvent_Started); ok {
 			return x.Started
 		}
 	}
@@ -1340,7 +1340,7 @@ func (x *ChatEvent) GetStarted() *ChatStarted {
 
 func (x *ChatEvent) GetContext() *ChatContext {
 	if x != nil {
-		if x, ok := x.Event.(*ChatEvent_Context); ok {
+		if x, ok := x.Kind.(*ChatEvent_Context); ok {
 			return x.Context
 		}
 	}
@@ -1349,7 +1349,7 @@ func (x *ChatEvent) GetContext() *ChatContext {
 
 func (x *ChatEvent) GetCache() *TurnCache {
 	if x != nil {
-		if x, ok := x.Event.(*ChatEvent_Cache); ok {
+		if x, ok := x.Kind.(*ChatEvent_Cache); ok {
 			return x.Cache
 		}
 	}
@@ -1358,7 +1358,7 @@ func (x *ChatEvent) GetCache() *TurnCache {
 
 func (x *ChatEvent) GetDelta() *ChatDelta {
 	if x != nil {
-		if x, ok := x.Event.(*ChatEvent_Delta); ok {
+		if x, ok := x.Kind.(*ChatEvent_Delta); ok {
 			return x.Delta
 		}
 	}
@@ -1367,7 +1367,7 @@ func (x *ChatEvent) GetDelta() *ChatDelta {
 
 func (x *ChatEvent) GetToolUse() *ChatToolUse {
 	if x != nil {
-		if x, ok := x.Event.(*ChatEvent_ToolUse); ok {
+		if x, ok := x.Kind.(*ChatEvent_ToolUse); ok {
 			return x.ToolUse
 		}
 	}
@@ -1376,7 +1376,7 @@ func (x *ChatEvent) GetToolUse() *ChatToolUse {
 
 func (x *ChatEvent) GetUsage() *Usage {
 	if x != nil {
-		if x, ok := x.Event.(*ChatEvent_Usage); ok {
+		if x, ok := x.Kind.(*ChatEvent_Usage); ok {
 			return x.Usage
 		}
 	}
@@ -1385,7 +1385,7 @@ func (x *ChatEvent) GetUsage() *Usage {
 
 func (x *ChatEvent) GetInterrupted() *ChatInterrupted {
 	if x != nil {
-		if x, ok := x.Event.(*ChatEvent_Interrupted); ok {
+		if x, ok := x.Kind.(*ChatEvent_Interrupted); ok {
 			return x.Interrupted
 		}
 	}
@@ -1394,15 +1394,15 @@ func (x *ChatEvent) GetInterrupted() *ChatInterrupted {
 
 func (x *ChatEvent) GetDone() *ChatDone {
 	if x != nil {
-		if x, ok := x.Event.(*ChatEvent_Done); ok {
+		if x, ok := x.Kind.(*ChatEvent_Done); ok {
 			return x.Done
 		}
 	}
 	return nil
 }
 
-type isChatEvent_Event interface {
-	isChatEvent_Event()
+type isChatEvent_Kind interface {
+	isChatEvent_Kind()
 }
 
 type ChatEvent_Started struct {
@@ -1446,21 +1446,21 @@ type ChatEvent_Done struct {
 	Done *ChatDone `protobuf:"bytes,9,opt,name=done,proto3,oneof"`
 }
 
-func (*ChatEvent_Started) isChatEvent_Event() {}
+func (*ChatEvent_Started) isChatEvent_Kind() {}
 
-func (*ChatEvent_Context) isChatEvent_Event() {}
+func (*ChatEvent_Context) isChatEvent_Kind() {}
 
-func (*ChatEvent_Cache) isChatEvent_Event() {}
+func (*ChatEvent_Cache) isChatEvent_Kind() {}
 
-func (*ChatEvent_Delta) isChatEvent_Event() {}
+func (*ChatEvent_Delta) isChatEvent_Kind() {}
 
-func (*ChatEvent_ToolUse) isChatEvent_Event() {}
+func (*ChatEvent_ToolUse) isChatEvent_Kind() {}
 
-func (*ChatEvent_Usage) isChatEvent_Event() {}
+func (*ChatEvent_Usage) isChatEvent_Kind() {}
 
-func (*ChatEvent_Interrupted) isChatEvent_Event() {}
+func (*ChatEvent_Interrupted) isChatEvent_Kind() {}
 
-func (*ChatEvent_Done) isChatEvent_Event() {}
+func (*ChatEvent_Done) isChatEvent_Kind() {}
 
 // Request of Chat.
 type ChatRequest struct {
@@ -2126,7 +2126,7 @@ const file_recollect_v1_chat_proto_rawDesc = "" +
 	"\x0fChatInterrupted\x12&\n" +
 	"\x04turn\x18\x01 \x01(\v2\x12.recollect.v1.TurnR\x04turn\"2\n" +
 	"\bChatDone\x12&\n" +
-	"\x04turn\x18\x01 \x01(\v2\x12.recollect.v1.TurnR\x04turn\"\xd6\x03\n" +
+	"\x04turn\x18\x01 \x01(\v2\x12.recollect.v1.TurnR\x04turn\"\xd5\x03\n" +
 	"\tChatEvent\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x125\n" +
 	"\astarted\x18\x02 \x01(\v2\x19.recollect.v1.ChatStartedH\x00R\astarted\x125\n" +
@@ -2136,8 +2136,8 @@ const file_recollect_v1_chat_proto_rawDesc = "" +
 	"\btool_use\x18\x06 \x01(\v2\x19.recollect.v1.ChatToolUseH\x00R\atoolUse\x12+\n" +
 	"\x05usage\x18\a \x01(\v2\x13.recollect.v1.UsageH\x00R\x05usage\x12A\n" +
 	"\vinterrupted\x18\b \x01(\v2\x1d.recollect.v1.ChatInterruptedH\x00R\vinterrupted\x12,\n" +
-	"\x04done\x18\t \x01(\v2\x16.recollect.v1.ChatDoneH\x00R\x04doneB\a\n" +
-	"\x05event\"\x82\x02\n" +
+	"\x04done\x18\t \x01(\v2\x16.recollect.v1.ChatDoneH\x00R\x04doneB\x06\n" +
+	"\x04kind\"\x82\x02\n" +
 	"\vChatRequest\x12'\n" +
 	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\x12-\n" +
 	"\n" +
@@ -2209,7 +2209,8 @@ const file_recollect_v1_chat_proto_rawDesc = "" +
 	"ResumeChat\x12\x1f.recollect.v1.ResumeChatRequest\x1a .recollect.v1.ResumeChatResponse0\x01\x12F\n" +
 	"\aGetTurn\x12\x1c.recollect.v1.GetTurnRequest\x1a\x1d.recollect.v1.GetTurnResponse\x12O\n" +
 	"\n" +
-	"CancelTurn\x12\x1f.recollect.v1.CancelTurnRequest\x1a .recollect.v1.CancelTurnResponseb\x06proto3"
+	"CancelTurn\x12\x1f.recollect.v1.CancelTurnRequest\x1a .recollect.v1.CancelTurnResponseBX\n" +
+	"\x0fai.recollect.v1B\tChatProtoP\x01Z8github.com/recollect-ai/recollect/clients/go/recollectv1b\x06proto3"
 
 var (
 	file_recollect_v1_chat_proto_rawDescOnce sync.Once

@@ -9,9 +9,20 @@
 //   which the request names. A scope is never widened, not on an empty result either.
 // - Ids are any UTF-8 text of 1 to 256 bytes without NUL. The server makes UUIDv7 where the caller
 //   leaves an id empty.
-// - `request_id` makes a write idempotent for 24 hours: the same request under the same id gets the
-//   first answer again; another request gets FAILED_PRECONDITION with REQUEST_ID_REUSED.
-// - A zero or missing field means its default, which the field's comment states.
+// - Every call may be repeated while its outcome is not known, as after UNAVAILABLE, but ImportUser,
+//   whose records come in a stream. A write that a repeat would do twice, or would refuse because it
+//   is done, has a `request_id`, a UUID to be sent again with the repeat: for 24 hours the same
+//   request under the same id gets the first answer again, and another request gets
+//   FAILED_PRECONDITION with REQUEST_ID_REUSED. Other writes come to the same when repeated.
+// - A call has an id too, which is not the `request_id`: each try has its own, to look for in logs and
+//   audit. The server takes it from the metadata `x-request-id`, or makes it, and returns it in the
+//   trailing metadata of that name and in google.rpc.RequestInfo of an error.
+// - A zero or missing field means its default, which the field's comment states. Where zero is a value
+//   of its own the field is `optional`, so that it is told apart from a missing one.
+// - Lists have pages: `page_size` and `page_token` in, `next_page_token` out. A filter that is empty
+//   lets everything pass, and the order is fixed unless a field chooses it.
+// - A turn is what one speaker says: of recall it is one message (`MEMORY_KIND_TURN`). A turn of
+//   ChatService, `Turn`, is a whole exchange: a user's message and the reply to it.
 // - Every error carries google.rpc.ErrorInfo with domain `recollect` and a reason of `ErrorReason`
 //   without its prefix; bad fields are listed in google.rpc.BadRequest.
 
@@ -107,7 +118,7 @@ const (
 	MemoryKind_MEMORY_KIND_UNSPECIFIED MemoryKind = 0
 	// A statement held true about the user.
 	MemoryKind_MEMORY_KIND_FACT MemoryKind = 1
-	// One message of a conversation.
+	// One message of a conversation; not ChatService's Turn, which is a message and its reply.
 	MemoryKind_MEMORY_KIND_TURN MemoryKind = 2
 	// A closed or idle session as a whole: title and summary.
 	MemoryKind_MEMORY_KIND_EPISODE MemoryKind = 3
@@ -251,7 +262,8 @@ const (
 	ErrorReason_ERROR_REASON_API_KEY_NOT_FOUND ErrorReason = 11
 	// NOT_FOUND: the job does not exist.
 	ErrorReason_ERROR_REASON_JOB_NOT_FOUND ErrorReason = 12
-	// ABORTED: another writer was first; the metadata `current_revision` says where it is now.
+	// ABORTED: another writer was first; the metadata `current_revision` says where the session's
+	// revision or the fact's version is now.
 	ErrorReason_ERROR_REASON_REVISION_MISMATCH ErrorReason = 13
 	// FAILED_PRECONDITION: this request_id belongs to another request.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 14
@@ -299,7 +311,7 @@ const (
 	ErrorReason_ERROR_REASON_DEADLINE_PASSED ErrorReason = 35
 	// FAILED_PRECONDITION: the tenant has not opted in to cache scope GLOBAL.
 	ErrorReason_ERROR_REASON_GLOBAL_SCOPE_OFF ErrorReason = 36
-	// INTERNAL: a defect; RequestInfo carries the request id to look for in the server's log.
+	// INTERNAL: a defect; RequestInfo carries the call's id, to look for in the server's log.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 37
 	// FAILED_PRECONDITION: the session is ephemeral, which has no turns of chat.
 	ErrorReason_ERROR_REASON_SESSION_EPHEMERAL ErrorReason = 38
@@ -435,13 +447,13 @@ type ContentPart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What the piece is.
 	//
-	// Types that are valid to be assigned to Part:
+	// Types that are valid to be assigned to Kind:
 	//
 	//	*ContentPart_Text
 	//	*ContentPart_Thinking
 	//	*ContentPart_ToolCall
 	//	*ContentPart_ToolResult
-	Part          isContentPart_Part `protobuf_oneof:"part"`
+	Kind          isContentPart_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -476,16 +488,16 @@ func (*ContentPart) Descriptor() ([]byte, []int) {
 	return file_recollect_v1_common_proto_rawDescGZIP(), []int{0}
 }
 
-func (x *ContentPart) GetPart() isContentPart_Part {
+func (x *ContentPart) GetKind() isContentPart_Kind {
 	if x != nil {
-		return x.Part
+		return x.Kind
 	}
 	return nil
 }
 
 func (x *ContentPart) GetText() string {
 	if x != nil {
-		if x, ok := x.Part.(*ContentPart_Text); ok {
+		if x, ok := x.Kind.(*ContentPart_Text); ok {
 			return x.Text
 		}
 	}
@@ -494,7 +506,7 @@ func (x *ContentPart) GetText() string {
 
 func (x *ContentPart) GetThinking() *Thinking {
 	if x != nil {
-		if x, ok := x.Part.(*ContentPart_Thinking); ok {
+		if x, ok := x.Kind.(*ContentPart_Thinking); ok {
 			return x.Thinking
 		}
 	}
@@ -503,7 +515,7 @@ func (x *ContentPart) GetThinking() *Thinking {
 
 func (x *ContentPart) GetToolCall() *ToolCall {
 	if x != nil {
-		if x, ok := x.Part.(*ContentPart_ToolCall); ok {
+		if x, ok := x.Kind.(*ContentPart_ToolCall); ok {
 			return x.ToolCall
 		}
 	}
@@ -512,15 +524,15 @@ func (x *ContentPart) GetToolCall() *ToolCall {
 
 func (x *ContentPart) GetToolResult() *ToolResult {
 	if x != nil {
-		if x, ok := x.Part.(*ContentPart_ToolResult); ok {
+		if x, ok := x.Kind.(*ContentPart_ToolResult); ok {
 			return x.ToolResult
 		}
 	}
 	return nil
 }
 
-type isContentPart_Part interface {
-	isContentPart_Part()
+type isContentPart_Kind interface {
+	isContentPart_Kind()
 }
 
 type ContentPart_Text struct {
@@ -543,13 +555,13 @@ type ContentPart_ToolResult struct {
 	ToolResult *ToolResult `protobuf:"bytes,4,opt,name=tool_result,json=toolResult,proto3,oneof"`
 }
 
-func (*ContentPart_Text) isContentPart_Part() {}
+func (*ContentPart_Text) isContentPart_Kind() {}
 
-func (*ContentPart_Thinking) isContentPart_Part() {}
+func (*ContentPart_Thinking) isContentPart_Kind() {}
 
-func (*ContentPart_ToolCall) isContentPart_Part() {}
+func (*ContentPart_ToolCall) isContentPart_Kind() {}
 
-func (*ContentPart_ToolResult) isContentPart_Part() {}
+func (*ContentPart_ToolResult) isContentPart_Kind() {}
 
 // A model's reasoning. Kept and sent back unchanged; never recalled.
 type Thinking struct {
@@ -1138,7 +1150,7 @@ const file_recollect_v1_common_proto_rawDesc = "" +
 	"\ttool_call\x18\x03 \x01(\v2\x16.recollect.v1.ToolCallH\x00R\btoolCall\x12;\n" +
 	"\vtool_result\x18\x04 \x01(\v2\x18.recollect.v1.ToolResultH\x00R\n" +
 	"toolResultB\r\n" +
-	"\x04part\x12\x05\xbaH\x02\b\x01\"<\n" +
+	"\x04kind\x12\x05\xbaH\x02\b\x01\"<\n" +
 	"\bThinking\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x1c\n" +
 	"\tsignature\x18\x02 \x01(\tR\tsignature\"w\n" +
@@ -1250,7 +1262,8 @@ const file_recollect_v1_common_proto_rawDesc = "" +
 	"\x1eERROR_REASON_SESSION_EPHEMERAL\x10&\x12\"\n" +
 	"\x1eERROR_REASON_USER_BEING_ERASED\x102\x12\x1c\n" +
 	"\x18ERROR_REASON_USER_EXISTS\x103\x12\x1f\n" +
-	"\x1bERROR_REASON_USER_NOT_FOUND\x104b\x06proto3"
+	"\x1bERROR_REASON_USER_NOT_FOUND\x104BZ\n" +
+	"\x0fai.recollect.v1B\vCommonProtoP\x01Z8github.com/recollect-ai/recollect/clients/go/recollectv1b\x06proto3"
 
 var (
 	file_recollect_v1_common_proto_rawDescOnce sync.Once

@@ -1655,7 +1655,7 @@ type ListSessionsRequest struct {
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	// Most sessions to return; more than 1000 means 1000. Default 100.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// `next_page_token` of the page before. Default: the first page.
+	// `next_page_token` of the page before, with the other fields unchanged. Default: the first page.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1776,12 +1776,15 @@ type UpdateSessionRequest struct {
 	SessionId string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// The new values; only fields that the mask names are read.
 	Session *Session `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
-	// Of `title`, `metadata`, `window_size`, `window_ttl`, `idle_ttl`, `expire_time`: which to set.
+	// Of `title`, `metadata`, `window_size`, `window_ttl`, `idle_ttl`, `expire_time`: which to set. One
+	// that `session` leaves out gets its default.
 	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,4,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
-	// Refuse with ABORTED unless the session is at this revision. Default: any.
+	// Refuse with ABORTED and REVISION_MISMATCH unless the session is at this revision. Default: any.
 	ExpectedRevision *int64 `protobuf:"varint,5,opt,name=expected_revision,json=expectedRevision,proto3,oneof" json:"expected_revision,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Makes the call idempotent; a UUID. Default: it is not.
+	RequestId     string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UpdateSessionRequest) Reset() {
@@ -1849,6 +1852,13 @@ func (x *UpdateSessionRequest) GetExpectedRevision() int64 {
 	return 0
 }
 
+func (x *UpdateSessionRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 // Response of UpdateSession.
 type UpdateSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1901,7 +1911,9 @@ type ClearSessionRequest struct {
 	// The user.
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	// The session.
-	SessionId     string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	SessionId string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Makes the call idempotent; a UUID. Default: it is not.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1946,6 +1958,13 @@ func (x *ClearSessionRequest) GetUserId() string {
 func (x *ClearSessionRequest) GetSessionId() string {
 	if x != nil {
 		return x.SessionId
+	}
+	return ""
+}
+
+func (x *ClearSessionRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
 	}
 	return ""
 }
@@ -2002,7 +2021,9 @@ type DeleteSessionRequest struct {
 	// The user.
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	// The session.
-	SessionId     string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	SessionId string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Makes the call idempotent; a UUID. Default: it is not.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2047,6 +2068,13 @@ func (x *DeleteSessionRequest) GetUserId() string {
 func (x *DeleteSessionRequest) GetSessionId() string {
 	if x != nil {
 		return x.SessionId
+	}
+	return ""
+}
+
+func (x *DeleteSessionRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
 	}
 	return ""
 }
@@ -2099,7 +2127,7 @@ type AppendMessagesRequest struct {
 	Messages []*NewMessage `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
 	// Makes the call idempotent; a UUID. Default: it is not.
 	RequestId string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Refuse with ABORTED unless the session is at this revision. Default: any.
+	// Refuse with ABORTED and REVISION_MISMATCH unless the session is at this revision. Default: any.
 	ExpectedRevision *int64 `protobuf:"varint,5,opt,name=expected_revision,json=expectedRevision,proto3,oneof" json:"expected_revision,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -2405,7 +2433,7 @@ type ContextOptions struct {
 	Summary *bool `protobuf:"varint,4,opt,name=summary,proto3,oneof" json:"summary,omitempty"`
 	// Most facts to recall; 0 switches them off. Default: 10 if the profile has facts.
 	MaxFacts *int32 `protobuf:"varint,5,opt,name=max_facts,json=maxFacts,proto3,oneof" json:"max_facts,omitempty"`
-	// Most turns to recall, beside those in the window; 0 switches them off. Default: 5 if the
+	// Most turns, that is messages, to recall beside those in the window; 0 switches them off. Default: 5 if the
 	// profile has turns.
 	MaxTurns *int32 `protobuf:"varint,6,opt,name=max_turns,json=maxTurns,proto3,oneof" json:"max_turns,omitempty"`
 	// Most episodes to recall; 0 switches them off. Default: 2 if the profile has episodes.
@@ -3269,7 +3297,7 @@ type RecallHit_Fact struct {
 }
 
 type RecallHit_Turn struct {
-	// A message.
+	// A message, found as MEMORY_KIND_TURN.
 	Turn *Message `protobuf:"bytes,2,opt,name=turn,proto3,oneof"`
 }
 
@@ -3597,9 +3625,13 @@ type UpdateFactRequest struct {
 	Fact *Fact `protobuf:"bytes,3,opt,name=fact,proto3" json:"fact,omitempty"`
 	// Of `text`, `metadata`, `confidence`, `valid_from`, `valid_to`, `kind`: which to set. To clear
 	// `valid_to` makes the fact hold again.
-	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,4,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,4,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// Makes the call idempotent; a UUID. Default: it is not.
+	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Refuse with ABORTED and REVISION_MISMATCH unless the fact is at this version. Default: any.
+	ExpectedVersion *int32 `protobuf:"varint,6,opt,name=expected_version,json=expectedVersion,proto3,oneof" json:"expected_version,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *UpdateFactRequest) Reset() {
@@ -3660,6 +3692,20 @@ func (x *UpdateFactRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
 	return nil
 }
 
+func (x *UpdateFactRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *UpdateFactRequest) GetExpectedVersion() int32 {
+	if x != nil && x.ExpectedVersion != nil {
+		return *x.ExpectedVersion
+	}
+	return 0
+}
+
 // Response of UpdateFact.
 type UpdateFactResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3712,7 +3758,9 @@ type ForgetFactRequest struct {
 	// The user.
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	// The fact.
-	FactId        string `protobuf:"bytes,2,opt,name=fact_id,json=factId,proto3" json:"fact_id,omitempty"`
+	FactId string `protobuf:"bytes,2,opt,name=fact_id,json=factId,proto3" json:"fact_id,omitempty"`
+	// Makes the call idempotent; a UUID. Default: it is not.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3757,6 +3805,13 @@ func (x *ForgetFactRequest) GetUserId() string {
 func (x *ForgetFactRequest) GetFactId() string {
 	if x != nil {
 		return x.FactId
+	}
+	return ""
+}
+
+func (x *ForgetFactRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
 	}
 	return ""
 }
@@ -4135,8 +4190,10 @@ type ListEpisodesRequest struct {
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	// Most episodes to return; more than 1000 means 1000. Default 100.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// `next_page_token` of the page before. Default: the first page.
-	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// `next_page_token` of the page before, with the other fields unchanged. Default: the first page.
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only episodes of this session. Default: of all.
+	SessionId     string `protobuf:"bytes,4,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4188,6 +4245,13 @@ func (x *ListEpisodesRequest) GetPageSize() int32 {
 func (x *ListEpisodesRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListEpisodesRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
 	}
 	return ""
 }
@@ -4355,7 +4419,7 @@ type WatchRequest struct {
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	// Only changes of this session. Default: of all the user's memory.
 	SessionId string `protobuf:"bytes,2,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	// Token of the last change seen; what came after follows. Default: changes from now on.
+	// Token of the last response; what came after follows. Default: changes from now on.
 	ResumeToken   string `protobuf:"bytes,3,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4412,10 +4476,10 @@ func (x *WatchRequest) GetResumeToken() string {
 	return ""
 }
 
-// Response of Watch: one change.
+// Response of Watch: one change, or without a subject only where the stream is.
 type WatchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Watch from here to see what follows this change.
+	// Watch from here to see what follows.
 	ResumeToken string `protobuf:"bytes,1,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	// Revision of the user that the change made.
 	UserRevision int64 `protobuf:"varint,2,opt,name=user_revision,json=userRevision,proto3" json:"user_revision,omitempty"`
@@ -4423,7 +4487,8 @@ type WatchResponse struct {
 	Type ChangeType `protobuf:"varint,3,opt,name=type,proto3,enum=recollect.v1.ChangeType" json:"type,omitempty"`
 	// When it happened.
 	Time *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
-	// What it happened to, as it was after the change; of a deleted thing only its ids.
+	// What it happened to, as it was after the change; of a deleted thing only its ids. Missing in a
+	// response that says only where the stream is.
 	//
 	// Types that are valid to be assigned to Subject:
 	//
@@ -4737,7 +4802,7 @@ const file_recollect_v1_memory_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"q\n" +
 	"\x14ListSessionsResponse\x121\n" +
 	"\bsessions\x18\x01 \x03(\v2\x15.recollect.v1.SessionR\bsessions\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x82\x03\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xae\x03\n" +
 	"\x14UpdateSessionRequest\x12'\n" +
 	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\x12-\n" +
 	"\n" +
@@ -4746,20 +4811,26 @@ const file_recollect_v1_memory_proto_rawDesc = "" +
 	"\vupdate_mask\x18\x04 \x01(\v2\x1a.google.protobuf.FieldMaskBJ\xbaHG\xc8\x01\x01\xe2\x01A\x12\x05title\x12\bmetadata\x12\vwindow_size\x12\n" +
 	"window_ttl\x12\bidle_ttl\x12\vexpire_timeR\n" +
 	"updateMask\x129\n" +
-	"\x11expected_revision\x18\x05 \x01(\x03B\a\xbaH\x04\"\x02(\x00H\x00R\x10expectedRevision\x88\x01\x01B\x14\n" +
+	"\x11expected_revision\x18\x05 \x01(\x03B\a\xbaH\x04\"\x02(\x00H\x00R\x10expectedRevision\x88\x01\x01\x12*\n" +
+	"\n" +
+	"request_id\x18\x06 \x01(\tB\v\xbaH\br\x03\xb0\x01\x01\xd8\x01\x01R\trequestIdB\x14\n" +
 	"\x12_expected_revision\"H\n" +
 	"\x15UpdateSessionResponse\x12/\n" +
-	"\asession\x18\x01 \x01(\v2\x15.recollect.v1.SessionR\asession\"m\n" +
+	"\asession\x18\x01 \x01(\v2\x15.recollect.v1.SessionR\asession\"\x99\x01\n" +
 	"\x13ClearSessionRequest\x12'\n" +
 	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\x12-\n" +
 	"\n" +
-	"session_id\x18\x02 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\tsessionId\"G\n" +
+	"session_id\x18\x02 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\tsessionId\x12*\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\v\xbaH\br\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"G\n" +
 	"\x14ClearSessionResponse\x12/\n" +
-	"\asession\x18\x01 \x01(\v2\x15.recollect.v1.SessionR\asession\"n\n" +
+	"\asession\x18\x01 \x01(\v2\x15.recollect.v1.SessionR\asession\"\x9a\x01\n" +
 	"\x14DeleteSessionRequest\x12'\n" +
 	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\x12-\n" +
 	"\n" +
-	"session_id\x18\x02 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\tsessionId\"\x17\n" +
+	"session_id\x18\x02 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\tsessionId\x12*\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\v\xbaH\br\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"\x17\n" +
 	"\x15DeleteSessionResponse\"\xaf\x02\n" +
 	"\x15AppendMessagesRequest\x12'\n" +
 	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\x12-\n" +
@@ -4890,7 +4961,7 @@ const file_recollect_v1_memory_proto_rawDesc = "" +
 	"\x05kinds\x18\x05 \x03(\x0e2\x16.recollect.v1.FactKindB\x11\xbaH\x0e\x92\x01\v\x10\x06\"\a\x82\x01\x04\x10\x01 \x00R\x05kinds\"e\n" +
 	"\x11ListFactsResponse\x12(\n" +
 	"\x05facts\x18\x01 \x03(\v2\x12.recollect.v1.FactR\x05facts\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x95\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8f\x03\n" +
 	"\x11UpdateFactRequest\x12'\n" +
 	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\x12'\n" +
 	"\afact_id\x18\x02 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06factId\x12.\n" +
@@ -4898,12 +4969,18 @@ const file_recollect_v1_memory_proto_rawDesc = "" +
 	"\vupdate_mask\x18\x04 \x01(\v2\x1a.google.protobuf.FieldMaskBA\xbaH>\xc8\x01\x01\xe2\x018\x12\x04text\x12\bmetadata\x12\n" +
 	"confidence\x12\n" +
 	"valid_from\x12\bvalid_to\x12\x04kindR\n" +
-	"updateMask\"<\n" +
+	"updateMask\x12*\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tB\v\xbaH\br\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\x127\n" +
+	"\x10expected_version\x18\x06 \x01(\x05B\a\xbaH\x04\x1a\x02(\x01H\x00R\x0fexpectedVersion\x88\x01\x01B\x13\n" +
+	"\x11_expected_version\"<\n" +
 	"\x12UpdateFactResponse\x12&\n" +
-	"\x04fact\x18\x01 \x01(\v2\x12.recollect.v1.FactR\x04fact\"e\n" +
+	"\x04fact\x18\x01 \x01(\v2\x12.recollect.v1.FactR\x04fact\"\x91\x01\n" +
 	"\x11ForgetFactRequest\x12'\n" +
 	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\x12'\n" +
-	"\afact_id\x18\x02 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06factId\"\x14\n" +
+	"\afact_id\x18\x02 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06factId\x12*\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\v\xbaH\br\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"\x14\n" +
 	"\x12ForgetFactResponse\"i\n" +
 	"\x15GetFactHistoryRequest\x12'\n" +
 	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\x12'\n" +
@@ -4924,12 +5001,14 @@ const file_recollect_v1_memory_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x02 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\tsessionId\"I\n" +
 	"\x16CompactSessionResponse\x12/\n" +
-	"\asession\x18\x01 \x01(\v2\x15.recollect.v1.SessionR\asession\"\x83\x01\n" +
+	"\asession\x18\x01 \x01(\v2\x15.recollect.v1.SessionR\asession\"\xb0\x01\n" +
 	"\x13ListEpisodesRequest\x12'\n" +
 	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\x12$\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\"q\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x12+\n" +
+	"\n" +
+	"session_id\x18\x04 \x01(\tB\f\xbaH\tr\a(\x80\x02\xba\x01\x01\x00R\tsessionId\"q\n" +
 	"\x14ListEpisodesResponse\x121\n" +
 	"\bepisodes\x18\x01 \x03(\v2\x15.recollect.v1.EpisodeR\bepisodes\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"k\n" +
@@ -5023,7 +5102,8 @@ const file_recollect_v1_memory_proto_rawDesc = "" +
 	"\fListEpisodes\x12!.recollect.v1.ListEpisodesRequest\x1a\".recollect.v1.ListEpisodesResponse\x12O\n" +
 	"\n" +
 	"GetEpisode\x12\x1f.recollect.v1.GetEpisodeRequest\x1a .recollect.v1.GetEpisodeResponse\x12B\n" +
-	"\x05Watch\x12\x1a.recollect.v1.WatchRequest\x1a\x1b.recollect.v1.WatchResponse0\x01b\x06proto3"
+	"\x05Watch\x12\x1a.recollect.v1.WatchRequest\x1a\x1b.recollect.v1.WatchResponse0\x01BZ\n" +
+	"\x0fai.recollect.v1B\vMemoryProtoP\x01Z8github.com/recollect-ai/recollect/clients/go/recollectv1b\x06proto3"
 
 var (
 	file_recollect_v1_memory_proto_rawDescOnce sync.Once
@@ -5270,6 +5350,7 @@ func file_recollect_v1_memory_proto_init() {
 		(*RecallHit_Turn)(nil),
 		(*RecallHit_Episode)(nil),
 	}
+	file_recollect_v1_memory_proto_msgTypes[39].OneofWrappers = []any{}
 	file_recollect_v1_memory_proto_msgTypes[54].OneofWrappers = []any{
 		(*WatchResponse_Session)(nil),
 		(*WatchResponse_Message)(nil),

@@ -77,7 +77,7 @@ type MemoryServiceClient interface {
 	// Stores facts given directly: all or none. Answered only when they are durable. A fact that says
 	// nothing that another one does not say already is not stored again: the other one is returned.
 	Remember(ctx context.Context, in *RememberRequest, opts ...grpc.CallOption) (*RememberResponse, error)
-	// Finds facts that hold now, turns and episodes, by meaning and words.
+	// Finds facts that hold now, turns (single messages) and episodes, by meaning and words.
 	Recall(ctx context.Context, in *RecallRequest, opts ...grpc.CallOption) (*RecallResponse, error)
 	// Returns the current version of a fact.
 	GetFact(ctx context.Context, in *GetFactRequest, opts ...grpc.CallOption) (*GetFactResponse, error)
@@ -90,9 +90,11 @@ type MemoryServiceClient interface {
 	// Returns every version of a fact, oldest first.
 	GetFactHistory(ctx context.Context, in *GetFactHistoryRequest, opts ...grpc.CallOption) (*GetFactHistoryResponse, error)
 	// Extracts facts from a session's messages not yet read, now, or shows what would be extracted
-	// from the first of them. It is done by itself every 10 messages (a setting).
+	// from the first of them. It is done by itself every 10 messages (a setting). Repeated, it goes on
+	// where the call before has ended.
 	ExtractFacts(ctx context.Context, in *ExtractFactsRequest, opts ...grpc.CallOption) (*ExtractFactsResponse, error)
-	// Summarises all but a session's newest messages into its rolling summary, now.
+	// Summarises all but a session's newest messages into its rolling summary, now. Repeating it changes
+	// nothing.
 	CompactSession(ctx context.Context, in *CompactSessionRequest, opts ...grpc.CallOption) (*CompactSessionResponse, error)
 	// Lists a user's episodes, newest first.
 	ListEpisodes(ctx context.Context, in *ListEpisodesRequest, opts ...grpc.CallOption) (*ListEpisodesResponse, error)
@@ -101,8 +103,8 @@ type MemoryServiceClient interface {
 	// Streams the changes of a user's durable memory or of one session, in order, without gap or
 	// repeat, until the client ends it. A reader may be as slow as it likes: what it has not read is
 	// kept for 7 days. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED if the token is older than that.
-	// The initial metadata comes at once and says as `x-resume-token` where the stream begins;
-	// UNAVAILABLE means to go on with the last token.
+	// Without a token the first response comes at once and says where the stream begins: what is
+	// written after it will be shown. UNAVAILABLE means to go on with the last token.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
 }
 
@@ -363,7 +365,7 @@ type MemoryServiceServer interface {
 	// Stores facts given directly: all or none. Answered only when they are durable. A fact that says
 	// nothing that another one does not say already is not stored again: the other one is returned.
 	Remember(context.Context, *RememberRequest) (*RememberResponse, error)
-	// Finds facts that hold now, turns and episodes, by meaning and words.
+	// Finds facts that hold now, turns (single messages) and episodes, by meaning and words.
 	Recall(context.Context, *RecallRequest) (*RecallResponse, error)
 	// Returns the current version of a fact.
 	GetFact(context.Context, *GetFactRequest) (*GetFactResponse, error)
@@ -376,9 +378,11 @@ type MemoryServiceServer interface {
 	// Returns every version of a fact, oldest first.
 	GetFactHistory(context.Context, *GetFactHistoryRequest) (*GetFactHistoryResponse, error)
 	// Extracts facts from a session's messages not yet read, now, or shows what would be extracted
-	// from the first of them. It is done by itself every 10 messages (a setting).
+	// from the first of them. It is done by itself every 10 messages (a setting). Repeated, it goes on
+	// where the call before has ended.
 	ExtractFacts(context.Context, *ExtractFactsRequest) (*ExtractFactsResponse, error)
-	// Summarises all but a session's newest messages into its rolling summary, now.
+	// Summarises all but a session's newest messages into its rolling summary, now. Repeating it changes
+	// nothing.
 	CompactSession(context.Context, *CompactSessionRequest) (*CompactSessionResponse, error)
 	// Lists a user's episodes, newest first.
 	ListEpisodes(context.Context, *ListEpisodesRequest) (*ListEpisodesResponse, error)
@@ -387,8 +391,8 @@ type MemoryServiceServer interface {
 	// Streams the changes of a user's durable memory or of one session, in order, without gap or
 	// repeat, until the client ends it. A reader may be as slow as it likes: what it has not read is
 	// kept for 7 days. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED if the token is older than that.
-	// The initial metadata comes at once and says as `x-resume-token` where the stream begins;
-	// UNAVAILABLE means to go on with the last token.
+	// Without a token the first response comes at once and says where the stream begins: what is
+	// written after it will be shown. UNAVAILABLE means to go on with the last token.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
 	mustEmbedUnimplementedMemoryServiceServer()
 }

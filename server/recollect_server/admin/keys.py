@@ -15,6 +15,7 @@ from datetime import datetime
 from recollect_server.admin.model import ApiKey, KeyRole
 from recollect_server.admin.ports import ApiKeyStore
 from recollect_server.errors import InvalidArgument, Reason, Unauthenticated
+from recollect_server.scope import RequestKey
 
 _TOKEN = re.compile(r"rk_([0-9a-f]{16})_([0-9A-Za-z_-]{43})")
 REVOCATION_SECONDS = 5.0
@@ -56,12 +57,17 @@ class ApiKeys:
         user_id: str,
         role: KeyRole,
         expire_time: datetime | None,
+        request: RequestKey | None = None,
     ) -> CreatedKey:
         """Make a key.
+
+        A secret is kept nowhere, so a repeated request cannot be given the first one: its key gets
+        a new one, and whoever repeats holds the one that is valid.
 
         Raises:
             InvalidArgument: an ADMIN key for one user, which could make itself a key for all; or
                 an expiry that is not in the future.
+            FailedPrecondition: REQUEST_ID_REUSED.
         """
         now = self._clock()
         if role is KeyRole.ADMIN and user_id:
@@ -69,9 +75,10 @@ class ApiKeys:
         if expire_time is not None and expire_time <= now:
             raise InvalidArgument("expire_time", "must be in the future")
         key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
-        key = ApiKey(key_id, tenant, name, user_id, role, now, expire_time, None)
-        await self._store.add_key(key, _hash(secret))
-        return CreatedKey(key, f"rk_{key_id}_{secret}")
+        new = ApiKey(key_id, tenant, name, user_id, role, now, expire_time, None)
+        key = await self._store.add_key(new, _hash(secret), request)
+        self._known.pop(key.key_id, None)
+        return CreatedKey(key, f"rk_{key.key_id}_{secret}")
 
     async def authenticate(self, token: str) -> ApiKey:
         """Return the key of a token.

@@ -4,13 +4,20 @@ from datetime import datetime
 from typing import Protocol
 
 from recollect_server.admin.model import ApiKey, JobRecord, JobState
+from recollect_server.scope import RequestKey
 
 
 class ApiKeyStore(Protocol):
     """API keys, durable when a call returns. Raises `Unavailable` when the store is down."""
 
-    async def add_key(self, key: ApiKey, secret_hash: bytes) -> None:
-        """Store a new key."""
+    async def add_key(
+        self, key: ApiKey, secret_hash: bytes, request: RequestKey | None = None
+    ) -> ApiKey:
+        """Store a new key, or give the key that the request made before this secret instead.
+
+        Raises:
+            FailedPrecondition: REQUEST_ID_REUSED.
+        """
 
     async def find_key(self, key_id: str) -> tuple[ApiKey, bytes] | None:
         """Return the key and its secret's hash, whatever its tenant, or None."""
@@ -36,18 +43,23 @@ class JobStore(Protocol):
         tenant: str,
         *,
         state: JobState | None,
+        user_id: str = "",
         limit: int,
         after: tuple[int, str] | None,
     ) -> tuple[JobRecord, ...]:
         """Return jobs, dead letters first, then running ones, after (rank, job_id).
 
         Args:
+            user_id: only jobs for this user; "" for all.
             after: the rank is 0 for a dead, 1 for a running and 2 for a due job.
         """
 
-    async def retry_job(self, tenant: str, job_id: str) -> JobRecord:
+    async def retry_job(
+        self, tenant: str, job_id: str, request: RequestKey | None = None
+    ) -> JobRecord:
         """Make a job due now that does not run, a dead letter too.
 
         Raises:
             NotFound: JOB_NOT_FOUND.
+            FailedPrecondition: REQUEST_ID_REUSED.
         """

@@ -248,7 +248,7 @@ class CacheStats:
         return self.exact_hits + self.semantic_hits + sum(self.misses.values())
 
     @property
-    def observed_false_hit_rate(self) -> float:
-        """Share of wrong ones among the hits that somebody judged; 0 if nobody did."""
+    def observed_false_hit_rate(self) -> float | None:
+        """Share of wrong ones among the hits that somebody judged; None if nobody did."""
         judged = self.reported_wrong + self.reported_right
-        return self.reported_wrong / judged if judged else 0.0
+        return self.reported_wrong / judged if judged else None

@@ -54,7 +54,7 @@ def _lines(found: pb.GetStatsResponse) -> list[tuple[str, str]]:
     hits = found.exact_hits + found.semantic_hits
     share = f" ({hits / found.lookups:.1%})" if found.lookups else ""
     tokens = found.saved_usage.input_tokens + found.saved_usage.output_tokens
-    judged = found.reported_wrong + found.reported_right
+    judged = found.HasField("observed_false_hit_rate")
     observed = f", {found.observed_false_hit_rate:.1%} wrong" if judged else ""
     misses = [
         (f"  {pb.MissReason.Name(miss.reason).removeprefix('MISS_REASON_').lower()}", miss.count)

@@ -170,7 +170,7 @@ class Turn:
             for event in self._client.chat.stream(
                 self._session, line, options=self._options, request_id=request_id
             ):
-                match event.WhichOneof("event"):
+                match event.WhichOneof("kind"):
                     case "started":
                         self._start_over(event.started.turn_id)
                     case "context":

@@ -27,7 +27,6 @@ def _embedding_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--embedding-dimensions", type=int, help="Of openai's vectors."),
         click.option("--openai-base-url", help="Another address of the OpenAI API."),
-        click.option("--openai-api-key-file", type=click.Path(path_type=Path, exists=True)),
     ):
         command = option(command)
     return command
@@ -64,7 +63,6 @@ def _embedding_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--chat-fallback", help="[PROVIDER:]MODEL that answers when the first one is down.")
 @click.option("--model-timeout", type=float, help="Seconds to begin an answer in. Default 30.")
 @click.option("--anthropic-base-url", help="Another address of the Anthropic API.")
-@click.option("--anthropic-api-key-file", type=click.Path(path_type=Path, exists=True))
 @_embedding_options
 @click.option("--max-message-bytes", type=int, help="Default 1048576.")
 @click.option("--max-request-bytes", type=int, help="Default 4194304.")
@@ -96,7 +94,6 @@ def serve(config_file: Path | None, ready_file: Path | None, **flags: Any) -> No
 @click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True))
 @click.option("--database-url", help="postgresql://... Default: a SQLite file in --data-dir.")
 @click.option("--anthropic-base-url", help="Another address of the Anthropic API.")
-@click.option("--anthropic-api-key-file", type=click.Path(path_type=Path, exists=True))
 @click.option("--small-model", help="The model for summaries.")
 @_embedding_options
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))

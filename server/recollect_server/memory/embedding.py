@@ -63,7 +63,7 @@ class EmbeddingWorker:
         while True:
             try:
                 while await self._queue.somebody_waits():
-                    task = await self._queue.lease_embedding(embedder.model, BATCH)
+                    task = await self._queue.lease_embedding(embedder.model, BATCH, hurried=True)
                     if task is None:
                         break
                     await self._embed(task, embedder)

@@ -111,15 +111,23 @@ class SessionStore(Protocol):
         session_id: str,
         changes: Mapping[str, object],
         expected_revision: int | None,
+        request: RequestKey | None = None,
     ) -> Session:
         """Set the named attributes of `Session`; one revision step.
 
         Raises:
             RevisionMismatch: the session is not at `expected_revision`.
+            FailedPrecondition: REQUEST_ID_REUSED.
         """
 
-    async def clear_session(self, scope: Scope, session_id: str) -> Session:
-        """Start the window after the newest message and drop the summary; keep the transcript."""
+    async def clear_session(
+        self, scope: Scope, session_id: str, request: RequestKey | None = None
+    ) -> Session:
+        """Start the window after the newest message and drop the summary; keep the transcript.
+
+        Raises:
+            FailedPrecondition: REQUEST_ID_REUSED.
+        """
 
     async def save_summary(
         self,
@@ -138,8 +146,14 @@ class SessionStore(Protocol):
                 session is no longer there, nothing changes and the result is None.
         """
 
-    async def delete_session(self, scope: Scope, session_id: str) -> None:
-        """Delete the session and what was drawn from it alone."""
+    async def delete_session(
+        self, scope: Scope, session_id: str, request: RequestKey | None = None
+    ) -> None:
+        """Delete the session and what was drawn from it alone.
+
+        Raises:
+            FailedPrecondition: REQUEST_ID_REUSED.
+        """
 
     async def append_messages(
         self,
@@ -205,9 +219,18 @@ class EpisodeStore(Protocol):
         """Return those that exist, in the ids' order."""
 
     async def list_episodes(
-        self, scope: Scope, *, limit: int, after: tuple[datetime, str] | None
+        self,
+        scope: Scope,
+        *,
+        limit: int,
+        after: tuple[datetime, str] | None,
+        session_id: str = "",
     ) -> tuple[Episode, ...]:
-        """Return episodes, latest end first, after (end_time, episode_id)."""
+        """Return episodes, latest end first, after (end_time, episode_id).
+
+        Args:
+            session_id: only episodes of this session; "" for all.
+        """
 
 
 class FactStore(Protocol):
@@ -280,11 +303,31 @@ class FactStore(Protocol):
             kinds: only facts of these kinds; none means all.
         """
 
-    async def update_fact(self, scope: Scope, fact_id: str, changes: Mapping[str, object]) -> Fact:
-        """Write the next version with the named attributes of `Fact` changed."""
+    async def update_fact(
+        self,
+        scope: Scope,
+        fact_id: str,
+        changes: Mapping[str, object],
+        expected_version: int | None = None,
+        request: RequestKey | None = None,
+    ) -> Fact:
+        """Write the next version with the named attributes of `Fact` changed.
 
-    async def forget_fact(self, scope: Scope, fact_id: str) -> None:
-        """Delete the fact with its whole history. Raises `NotFound` with FACT_NOT_FOUND."""
+        Raises:
+            NotFound: FACT_NOT_FOUND.
+            RevisionMismatch: the fact is not at `expected_version`.
+            FailedPrecondition: REQUEST_ID_REUSED.
+        """
+
+    async def forget_fact(
+        self, scope: Scope, fact_id: str, request: RequestKey | None = None
+    ) -> None:
+        """Delete the fact with its whole history.
+
+        Raises:
+            NotFound: FACT_NOT_FOUND.
+            FailedPrecondition: REQUEST_ID_REUSED.
+        """
 
     async def fact_history(self, scope: Scope, fact_id: str) -> tuple[Fact, ...]:
         """Return every version, oldest first. Raises `NotFound` with FACT_NOT_FOUND."""
@@ -393,12 +436,17 @@ class EmbeddingQueue(Protocol):
         """Return what waits, of a tenant or, with "", of all."""
 
     async def somebody_waits(self) -> bool:
-        """Whether `IndexSource.hurry` asked for texts, in any process, that are not leased yet."""
+        """Whether `IndexSource.hurry` asked for texts, in any process, that nobody hurries with."""
 
-    async def lease_embedding(self, model: str, limit: int) -> EmbeddingTask | None:
+    async def lease_embedding(
+        self, model: str, limit: int, *, hurried: bool = False
+    ) -> EmbeddingTask | None:
         """Lease the next due job with up to `limit` items, or None.
 
         None, too, while `model` is not the one that embeds.
+
+        Args:
+            hurried: `IndexSource.hurry` does not take the job away again, as it does from others.
         """
 
     async def complete_embedding(

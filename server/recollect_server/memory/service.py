@@ -155,24 +155,31 @@ class Memory:
         session_id: str,
         changes: Mapping[str, object],
         expected_revision: int | None,
+        request: RequestKey | None,
     ) -> Session:
         """Set the named attributes of a session. See `SessionStore`."""
         expire_time = changes.get("expire_time")
         if isinstance(expire_time, datetime) and expire_time <= self._clock():
             raise InvalidArgument("session.expire_time", "must be in the future")
-        updated = await self._sessions.update_session(scope, session_id, changes, expected_revision)
+        updated = await self._sessions.update_session(
+            scope, session_id, changes, expected_revision, request
+        )
         self._notices.notify(scope)
         return updated
 
-    async def clear_session(self, scope: Scope, session_id: str) -> Session:
+    async def clear_session(
+        self, scope: Scope, session_id: str, request: RequestKey | None
+    ) -> Session:
         """Start the session's context anew. See `SessionStore`."""
-        cleared = await self._sessions.clear_session(scope, session_id)
+        cleared = await self._sessions.clear_session(scope, session_id, request)
         self.changed(scope)
         return cleared
 
-    async def delete_session(self, scope: Scope, session_id: str) -> None:
+    async def delete_session(
+        self, scope: Scope, session_id: str, request: RequestKey | None
+    ) -> None:
         """Delete a session and what was drawn from it alone. See `SessionStore`."""
-        await self._sessions.delete_session(scope, session_id)
+        await self._sessions.delete_session(scope, session_id, request)
         self._notices.notify(scope)
         await self._windows.drop(scope, session_id)
 
@@ -308,10 +315,17 @@ class Memory:
         return await self._episodes.get_episode(scope, episode_id)
 
     async def list_episodes(
-        self, scope: Scope, *, limit: int, after: tuple[datetime, str] | None
+        self,
+        scope: Scope,
+        *,
+        limit: int,
+        after: tuple[datetime, str] | None,
+        session_id: str,
     ) -> tuple[Episode, ...]:
         """Return a page of episodes. See `EpisodeStore`."""
-        return await self._episodes.list_episodes(scope, limit=limit, after=after)
+        return await self._episodes.list_episodes(
+            scope, limit=limit, after=after, session_id=session_id
+        )
 
     # Facts
 
@@ -364,15 +378,22 @@ class Memory:
             scope, limit=limit, after=after, valid_only=valid_only, kinds=kinds
         )
 
-    async def update_fact(self, scope: Scope, fact_id: str, changes: Mapping[str, object]) -> Fact:
+    async def update_fact(
+        self,
+        scope: Scope,
+        fact_id: str,
+        changes: Mapping[str, object],
+        expected_version: int | None,
+        request: RequestKey | None,
+    ) -> Fact:
         """Write the next version of a fact. See `FactStore`."""
-        fact = await self._facts.update_fact(scope, fact_id, changes)
+        fact = await self._facts.update_fact(scope, fact_id, changes, expected_version, request)
         self.changed(scope)
         return fact
 
-    async def forget_fact(self, scope: Scope, fact_id: str) -> None:
+    async def forget_fact(self, scope: Scope, fact_id: str, request: RequestKey | None) -> None:
         """Delete a fact with its history. See `FactStore`."""
-        await self._facts.forget_fact(scope, fact_id)
+        await self._facts.forget_fact(scope, fact_id, request)
         self._notices.notify(scope)
 
     async def fact_history(self, scope: Scope, fact_id: str) -> tuple[Fact, ...]:

@@ -44,14 +44,19 @@ class EphemeralStore(Protocol):
         session_id: str,
         changes: Mapping[str, object],
         expected_revision: int | None,
+        request: RequestKey | None = None,
     ) -> Session:
-        """Set the named attributes of `Session`; one revision step."""
+        """Set the named attributes of `Session`; one revision step, once as `append_messages`."""
 
-    async def clear_session(self, scope: Scope, session_id: str) -> Session:
-        """Start the window after the newest message."""
+    async def clear_session(
+        self, scope: Scope, session_id: str, request: RequestKey | None = None
+    ) -> Session:
+        """Start the window after the newest message, once as `append_messages`."""
 
-    async def delete_session(self, scope: Scope, session_id: str) -> None:
-        """Delete the session."""
+    async def delete_session(
+        self, scope: Scope, session_id: str, request: RequestKey | None = None
+    ) -> None:
+        """Delete the session; a repeated request is the same for 24 hours."""
 
     async def append_messages(
         self,
@@ -131,20 +136,24 @@ class Sessions:
         session_id: str,
         changes: Mapping[str, object],
         expected_revision: int | None,
+        request: RequestKey | None = None,
+    ) -> Session:
+        """See `SessionStore`."""
+        what = session_id, changes, expected_revision, request
+        return await self._first(
+            (scope, session_id),
+            lambda: self._durable.update_session(scope, *what),
+            lambda: self._ephemeral.update_session(scope, *what),
+        )
+
+    async def clear_session(
+        self, scope: Scope, session_id: str, request: RequestKey | None = None
     ) -> Session:
         """See `SessionStore`."""
         return await self._first(
             (scope, session_id),
-            lambda: self._durable.update_session(scope, session_id, changes, expected_revision),
-            lambda: self._ephemeral.update_session(scope, session_id, changes, expected_revision),
-        )
-
-    async def clear_session(self, scope: Scope, session_id: str) -> Session:
-        """See `SessionStore`."""
-        return await self._first(
-            (scope, session_id),
-            lambda: self._durable.clear_session(scope, session_id),
-            lambda: self._ephemeral.clear_session(scope, session_id),
+            lambda: self._durable.clear_session(scope, session_id, request),
+            lambda: self._ephemeral.clear_session(scope, session_id, request),
         )
 
     async def save_summary(
@@ -160,12 +169,14 @@ class Sessions:
             scope, session_id, summary, replaces_through, session_time
         )
 
-    async def delete_session(self, scope: Scope, session_id: str) -> None:
+    async def delete_session(
+        self, scope: Scope, session_id: str, request: RequestKey | None = None
+    ) -> None:
         """See `SessionStore`."""
         await self._first(
             (scope, session_id),
-            lambda: self._durable.delete_session(scope, session_id),
-            lambda: self._ephemeral.delete_session(scope, session_id),
+            lambda: self._durable.delete_session(scope, session_id, request),
+            lambda: self._ephemeral.delete_session(scope, session_id, request),
         )
 
     async def append_messages(

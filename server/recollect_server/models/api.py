@@ -36,23 +36,25 @@ class ApiModel(ABC):
     """A provider over its SDK, which is imported at the first call. Implements `ChatModel`.
 
     Args:
+        default_model: for prompts that name none; "" for the provider's usual one.
         base_url: another address of the API, as of a gateway; None for the provider's own.
         max_retries: repeats of a call that failed before its first event.
         timeout: seconds to the first event, retries included; later, seconds without a byte.
     """
 
     name: str
+    usual_model: str
 
     def __init__(
         self,
         api_key: str,
         *,
-        default_model: str,
+        default_model: str = "",
         base_url: str | None = None,
         max_retries: int = 2,
         timeout: float = 30.0,
     ) -> None:
-        self.default_model = default_model
+        self.default_model = default_model or self.usual_model
         self._api_key = api_key
         self._base_url = base_url
         self._max_retries = max_retries

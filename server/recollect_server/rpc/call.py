@@ -39,18 +39,18 @@ class Call:
         method: full name, as in `/recollect.v1.MemoryService/Recall`.
         context: gRPC's own.
         metadata: the call's metadata; of repeated keys the last.
-        request_id: correlates the answer, the log and the audit.
+        call_id: correlates the answer, the log and the audit.
         principal: set by authentication.
         deadline: seconds on the event loop's clock, set by the deadline interceptor.
     """
 
-    __slots__ = ("context", "deadline", "metadata", "method", "principal", "request_id", "scope_")
+    __slots__ = ("call_id", "context", "deadline", "metadata", "method", "principal", "scope_")
 
     def __init__(self, method: str, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
         self.method = method
         self.context = context
         self.metadata: dict[str, str | bytes] = {}
-        self.request_id = ""
+        self.call_id = ""
         self.principal = ANYONE
         self.deadline: float | None = None
         self.scope_: Scope | None = None
@@ -58,7 +58,7 @@ class Call:
     @property
     def caller(self) -> Caller:
         """Who calls, for the audit log."""
-        return Caller(self.principal.key_id, self.method.removeprefix("/"), self.request_id)
+        return Caller(self.principal.key_id, self.method.removeprefix("/"), self.call_id)
 
     @property
     def scope(self) -> Scope:

@@ -31,8 +31,8 @@ Stream = Callable[[Call, Any], Awaitable[AsyncIterator[Any]]]
 
 log = structlog.get_logger("recollect.rpc")
 
-REQUEST_ID_KEY = "x-request-id"
-_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+CALL_ID_KEY = "x-request-id"
+_CALL_ID = re.compile(r"[!-~]{1,128}")
 
 
 class Interceptor(Protocol):
@@ -101,16 +101,16 @@ class Counting:
         return inner
 
 
-class RequestId(Check):
-    """Takes the caller's `x-request-id` or makes one, and returns it in the initial metadata."""
+class CallId(Check):
+    """Takes the caller's `x-request-id` or makes one, and returns it in the trailing metadata."""
 
     def check(self, call: Call, request: Any) -> None:
         """See `Check`."""
         call.metadata = dict(call.context.invocation_metadata() or ())
-        given = call.metadata.get(REQUEST_ID_KEY)
-        fits = isinstance(given, str) and _REQUEST_ID.fullmatch(given)
-        call.request_id = str(given) if fits else uuid7()
-        call.context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+        given = call.metadata.get(CALL_ID_KEY)
+        fits = isinstance(given, str) and _CALL_ID.fullmatch(given)
+        call.call_id = str(given) if fits else uuid7()
+        call.context.set_trailing_metadata(((CALL_ID_KEY, call.call_id),))
         current_call.set(call)
 
 
@@ -198,12 +198,12 @@ class ErrorMapping:
 
 async def _abort(call: Call, error: Exception) -> None:
     if isinstance(error, RecollectError):
-        code, status = to_status(error, call.request_id)
+        code, status = to_status(error, call.call_id)
     else:
         log.error("unexpected exception", exc_info=error)
-        code, status = internal_status(call.request_id)
+        code, status = internal_status(call.call_id)
     trailing = (
-        (REQUEST_ID_KEY, call.request_id),
+        (CALL_ID_KEY, call.call_id),
         (DETAILS_KEY, status.SerializeToString()),
     )
     await call.context.abort(code, status.message, trailing)
@@ -412,7 +412,7 @@ def interceptors(
     """
     return (
         Counting(activity),
-        RequestId(),
+        CallId(),
         Logging(),
         ErrorMapping(),
         Decoding(),

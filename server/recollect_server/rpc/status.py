@@ -80,11 +80,11 @@ def _metadata(error: RecollectError) -> dict[str, str]:
     return {}
 
 
-def to_status(error: RecollectError, request_id: str) -> tuple[grpc.StatusCode, status_pb2.Status]:
+def to_status(error: RecollectError, call_id: str) -> tuple[grpc.StatusCode, status_pb2.Status]:
     """Return the code and the google.rpc.Status of a domain error.
 
     Args:
-        request_id: the call's id, for RequestInfo.
+        call_id: the call's id, for RequestInfo.
     """
     code = STATUS_OF[type(error)]
     info = error_details_pb2.ErrorInfo(
@@ -93,19 +93,19 @@ def to_status(error: RecollectError, request_id: str) -> tuple[grpc.StatusCode, 
     details = [
         info,
         *_details(error),
-        error_details_pb2.RequestInfo(request_id=request_id),
+        error_details_pb2.RequestInfo(request_id=call_id),
     ]
     return code, _status(code, error.message, details)
 
 
-def internal_status(request_id: str) -> tuple[grpc.StatusCode, status_pb2.Status]:
-    """Return the status of an unexpected exception: the request id and nothing of the exception."""
+def internal_status(call_id: str) -> tuple[grpc.StatusCode, status_pb2.Status]:
+    """Return the status of an unexpected exception: the call id and nothing of the exception."""
     code = grpc.StatusCode.INTERNAL
     details: list[Message] = [
         error_details_pb2.ErrorInfo(reason=errors.Reason.INTERNAL, domain=DOMAIN),
-        error_details_pb2.RequestInfo(request_id=request_id),
+        error_details_pb2.RequestInfo(request_id=call_id),
     ]
-    return code, _status(code, f"internal error, request id {request_id}", details)
+    return code, _status(code, f"internal error, call id {call_id}", details)
 
 
 def _status(code: grpc.StatusCode, message: str, details: list[Message]) -> status_pb2.Status:

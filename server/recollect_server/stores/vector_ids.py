@@ -6,9 +6,14 @@ collide with another or be read as part of a query.
 
 import hashlib
 import uuid
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
 
 from recollect_server.memory.model import MemoryKind
+from recollect_server.memory.vector_store import VectorPoint
 from recollect_server.scope import Scope
+from recollect_server.stores.codec import to_microseconds
 
 
 def owner_digest(scope: Scope) -> str:
@@ -33,6 +38,30 @@ def point_id(item: str, passage: int) -> str:
         item: as `item_digest` returns it.
     """
     return str(uuid.UUID(bytes=_digest("point", item, str(passage))))
+
+
+def passages(scope: Scope, points: Sequence[VectorPoint]) -> dict[str, int]:
+    """Return how many passages each item has now, by the item's digest."""
+    found: dict[str, int] = defaultdict(int)
+    for point in points:
+        item = item_digest(scope, point.kind, point.item_id)
+        found[item] = max(found[item], point.passage + 1)
+    return found
+
+
+def named_payload(scope: Scope, point: VectorPoint) -> tuple[str, dict[str, Any]]:
+    """Return a point's id, and what is stored beside its vector to find it by."""
+    item = item_digest(scope, point.kind, point.item_id)
+    payload = {
+        "owner": owner_digest(scope),
+        "session": session_digest(scope, point.session_id),
+        "item": item,
+        "item_id": point.item_id,
+        "kind": int(point.kind),
+        "passage": point.passage,
+        "time": to_microseconds(point.time),
+    }
+    return point_id(item, point.passage), payload
 
 
 def _digest(*parts: str) -> bytes:

@@ -191,10 +191,11 @@ async def test_an_unavailable_server_is_asked_again_with_the_same_request_id(pee
     assert peer.memory.seen[0].request_id
 
 
-async def test_a_call_that_could_do_something_twice_is_sent_once(peer):
+async def test_a_deletion_is_repeated_with_its_request_id_too(peer):
     with pytest.raises(errors.Unavailable):
         await peer.delete("s")
-    assert len(peer.memory.seen) == 1
+    assert len(peer.memory.seen) == 5
+    assert len({request.request_id for request in peer.memory.seen}) == 1
 
 
 async def test_each_call_has_a_request_id_of_its_own_unless_one_is_given(peer):
@@ -218,7 +219,7 @@ async def test_an_error_carries_the_rich_details(peer):
         await peer.append("bad")
     error = caught.value
     assert (error.code, error.message) == (grpc.StatusCode.INVALID_ARGUMENT, "no")
-    assert (error.reason, error.request_id) == ("INVALID_FIELD", "call-7")
+    assert (error.reason, error.call_id) == ("INVALID_FIELD", "call-7")
     assert error.field_violations == (("messages[0].role", "must be set"),)
     assert error.retry_after == 0.5
 

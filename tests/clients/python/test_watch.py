@@ -14,8 +14,11 @@ from recollect.v1 import memory_pb2, memory_pb2_grpc
 class Memory(memory_pb2_grpc.MemoryServiceServicer):
     """Streams changes 1, 2, 3, ... after the token, and breaks off as it is told.
 
+    Without a token it first says where it begins, as change 0.
+
     Attributes:
-        breaks: for each call in turn, how many changes it gives and how it ends.
+        breaks: for each call in turn, how many changes it gives, -1 for not even where it begins,
+            and how it ends.
     """
 
     def __init__(self) -> None:
@@ -25,8 +28,8 @@ class Memory(memory_pb2_grpc.MemoryServiceServicer):
     async def Watch(self, request, context):
         self.asked.append(request.resume_token)
         most, code = self.breaks.pop(0) if self.breaks else (10**9, grpc.StatusCode.OK)
-        if most >= 0:
-            await context.send_initial_metadata((("x-resume-token", request.resume_token or "0"),))
+        if most >= 0 and not request.resume_token:
+            yield memory_pb2.WatchResponse(resume_token="0")
         number = int(request.resume_token or 0)
         for _ in range(most):
             number += 1
@@ -75,13 +78,13 @@ async def peer(request):
 
 async def test_a_watch_goes_on_with_the_last_token_after_each_break(peer):
     peer.memory.breaks = [(count, grpc.StatusCode.UNAVAILABLE) for count in (3, 0, 0, 2)]
-    assert await peer.watch(8) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert await peer.watch(9) == [0, 1, 2, 3, 4, 5, 6, 7, 8]
     assert peer.memory.asked == ["", "3", "3", "3", "5"]
 
 
 async def test_a_watch_that_broke_before_its_first_change_goes_on_where_it_began(peer):
     peer.memory.breaks = [(0, grpc.StatusCode.UNAVAILABLE)]
-    assert await peer.watch(2) == [1, 2]
+    assert await peer.watch(3) == [0, 1, 2]
     assert peer.memory.asked == ["", "0"]
 
 

@@ -84,7 +84,7 @@ def _error(error: errors.RecollectError) -> dict[str, Any]:
         ],
         "retry_after": error.retry_after or 0,
         "metadata": error.metadata,
-        "request_id": error.request_id,
+        "call_id": error.call_id,
     }
 
 

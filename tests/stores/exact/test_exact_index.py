@@ -165,7 +165,7 @@ async def test_a_user_without_data_finds_nothing_and_costs_nothing(
 ) -> None:
     assert await search(index, ANA, "piano") == IndexResult((), 0, degraded=False)
     assert embedder.calls == 0
-    assert index.resident_scopes() == ()
+    assert index.residents.scopes() == ()
 
 
 async def test_a_write_is_found_by_words_before_it_is_embedded(
@@ -223,9 +223,9 @@ async def test_a_user_erased_and_written_anew_shows_only_the_new(
 async def test_a_dropped_user_is_loaded_anew(index: ExactIndex, source: MemorySource) -> None:
     source.put(ANA, turn(1, "piano"))
     await search(index, ANA, "piano")
-    index.drop(ANA)
-    assert index.resident_scopes() == ()
-    assert index.nbytes == 0
+    index.residents.drop(ANA)
+    assert index.residents.scopes() == ()
+    assert index.residents.nbytes == 0
     assert await found(index, ANA, "piano") == ["s:1"]
 
 
@@ -281,13 +281,13 @@ async def test_the_least_recently_searched_users_leave_when_the_budget_is_full(
         source.put(scope, *(turn(i, f"piano number {i}") for i in range(50)))
     probe = ExactIndex(source, embedder)
     await search(probe, scopes[0], "piano")
-    index = ExactIndex(source, embedder, budget=int(3.5 * probe.nbytes))
+    index = ExactIndex(source, embedder, budget=int(3.5 * probe.residents.nbytes))
     for scope in scopes[:3]:
         await search(index, scope, "piano")
     await search(index, scopes[0], "piano")
     await search(index, scopes[3], "piano")
-    assert index.resident_scopes() == (scopes[2], scopes[0], scopes[3])
-    assert index.nbytes <= 3.5 * probe.nbytes
+    assert index.residents.scopes() == (scopes[2], scopes[0], scopes[3])
+    assert index.residents.nbytes <= 3.5 * probe.residents.nbytes
     for scope in scopes:
         assert len(await found(index, scope, "piano")) == 10
 
@@ -322,7 +322,7 @@ async def test_a_cancelled_search_leaves_a_whole_corpus_behind(
     source.put(ANA, *(turn(i, f"piano number {i}") for i in range(1, 2001)))
     source.embed(ANA, embedder)
     for turns in range(1, 12):
-        index.drop(ANA)
+        index.residents.drop(ANA)
         task = asyncio.create_task(search(index, ANA, "piano 7"))
         for _ in range(turns):
             await asyncio.sleep(0)

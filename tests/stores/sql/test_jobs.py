@@ -160,6 +160,8 @@ async def test_lists_of_jobs_are_paged_within_the_tenant(stores, limit):
         paged += page
         after = (rank[page[-1].state], page[-1].job_id)
     assert tuple(paged) == whole
+    of_bob = await stores.jobs.list_jobs("acme", state=None, user_id="bob", limit=99, after=None)
+    assert of_bob == tuple(job for job in whole if job.user_id == "bob")
     with pytest.raises(NotFound) as caught:
         await stores.jobs.retry_job("other", whole[0].job_id)
     assert caught.value.reason is Reason.JOB_NOT_FOUND

@@ -146,6 +146,8 @@ async def test_episodes_are_paged_latest_first_within_their_scope(stores):
         titles += [episode.title for episode in page]
         after = (page[-1].end_time, page[-1].episode_id)
     assert titles == ["c2", "c1", "b2", "b1", "a2", "a1"]
+    of_b = await stores.episodes.list_episodes(ADA, limit=9, after=None, session_id="b")
+    assert [episode.title for episode in of_b] == ["b2", "b1"]
     bob = Scope("acme", "bob")
     assert await stores.episodes.list_episodes(bob, limit=9, after=None) == ()
     assert await stores.episodes.get_episodes(bob, ("x",)) == ()

@@ -24,6 +24,7 @@ from recollect_server.memory.model import (
     NewSession,
     Retention,
     Role,
+    Session,
     TextPart,
 )
 from recollect_server.memory.sessions import EphemeralStore
@@ -207,6 +208,47 @@ async def test_a_repeated_request_is_done_once_and_another_under_its_id_is_refus
         await _append(store, scope, "z", request=replace(request, digest=b"\x09"))
     assert caught.value.reason is Reason.REQUEST_ID_REUSED
     assert [m.text for m in await _listed(store, scope)] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("write", ["update", "clear", "delete"])
+async def test_a_repeated_change_is_made_once_and_another_under_its_id_is_refused(
+    store: EphemeralStore, scope: Scope, write: str
+) -> None:
+    async def run(request: RequestKey) -> Session | None:
+        match write:
+            case "update":
+                return await store.update_session(scope, ID, {"title": "x"}, 2, request)
+            case "clear":
+                return await store.clear_session(scope, ID, request)
+            case _:
+                await store.delete_session(scope, ID, request)
+                return None
+
+    await store.create_session(scope, _new(), None)
+    await _append(store, scope, "a")
+    request = _request("M")
+    first = await run(request)
+    if write != "delete":
+        await _append(store, scope, "b")
+    again = await run(request)
+    if first is not None:
+        assert again is not None
+        assert (again.revision, again.title) == (first.revision + 1, first.title)
+        assert again.window_start == first.window_start
+    with pytest.raises(FailedPrecondition) as caught:
+        await run(replace(request, digest=b"\x09"))
+    assert caught.value.reason is Reason.REQUEST_ID_REUSED
+
+
+async def test_a_repeated_deletion_leaves_the_next_session_of_its_id(
+    store: EphemeralStore, scope: Scope
+) -> None:
+    request = _request("DeleteSession")
+    await store.create_session(scope, _new(), None)
+    await store.delete_session(scope, ID, request)
+    await store.create_session(scope, _new(), None)
+    await store.delete_session(scope, ID, request)
+    assert (await store.get_session(scope, ID)).revision == 1
 
 
 async def test_a_request_of_a_deleted_session_is_not_one_of_the_next_session_of_its_id(

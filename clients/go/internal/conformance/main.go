@@ -240,7 +240,7 @@ func (r *runner) fail(id int, err error) {
 		"field_violations": violations,
 		"retry_after":      failed.RetryAfter.Seconds(),
 		"metadata":         failed.Metadata,
-		"request_id":       failed.RequestID,
+		"call_id":          failed.CallID,
 	})
 }
 

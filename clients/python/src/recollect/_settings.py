@@ -1,68 +1,29 @@
 """How a client connects: address, credentials, retries."""
 
 import ipaddress
-import json
 import os
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
+from recollect.errors import RecollectError, Unavailable
+
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_TIMEOUT = 30.0
 CHAT_TIMEOUT = 300.0
 
-RESUME_KEY = "x-resume-token"
 MOST_TRIES = 5
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 
-# A repeat of these could do something twice, or fail because the first one worked. Watch repeats
-# itself: it knows where to go on.
-ONCE = {
-    "MemoryService": (
-        "UpdateSession",
-        "ClearSession",
-        "DeleteSession",
-        "UpdateFact",
-        "ForgetFact",
-        "Watch",
-    ),
-    "AdminService": ("CreateApiKey", "ImportUser", "Reindex"),
-}
-
-# The rest are reads, writes that carry a request id, and writes that change nothing twice.
-_SERVICE_CONFIG = json.dumps(
-    {
-        "methodConfig": [
-            {
-                "name": [{}],
-                "retryPolicy": {
-                    "maxAttempts": 5,
-                    "initialBackoff": "0.1s",
-                    "maxBackoff": "2s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
-                },
-            },
-            {
-                "name": [
-                    {"service": f"recollect.v1.{service}", "method": method}
-                    for service, methods in ONCE.items()
-                    for method in methods
-                ]
-            },
-        ]
-    }
-)
-
 OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.service_config", _SERVICE_CONFIG),
-    ("grpc.enable_retries", 1),
-    # What gRPC keeps of a request to repeat it; its own 256 KiB would leave out large appends.
-    ("grpc.per_rpc_retry_buffer_size", 8 * 1024 * 1024),
+    # Its own repeats can leave a call without an end, deadline or not
+    # (https://github.com/grpc/grpc/issues/41036); `Tries` has ours.
+    ("grpc.enable_retries", 0),
     ("grpc.max_receive_message_length", -1),
     # gRPC's own, 1 s growing to 2 min, leaves a server that is back unused for long. The longest
     # is less than the pauses of a call's repeats together, so that they do not all fall into it.
@@ -149,3 +110,33 @@ def environment() -> dict[str, Any]:
         "tls": os.environ.get("RECOLLECT_TLS", "").lower() in ("1", "true", "yes") or None,
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+class Tries:
+    """The tries of one call. UNAVAILABLE is followed by another one, within the call's time.
+
+    Every call may be repeated but an import and a watch: a write either carries a request id or
+    comes to the same when repeated.
+
+    Args:
+        timeout: seconds for all of them, None for no bound.
+    """
+
+    def __init__(self, timeout: float | None) -> None:
+        self._ends = None if timeout is None else time.monotonic() + timeout
+        self._pauses = reconnect_pauses()
+        self._made = 0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds for the next one."""
+        return None if self._ends is None else max(0.0, self._ends - time.monotonic())
+
+    def pause_after(self, error: RecollectError) -> float:
+        """Return the seconds to wait before the next one; raise the error if there is none."""
+        self._made += 1
+        pause = next(self._pauses)
+        late = self._ends is not None and time.monotonic() + pause >= self._ends
+        if late or self._made == MOST_TRIES or not isinstance(error, Unavailable):
+            raise error from None
+        return pause

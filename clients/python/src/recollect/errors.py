@@ -6,7 +6,7 @@ import grpc
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 _DETAILS_KEY = "grpc-status-details-bin"
-_REQUEST_ID_KEY = "x-request-id"
+_CALL_ID_KEY = "x-request-id"
 
 
 class RecollectError(Exception):
@@ -20,7 +20,7 @@ class RecollectError(Exception):
         field_violations: (field, what would be right) of each bad field.
         retry_after: seconds after which to try again, if the server said so.
         metadata: more about the reason.
-        request_id: what to look for in the server's log.
+        call_id: the call's, to look for in the server's log; it is not the request's `request_id`.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class RecollectError(Exception):
         field_violations: tuple[tuple[str, str], ...] = (),
         retry_after: float | None = None,
         metadata: Mapping[str, str] | None = None,
-        request_id: str = "",
+        call_id: str = "",
     ) -> None:
         super().__init__(f"{code.name}: {message}")
         self.code = code
@@ -41,7 +41,7 @@ class RecollectError(Exception):
         self.field_violations = field_violations
         self.retry_after = retry_after
         self.metadata = dict(metadata or {})
-        self.request_id = request_id
+        self.call_id = call_id
 
 
 class InvalidArgument(RecollectError):
@@ -61,11 +61,11 @@ class Aborted(RecollectError):
 
 
 class RevisionMismatch(Aborted):
-    """`expected_revision` is not the session's; `current_revision` is."""
+    """The session is not at `expected_revision`, or the fact not at `expected_version`."""
 
     @property
     def current_revision(self) -> int:
-        """Where the session is now."""
+        """The session's revision, or the fact's version, now."""
         return int(self.metadata["current_revision"])
 
 
@@ -106,7 +106,7 @@ class Unimplemented(RecollectError):
 
 
 class Internal(RecollectError):
-    """A defect of the server; report it with `request_id`."""
+    """A defect of the server; report it with `call_id`."""
 
 
 class Unknown(RecollectError):
@@ -142,7 +142,7 @@ def from_call(
     kind = _CLASS_OF.get(code, Unknown)
     fields: tuple[tuple[str, str], ...] = ()
     reason, metadata, retry_after = "", {}, None
-    request_id = str(trailing.get(_REQUEST_ID_KEY, ""))
+    call_id = str(trailing.get(_CALL_ID_KEY, ""))
     for detail in _status(code, trailing).details:
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             info = error_details_pb2.ErrorInfo()
@@ -165,7 +165,7 @@ def from_call(
         field_violations=fields,
         retry_after=retry_after,
         metadata=metadata,
-        request_id=request_id,
+        call_id=call_id,
     )
 
 

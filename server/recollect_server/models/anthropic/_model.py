@@ -18,23 +18,7 @@ class AnthropicModel(ApiModel):
     """See `ApiModel`."""
 
     name = "anthropic"
-
-    def __init__(
-        self,
-        api_key: str,
-        *,
-        default_model: str = DEFAULT_MODEL,
-        base_url: str | None = None,
-        max_retries: int = 2,
-        timeout: float = 30.0,
-    ) -> None:
-        super().__init__(
-            api_key,
-            default_model=default_model,
-            base_url=base_url,
-            max_retries=max_retries,
-            timeout=timeout,
-        )
+    usual_model = DEFAULT_MODEL
 
     async def _call(self, client: Any, prompt: Prompt) -> AsyncGenerator[ModelEvent]:
         reply = Reply(prompt.model)

@@ -18,28 +18,11 @@ class OpenAiModel(ApiModel):
     """See `ApiModel`. With a `base_url`, only what most servers know of the API is used."""
 
     name = "openai"
-
-    def __init__(
-        self,
-        api_key: str,
-        *,
-        default_model: str = DEFAULT_CHAT_MODEL,
-        base_url: str | None = None,
-        max_retries: int = 2,
-        timeout: float = 30.0,
-    ) -> None:
-        super().__init__(
-            api_key,
-            default_model=default_model,
-            base_url=base_url,
-            max_retries=max_retries,
-            timeout=timeout,
-        )
-        self._is_openai = base_url is None
+    usual_model = DEFAULT_CHAT_MODEL
 
     async def _call(self, client: Any, prompt: Prompt) -> AsyncGenerator[ModelEvent]:
         reply = ChatReply(prompt.model)
-        request = request_of(prompt, is_openai=self._is_openai)
+        request = request_of(prompt, is_openai=self._base_url is None)
         async with await client.chat.completions.create(**request) as chunks:
             async for chunk in chunks:
                 for happened in reply.take(chunk):

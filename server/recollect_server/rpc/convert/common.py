@@ -42,7 +42,7 @@ def from_seconds(seconds: float) -> Duration:
 
 def to_part(part: pb.ContentPart) -> Part:
     """Return the domain's part."""
-    match part.WhichOneof("part"):
+    match part.WhichOneof("kind"):
         case "thinking":
             return ThinkingPart(part.thinking.text, part.thinking.signature)
         case "tool_call":

@@ -13,10 +13,6 @@ from recollect_server.rpc.convert.memory import (
 )
 from recollect_server.rpc.paging import decode, encode
 
-RESUME_KEY = "x-resume-token"
-"""Initial metadata that says where a stream begins, for a break before its first change."""
-
-
 LONGEST_NUMBER = 9
 
 

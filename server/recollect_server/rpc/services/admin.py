@@ -25,6 +25,7 @@ from recollect_server.rpc.convert.admin import (
     job_rank,
 )
 from recollect_server.rpc.convert.common import to_time
+from recollect_server.rpc.idempotency import request_key
 from recollect_server.rpc.paging import after_time, decode, encode, page_size, time_cursor
 from recollect_server.rpc.uploads import uploaded
 from recollect_server.scope import Scope
@@ -101,6 +102,7 @@ class AdminServicer:
             user_id=request.user_id,
             role=KeyRole(request.role),
             expire_time=to_time(request.expire_time) if request.HasField("expire_time") else None,
+            request=request_key("CreateApiKey", request),
         )
         return pb.CreateApiKeyResponse(api_key=from_api_key(created.key), token=created.token)
 
@@ -161,11 +163,12 @@ class AdminServicer:
 
     async def list_jobs(self, call: Call, request: pb.ListJobsRequest) -> pb.ListJobsResponse:
         """Serve ListJobs."""
-        binding = ("ListJobs", str(request.state))
+        binding = ("ListJobs", str(request.state), request.user_id)
         limit = page_size(request.page_size)
         found = await self._jobs.list_jobs(
             call.principal.tenant,
             state=JobState(request.state) if request.state else None,
+            user_id=request.user_id,
             limit=limit + 1,
             after=decode(binding, request.page_token),
         )
@@ -177,7 +180,8 @@ class AdminServicer:
 
     async def retry_job(self, call: Call, request: pb.RetryJobRequest) -> pb.RetryJobResponse:
         """Serve RetryJob."""
-        job = await self._jobs.retry_job(call.principal.tenant, request.job_id)
+        key = request_key("RetryJob", request)
+        job = await self._jobs.retry_job(call.principal.tenant, request.job_id, key)
         return pb.RetryJobResponse(job=from_job(job))
 
     async def get_server_info(

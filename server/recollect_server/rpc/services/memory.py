@@ -16,7 +16,7 @@ from recollect_server.memory.watch import Watch
 from recollect_server.rpc.call import Call
 from recollect_server.rpc.convert import memory as convert
 from recollect_server.rpc.convert.common import to_time
-from recollect_server.rpc.convert.watch import RESUME_KEY, from_change, from_position, to_position
+from recollect_server.rpc.convert.watch import from_change, from_position, to_position
 from recollect_server.rpc.idempotency import request_key
 from recollect_server.rpc.paging import after_time, decode, encode, page_size, time_cursor
 
@@ -83,6 +83,7 @@ class MemoryServicer:
             request.session_id,
             convert.to_session_changes(request),
             request.expected_revision if request.HasField("expected_revision") else None,
+            request_key("UpdateSession", request),
         )
         return pb.UpdateSessionResponse(session=convert.from_session(session, request.user_id))
 
@@ -90,14 +91,16 @@ class MemoryServicer:
         self, call: Call, request: pb.ClearSessionRequest
     ) -> pb.ClearSessionResponse:
         """Serve ClearSession."""
-        session = await self._memory.clear_session(call.scope, request.session_id)
+        key = request_key("ClearSession", request)
+        session = await self._memory.clear_session(call.scope, request.session_id, key)
         return pb.ClearSessionResponse(session=convert.from_session(session, request.user_id))
 
     async def delete_session(
         self, call: Call, request: pb.DeleteSessionRequest
     ) -> pb.DeleteSessionResponse:
         """Serve DeleteSession."""
-        await self._memory.delete_session(call.scope, request.session_id)
+        key = request_key("DeleteSession", request)
+        await self._memory.delete_session(call.scope, request.session_id, key)
         return pb.DeleteSessionResponse()
 
     async def append_messages(
@@ -211,13 +214,18 @@ class MemoryServicer:
     async def update_fact(self, call: Call, request: pb.UpdateFactRequest) -> pb.UpdateFactResponse:
         """Serve UpdateFact."""
         fact = await self._memory.update_fact(
-            call.scope, request.fact_id, convert.to_fact_changes(request)
+            call.scope,
+            request.fact_id,
+            convert.to_fact_changes(request),
+            request.expected_version if request.HasField("expected_version") else None,
+            request_key("UpdateFact", request),
         )
         return pb.UpdateFactResponse(fact=convert.from_fact(fact, request.user_id))
 
     async def forget_fact(self, call: Call, request: pb.ForgetFactRequest) -> pb.ForgetFactResponse:
         """Serve ForgetFact."""
-        await self._memory.forget_fact(call.scope, request.fact_id)
+        key = request_key("ForgetFact", request)
+        await self._memory.forget_fact(call.scope, request.fact_id, key)
         return pb.ForgetFactResponse()
 
     async def get_fact_history(
@@ -256,10 +264,13 @@ class MemoryServicer:
         self, call: Call, request: pb.ListEpisodesRequest
     ) -> pb.ListEpisodesResponse:
         """Serve ListEpisodes."""
-        binding = ("ListEpisodes", request.user_id)
+        binding = ("ListEpisodes", request.user_id, request.session_id)
         limit = page_size(request.page_size)
         found = await self._memory.list_episodes(
-            call.scope, limit=limit + 1, after=after_time(decode(binding, request.page_token))
+            call.scope,
+            limit=limit + 1,
+            after=after_time(decode(binding, request.page_token)),
+            session_id=request.session_id,
         )
         response = pb.ListEpisodesResponse(
             episodes=[convert.from_episode(e, request.user_id) for e in found[:limit]]
@@ -275,9 +286,13 @@ class MemoryServicer:
             session = await self._memory.get_session(call.scope, request.session_id)
             if session.retention is Retention.EPHEMERAL:
                 raise NotFound(Reason.SESSION_NOT_FOUND, "durable session", request.session_id)
-        position = to_position(request) or await self._watch.now(call.scope)
-        token = from_position(position, request)
-        await call.context.send_initial_metadata(((RESUME_KEY, token),))
+        position = to_position(request)
+        if position is None:
+            position = await self._watch.now(call.scope)
+            yield pb.WatchResponse(resume_token=from_position(position, request))
+        else:
+            # So that the reader knows of the connection before there is a change.
+            await call.context.send_initial_metadata(())
         changes = self._watch.stream(call.scope, request.session_id, position)
         async with aclosing(changes):
             async for change in changes:

@@ -18,8 +18,9 @@ from recollect_server.stores.codec import to_microseconds
 from recollect_server.stores.remote import SEARCH_SECONDS, Calls
 from recollect_server.stores.vector_ids import (
     item_digest,
+    named_payload,
     owner_digest,
-    point_id,
+    passages,
     session_digest,
 )
 
@@ -126,31 +127,18 @@ class ChromaStore:
         if not points:
             return
         collection = await self._get()
-        owner = owner_digest(scope)
-        digests = {key: item_digest(scope, *key) for key in {(p.kind, p.item_id) for p in points}}
-        passages: dict[str, int] = defaultdict(int)
-        for point in points:
-            item = digests[point.kind, point.item_id]
-            passages[item] = max(passages[item], point.passage + 1)
-        await self._delete_beyond(passages)
+        await self._delete_beyond(passages(scope, points))
         for start in range(0, len(points), BATCH):
             batch = points[start : start + BATCH]
-            ids = [point_id(digests[p.kind, p.item_id], p.passage) for p in batch]
-            metadatas = [
-                {
-                    "owner": owner,
-                    "session": session_digest(scope, p.session_id),
-                    "item": digests[p.kind, p.item_id],
-                    "item_id": p.item_id,
-                    "kind": int(p.kind),
-                    "passage": p.passage,
-                    "time": to_microseconds(p.time),
-                }
-                for p in batch
-            ]
+            ids, metadatas = zip(*(named_payload(scope, p) for p in batch), strict=True)
             vectors = [p.vector.tolist() for p in batch]
             await self._calls.run(
-                partial(collection.upsert, ids=ids, embeddings=vectors, metadatas=metadatas)
+                partial(
+                    collection.upsert,
+                    ids=list(ids),
+                    embeddings=vectors,
+                    metadatas=list(metadatas),
+                )
             )
 
     async def delete(self, scope: Scope, keys: Sequence[ItemKey]) -> None:

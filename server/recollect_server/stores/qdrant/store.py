@@ -15,8 +15,9 @@ from recollect_server.stores.codec import to_microseconds
 from recollect_server.stores.remote import CALL_SECONDS, SEARCH_SECONDS, Calls
 from recollect_server.stores.vector_ids import (
     item_digest,
+    named_payload,
     owner_digest,
-    point_id,
+    passages,
     session_digest,
 )
 
@@ -136,30 +137,14 @@ class QdrantStore:
 
         if not points:
             return
-        owner = owner_digest(scope)
-        digests = {key: item_digest(scope, *key) for key in {(p.kind, p.item_id) for p in points}}
-        passages: dict[str, int] = defaultdict(int)
-        for point in points:
-            item = digests[point.kind, point.item_id]
-            passages[item] = max(passages[item], point.passage + 1)
-        await self._delete_beyond(passages)
+        await self._delete_beyond(passages(scope, points))
         for start in range(0, len(points), BATCH):
-            structs = [
-                models.PointStruct(
-                    id=point_id(digests[p.kind, p.item_id], p.passage),
-                    vector=p.vector.tolist(),
-                    payload={
-                        "owner": owner,
-                        "session": session_digest(scope, p.session_id),
-                        "item": digests[p.kind, p.item_id],
-                        "item_id": p.item_id,
-                        "kind": int(p.kind),
-                        "passage": p.passage,
-                        "time": to_microseconds(p.time),
-                    },
+            structs = []
+            for point in points[start : start + BATCH]:
+                name, payload = named_payload(scope, point)
+                structs.append(
+                    models.PointStruct(id=name, vector=point.vector.tolist(), payload=payload)
                 )
-                for p in points[start : start + BATCH]
-            ]
             await self._store(structs)
 
     async def delete(self, scope: Scope, keys: Sequence[ItemKey]) -> None:

@@ -8,7 +8,8 @@ from datetime import timedelta
 from itertools import accumulate
 from typing import Any
 
-from recollect_server.errors import OutOfRange, Reason
+from recollect_server.errors import NotFound, OutOfRange, Reason
+from recollect_server.memory.model import Session
 from recollect_server.memory.watch import (
     KEPT_DAYS,
     Change,
@@ -117,6 +118,28 @@ class ChangeLog:
             ":subject, :session_id, :item_id, :version, :snapshot, :now)",
             [row],
         )
+
+
+def session_as_of(tx: Transaction, scope: Scope, session_id: str, revision: int) -> Session:
+    """Return a session as the write that made a revision of its user left it.
+
+    Raises:
+        NotFound: SESSION_NOT_FOUND, it has been deleted since.
+    """
+    rows = tx.execute(
+        "SELECT c.snapshot FROM changes c JOIN users u ON u.user_key = c.user_key "
+        "WHERE u.tenant = :tenant AND u.user_id = :user_id AND c.user_revision = :revision "
+        "AND c.session_id = :session_id AND c.snapshot IS NOT NULL",
+        {
+            "tenant": scope.tenant,
+            "user_id": scope.user_id,
+            "revision": revision,
+            "session_id": session_id,
+        },
+    )
+    if not rows:
+        raise NotFound(Reason.SESSION_NOT_FOUND, "session", session_id)
+    return to_session(unpack(bytes(rows[0][0])))
 
 
 class SqlChangeStore:

@@ -16,7 +16,13 @@ from recollect_server.stores.codec import from_microseconds, to_microseconds
 from recollect_server.stores.sql.database import Database, Transaction
 from recollect_server.stores.sql.embedding_model import check_users, embeds, use_model
 from recollect_server.stores.sql.indexing import episode_item, fact_item, turn_item
-from recollect_server.stores.sql.jobs import fail, holds_lease, lease
+from recollect_server.stores.sql.jobs import (
+    HURRIED_LEASE_SECONDS,
+    LEASE_SECONDS,
+    fail,
+    holds_lease,
+    lease,
+)
 from recollect_server.stores.sql.pending import forget_pending
 from recollect_server.stores.sql.rows import EPISODE_COLUMNS, pack_vector
 from recollect_server.stores.sql.users import find_user, step_revision
@@ -71,9 +77,12 @@ class SqlEmbeddingQueue:
             )
         )
 
-    async def lease_embedding(self, model: str, limit: int) -> EmbeddingTask | None:
+    async def lease_embedding(
+        self, model: str, limit: int, *, hurried: bool = False
+    ) -> EmbeddingTask | None:
         """See `EmbeddingQueue`."""
         now = to_microseconds(self._clock())
+        seconds = HURRIED_LEASE_SECONDS if hurried else LEASE_SECONDS
         while True:
             [(current, checked_through, waiting)] = await self._database.read_rows(
                 "SELECT model, checked_through, EXISTS (SELECT 1 FROM jobs WHERE kind = :kind "
@@ -90,7 +99,7 @@ class SqlEmbeddingQueue:
                 await check_users(self._database, model, checked_through, now)
             elif not waiting:
                 return None
-            task = await self._database.write(lambda tx: _lease(tx, now, limit))
+            task = await self._database.write(lambda tx: _lease(tx, now, limit, seconds))
             if task is not None or checked_through is None:
                 return task
 
@@ -109,8 +118,8 @@ class SqlEmbeddingQueue:
         )
 
 
-def _lease(tx: Transaction, now: int, limit: int) -> EmbeddingTask | None:
-    while (leased := lease(tx, JobKind.EMBED, now)) is not None:
+def _lease(tx: Transaction, now: int, limit: int, seconds: float) -> EmbeddingTask | None:
+    while (leased := lease(tx, JobKind.EMBED, now, seconds)) is not None:
         job_id, number, _, user_key, _ = leased
         items = _waiting_items(tx, user_key, limit)
         if items:

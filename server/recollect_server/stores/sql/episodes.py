@@ -77,13 +77,21 @@ class SqlEpisodeStore:
         return await self._database.read(work)
 
     async def list_episodes(
-        self, scope: Scope, *, limit: int, after: tuple[datetime, str] | None
+        self,
+        scope: Scope,
+        *,
+        limit: int,
+        after: tuple[datetime, str] | None,
+        session_id: str = "",
     ) -> tuple[Episode, ...]:
         """See `EpisodeStore`."""
         params: dict[str, Any] = {"limit": limit, "now": to_microseconds(self._clock())}
         clause = ""
+        if session_id:
+            clause = "AND s.session_id = :session_id "
+            params["session_id"] = session_id
         if after is not None:
-            clause = "AND (e.end_time, e.episode_id) < (:time, :name) "
+            clause += "AND (e.end_time, e.episode_id) < (:time, :name) "
             params |= {"time": to_microseconds(after[0]), "name": after[1]}
 
         def work(tx: Transaction) -> tuple[Episode, ...]:

@@ -5,7 +5,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from recollect_server.errors import AlreadyExists, InvalidArgument, NotFound, Reason
+from recollect_server.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    NotFound,
+    Reason,
+    RevisionMismatch,
+)
 from recollect_server.memory.fact_plan import (
     FactsChanged,
     Plan,
@@ -68,16 +74,21 @@ class FactWriter:
         since = [] if plan.as_of is None else self._written_since(plan.as_of)
         return tuple(self._carry_out(step, since) for step in plan.steps)
 
-    def update(self, fact_id: str, changes: Mapping[str, object]) -> Fact:
+    def update(
+        self, fact_id: str, changes: Mapping[str, object], expected_version: int | None
+    ) -> Fact:
         """Write the next version of a fact with attributes of `Fact` changed.
 
         Raises:
             NotFound: FACT_NOT_FOUND.
+            RevisionMismatch: it is not at `expected_version`.
             InvalidArgument: the result would make no sense.
         """
         before = current_fact(self._tx, self._user_key, fact_id)
         if before is None:
             raise no_such_fact(fact_id)
+        if expected_version is not None and before.version != expected_version:
+            raise RevisionMismatch(expected_version, before.version, "expected_version", "fact")
         values: dict[str, Any] = dict(changes)
         if values.get("text") == "":
             raise InvalidArgument("fact.text", "must not be empty")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from recollect_server.errors import NotFound
 from recollect_server.memory.fact_plan import Plan, as_given
 from recollect_server.memory.model import (
     Fact,
@@ -25,7 +26,7 @@ from recollect_server.stores.sql.fact_notices import note_facts
 from recollect_server.stores.sql.fact_writes import FactWriter, current_fact, no_such_fact
 from recollect_server.stores.sql.messages import find_session
 from recollect_server.stores.sql.pending import bury, forget_pending
-from recollect_server.stores.sql.requests import idempotent
+from recollect_server.stores.sql.requests import idempotent, once
 from recollect_server.stores.sql.rows import FACT_COLUMNS, to_fact
 from recollect_server.stores.sql.users import find_user, step_revision
 
@@ -151,21 +152,42 @@ class SqlFactStore:
 
         return await self._database.read(work)
 
-    async def update_fact(self, scope: Scope, fact_id: str, changes: Mapping[str, object]) -> Fact:
+    async def update_fact(
+        self,
+        scope: Scope,
+        fact_id: str,
+        changes: Mapping[str, object],
+        expected_version: int | None = None,
+        request: RequestKey | None = None,
+    ) -> Fact:
         """See `FactStore`."""
         now = self._clock()
 
-        def work(tx: Transaction) -> Fact:
+        def update(tx: Transaction) -> Fact:
             user_key, revision = step_revision(tx, scope)
-            return FactWriter(tx, user_key, revision, now).update(fact_id, changes)
+            writer = FactWriter(tx, user_key, revision, now)
+            return writer.update(fact_id, changes, expected_version)
+
+        def work(tx: Transaction) -> Fact:
+            return idempotent(
+                tx,
+                scope,
+                request,
+                to_microseconds(now),
+                run=lambda: update(tx),
+                to_plain=lambda fact: fact.version,
+                from_plain=lambda version: _version(tx, scope, fact_id, version),
+            )
 
         return await self._database.write(work, scope)
 
-    async def forget_fact(self, scope: Scope, fact_id: str) -> None:
+    async def forget_fact(
+        self, scope: Scope, fact_id: str, request: RequestKey | None = None
+    ) -> None:
         """See `FactStore`."""
         now = to_microseconds(self._clock())
 
-        def work(tx: Transaction) -> None:
+        def forget(tx: Transaction) -> None:
             user_key, revision = step_revision(tx, scope)
             params = {"user_key": user_key, "fact_id": fact_id}
             where = "WHERE user_key = :user_key AND fact_id = :fact_id"
@@ -176,7 +198,7 @@ class SqlFactStore:
             note_facts(tx, user_key, revision, [fact_id], now)
             ChangeLog(tx, user_key, revision, now).fact(ChangeType.DELETED, fact_id)
 
-        await self._database.write(work, scope)
+        await self._database.write(lambda tx: once(tx, scope, request, now, forget), scope)
 
     async def fact_history(self, scope: Scope, fact_id: str) -> tuple[Fact, ...]:
         """See `FactStore`."""
@@ -220,7 +242,6 @@ def _again(tx: Transaction, scope: Scope, facts: Sequence[NewFact], kept: Any) -
     A server before schema 0005 kept the ids alone.
     """
     results, revision, time, *by_rules = kept
-    user = find_user(tx, scope)
     given = as_given(facts, from_microseconds(time))
     done: list[Reconciled] = []
     for step, result in zip(given.steps, results, strict=True):
@@ -228,11 +249,26 @@ def _again(tx: Transaction, scope: Scope, facts: Sequence[NewFact], kept: Any) -
             fact_id, version, action = result, 1, int(FactAction.ADDED)
         else:
             fact_id, version, action = result
-        rows = tx.execute(
-            f"SELECT {FACT_COLUMNS} FROM facts WHERE user_key = :user_key "
-            "AND fact_id = :fact_id AND version = :version",
-            {"user_key": user[0] if user else 0, "fact_id": fact_id, "version": version},
-        )
-        fact = to_fact(rows[0]) if rows else replace(step.fact, fact_id=fact_id, version=version)
+        try:
+            fact = _version(tx, scope, fact_id, version)
+        except NotFound:
+            fact = replace(step.fact, fact_id=fact_id, version=version)
         done.append(Reconciled(fact, FactAction(action)))
     return Remembered(tuple(done), revision, bool(by_rules and by_rules[0]))
+
+
+def _version(tx: Transaction, scope: Scope, fact_id: str, version: int) -> Fact:
+    """Return a version of a fact.
+
+    Raises:
+        NotFound: FACT_NOT_FOUND, it has been forgotten since.
+    """
+    user = find_user(tx, scope)
+    rows = tx.execute(
+        f"SELECT {FACT_COLUMNS} FROM facts WHERE user_key = :user_key "
+        "AND fact_id = :fact_id AND version = :version",
+        {"user_key": user[0] if user else 0, "fact_id": fact_id, "version": version},
+    )
+    if not rows:
+        raise no_such_fact(fact_id)
+    return to_fact(rows[0])

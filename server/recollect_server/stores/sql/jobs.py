@@ -16,11 +16,13 @@ from recollect_server.errors import NotFound, Reason
 from recollect_server.ids import uuid7
 from recollect_server.memory.due import JobKind
 from recollect_server.memory.jobs import Job
-from recollect_server.scope import Scope
+from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.codec import from_microseconds, to_microseconds
 from recollect_server.stores.sql.database import Database, Row, Transaction
+from recollect_server.stores.sql.requests import idempotent
 
 LEASE_SECONDS = 20
+HURRIED_LEASE_SECONDS = 2 * LEASE_SECONDS
 MAX_ATTEMPTS = 10
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 300.0
@@ -73,8 +75,13 @@ def queue_job(
     )
 
 
-def lease(tx: Transaction, kind: JobKind, now: int) -> tuple[str, int, int, int, int] | None:
+def lease(
+    tx: Transaction, kind: JobKind, now: int, seconds: float = LEASE_SECONDS
+) -> tuple[str, int, int, int, int] | None:
     """Lease the job of a kind that has been due longest.
+
+    Args:
+        seconds: until the job is given to another one.
 
     Returns:
         (job_id, lease, attempts, user_key, session_key), or None.
@@ -84,17 +91,27 @@ def lease(tx: Transaction, kind: JobKind, now: int) -> tuple[str, int, int, int,
         "WHERE job_id = (SELECT job_id FROM jobs WHERE kind = :kind AND state <> 'dead' "
         f"AND run_time <= :now ORDER BY run_time LIMIT 1{tx.skip_locked}) "
         "RETURNING job_id, lease, attempts, user_key, session_key",
-        {"kind": str(kind), "now": now, "until": now + LEASE_SECONDS * _SECOND},
+        {"kind": str(kind), "now": now, "until": now + round(seconds * _SECOND)},
     )
     return tuple(rows[0]) if rows else None
 
 
 def hurry(tx: Transaction, kind: JobKind, user_key: int, now: int) -> None:
-    """Have a user's job that is due leased before all others. One that backs off goes on to."""
+    """Have a user's job leased before all others; one that backs off goes on to.
+
+    A job that runs may be at it slowly, behind all else, so it is given out again, unless it is
+    leased for longer than usual: then somebody is at it who hurries.
+    """
     tx.execute(
         "UPDATE jobs SET run_time = 0 WHERE kind = :kind AND user_key = :user_key "
-        "AND session_key = 0 AND state = 'due' AND run_time BETWEEN 1 AND :now",
-        {"kind": str(kind), "user_key": user_key, "now": now},
+        "AND session_key = 0 AND (state = 'due' AND run_time BETWEEN 1 AND :now "
+        "OR state = 'running' AND run_time BETWEEN 1 AND :usual)",
+        {
+            "kind": str(kind),
+            "user_key": user_key,
+            "now": now,
+            "usual": now + LEASE_SECONDS * _SECOND,
+        },
     )
 
 
@@ -215,11 +232,15 @@ class SqlJobQueue:
         tenant: str,
         *,
         state: JobState | None,
+        user_id: str = "",
         limit: int,
         after: tuple[int, str] | None,
     ) -> tuple[JobRecord, ...]:
         """See `JobStore`."""
         clauses, params = "", dict[str, Any](tenant=tenant, limit=limit)
+        if user_id:
+            clauses += "AND u.user_id = :user_id "
+            params["user_id"] = user_id
         if state is not None:
             clauses += "AND j.state = :state "
             params["state"] = state.name.lower()
@@ -234,13 +255,15 @@ class SqlJobQueue:
         )
         return tuple(_to_record(row) for row in rows)
 
-    async def retry_job(self, tenant: str, job_id: str) -> JobRecord:
+    async def retry_job(
+        self, tenant: str, job_id: str, request: RequestKey | None = None
+    ) -> JobRecord:
         """See `JobStore`."""
         now = to_microseconds(self._clock())
         params = {"tenant": tenant, "job_id": job_id, "now": now}
+        query = f"{_SELECT}WHERE {_VISIBLE} AND j.job_id = :job_id"
 
-        def work(tx: Transaction) -> JobRecord:
-            query = f"{_SELECT}WHERE {_VISIBLE} AND j.job_id = :job_id"
+        def retry(tx: Transaction) -> JobRecord:
             found = tx.execute(query, params)
             if not found:
                 raise NotFound(Reason.JOB_NOT_FOUND, "job", job_id)
@@ -250,6 +273,21 @@ class SqlJobQueue:
                 params,
             )
             return _to_record(tx.execute(query, params)[0])
+
+        def again(tx: Transaction, kept: Row) -> JobRecord:
+            found = tx.execute(query, params)
+            return _to_record(found[0] if found else kept)
+
+        def work(tx: Transaction) -> JobRecord:
+            return idempotent(
+                tx,
+                Scope(tenant, ""),
+                request,
+                now,
+                run=lambda: retry(tx),
+                to_plain=_to_plain,
+                from_plain=lambda kept: again(tx, kept),
+            )
 
         return await self._database.write(work)
 
@@ -279,6 +317,21 @@ def _to_record(row: Row) -> JobRecord:
         last_error=row[7],
         create_time=from_microseconds(row[8]),
     )
+
+
+def _to_plain(record: JobRecord) -> Row:
+    """Return a row of the job, but not whose it is: where it is kept, no erasure would find it."""
+    return [
+        record.job_id,
+        record.kind,
+        "",
+        "",
+        record.state.name.lower(),
+        record.attempts,
+        to_microseconds(record.run_time),
+        "",
+        to_microseconds(record.create_time),
+    ]
 
 
 def _lease(tx: Transaction, kind: JobKind, now: int) -> Job | None:

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from recollect_server.admin.model import ApiKey, KeyRole
 from recollect_server.errors import NotFound, Reason
+from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.codec import from_microseconds, to_microseconds
 from recollect_server.stores.sql.database import Database, Row, Transaction
+from recollect_server.stores.sql.requests import idempotent
 
 _COLUMNS = "key_id, tenant, name, user_id, role, create_time, expire_time, revoke_time"
 
@@ -39,9 +42,11 @@ class SqlApiKeyStore:
         self._database = database
         self._clock = clock
 
-    async def add_key(self, key: ApiKey, secret_hash: bytes) -> None:
+    async def add_key(
+        self, key: ApiKey, secret_hash: bytes, request: RequestKey | None = None
+    ) -> ApiKey:
         """See `ApiKeyStore`."""
-        params = {
+        params: dict[str, Any] = {
             "key_id": key.key_id,
             "tenant": key.tenant,
             "name": key.name,
@@ -53,14 +58,36 @@ class SqlApiKeyStore:
                 to_microseconds(key.expire_time) if key.expire_time is not None else None
             ),
         }
-        await self._database.write(
-            lambda tx: tx.execute(
+
+        def add(tx: Transaction) -> ApiKey:
+            tx.execute(
                 "INSERT INTO api_keys (key_id, tenant, name, user_id, role, secret_hash, "
                 "create_time, expire_time) VALUES (:key_id, :tenant, :name, :user_id, :role, "
                 ":secret_hash, :create_time, :expire_time)",
                 params,
             )
-        )
+            return key
+
+        def renew(tx: Transaction, key_id: str) -> ApiKey:
+            rows = tx.execute(
+                "UPDATE api_keys SET secret_hash = :secret_hash WHERE tenant = :tenant "
+                f"AND key_id = :key_id RETURNING {_COLUMNS}",
+                params | {"key_id": key_id},
+            )
+            return _to_key(rows[0])
+
+        def work(tx: Transaction) -> ApiKey:
+            return idempotent(
+                tx,
+                Scope(key.tenant, ""),
+                request,
+                params["create_time"],
+                run=lambda: add(tx),
+                to_plain=lambda added: added.key_id,
+                from_plain=lambda key_id: renew(tx, key_id),
+            )
+
+        return await self._database.write(work)
 
     async def find_key(self, key_id: str) -> tuple[ApiKey, bytes] | None:
         """See `ApiKeyStore`."""

@@ -76,6 +76,25 @@ def idempotent(
     return result
 
 
+def once(
+    tx: Transaction,
+    scope: Scope,
+    request: RequestKey | None,
+    now: int,
+    run: Callable[[Transaction], None],
+) -> None:
+    """Run a write without a result once; see `idempotent`."""
+    idempotent(
+        tx,
+        scope,
+        request,
+        now,
+        run=lambda: run(tx),
+        to_plain=lambda _: None,
+        from_plain=lambda _: None,
+    )
+
+
 def _find(tx: Transaction, key: Mapping[str, str], request: RequestKey, now: int) -> bytes | None:
     """Return the result of a request, None if it is new or was kept for long enough."""
     rows = tx.execute(f"SELECT digest, result, create_time FROM requests {_WHERE}", key)

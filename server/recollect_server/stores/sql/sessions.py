@@ -19,7 +19,7 @@ from recollect_server.memory.watch import ChangeType
 from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.codec import from_microseconds, pack, to_microseconds
 from recollect_server.stores.sql.appending import AppendCall
-from recollect_server.stores.sql.changes import ChangeLog
+from recollect_server.stores.sql.changes import ChangeLog, session_as_of
 from recollect_server.stores.sql.database import Database, Transaction
 from recollect_server.stores.sql.deletion import delete_session
 from recollect_server.stores.sql.jobs import queue_job
@@ -30,7 +30,7 @@ from recollect_server.stores.sql.messages import (
     found_session,
     session_params,
 )
-from recollect_server.stores.sql.requests import idempotent
+from recollect_server.stores.sql.requests import idempotent, once
 from recollect_server.stores.sql.rows import (
     GOES_ON,
     MESSAGE_COLUMNS,
@@ -128,21 +128,31 @@ class SqlSessionStore:
         session_id: str,
         changes: Mapping[str, object],
         expected_revision: int | None,
+        request: RequestKey | None = None,
     ) -> Session:
         """See `SessionStore`."""
         columns = {name: _TO_COLUMN[name](value) for name, value in changes.items()}
-        return await self._change(scope, session_id, columns, expected_revision)
+        now = self._clock()
 
-    async def clear_session(self, scope: Scope, session_id: str) -> Session:
+        def change(tx: Transaction, step: tuple[int, int]) -> Session:
+            session_key, session = find_session(tx, scope, session_id, to_microseconds(now))
+            if expected_revision is not None and session.revision != expected_revision:
+                raise RevisionMismatch(expected_revision, session.revision)
+            return _set(tx, step, session_key, columns, now)
+
+        return await self._change_once(scope, session_id, request, now, change)
+
+    async def clear_session(
+        self, scope: Scope, session_id: str, request: RequestKey | None = None
+    ) -> Session:
         """See `SessionStore`."""
         now = self._clock()
 
-        def work(tx: Transaction) -> Session:
-            user_key, _ = step = step_revision(tx, scope)
+        def change(tx: Transaction, step: tuple[int, int]) -> Session:
             session_key, session = find_session(tx, scope, session_id, to_microseconds(now))
             last = session.last_sequence
             if last > session.episode_through:
-                queue_job(tx, JobKind.EPISODE, user_key, session_key, to_microseconds(now))
+                queue_job(tx, JobKind.EPISODE, step[0], session_key, to_microseconds(now))
             columns = {
                 "window_start": last + 1,
                 "summary": None,
@@ -151,7 +161,7 @@ class SqlSessionStore:
             }
             return _set(tx, step, session_key, columns, now)
 
-        return await self._database.write(work, scope)
+        return await self._change_once(scope, session_id, request, now, change)
 
     async def save_summary(
         self,
@@ -185,16 +195,18 @@ class SqlSessionStore:
 
         return await self._database.write(work, scope)
 
-    async def delete_session(self, scope: Scope, session_id: str) -> None:
+    async def delete_session(
+        self, scope: Scope, session_id: str, request: RequestKey | None = None
+    ) -> None:
         """See `SessionStore`."""
         now = to_microseconds(self._clock())
 
-        def work(tx: Transaction) -> None:
+        def delete(tx: Transaction) -> None:
             user_key, revision = step_revision(tx, scope)
             session_key, _ = find_session(tx, scope, session_id, now)
             delete_session(tx, ChangeLog(tx, user_key, revision, now), session_key, session_id)
 
-        await self._database.write(work, scope)
+        await self._database.write(lambda tx: once(tx, scope, request, now, delete), scope)
 
     async def append_messages(
         self,
@@ -285,21 +297,33 @@ class SqlSessionStore:
 
         return await self._database.read(work)
 
-    async def _change(
+    async def _change_once(
         self,
         scope: Scope,
         session_id: str,
-        columns: Mapping[str, Any],
-        expected_revision: int | None,
+        request: RequestKey | None,
+        now: datetime,
+        change: Callable[[Transaction, tuple[int, int]], Session],
     ) -> Session:
-        now = self._clock()
+        """Run a change of a session, given the user's key and the revision that it makes.
+
+        Of a repeated request the change is read again, as it was recorded to be watched.
+        """
+
+        def run(tx: Transaction) -> tuple[int, Session]:
+            step = step_revision(tx, scope)
+            return step[1], change(tx, step)
 
         def work(tx: Transaction) -> Session:
-            step = step_revision(tx, scope)
-            session_key, session = find_session(tx, scope, session_id, to_microseconds(now))
-            if expected_revision is not None and session.revision != expected_revision:
-                raise RevisionMismatch(expected_revision, session.revision)
-            return _set(tx, step, session_key, columns, now)
+            return idempotent(
+                tx,
+                scope,
+                request,
+                to_microseconds(now),
+                run=lambda: run(tx),
+                to_plain=lambda done: done[0],
+                from_plain=lambda kept: (kept, session_as_of(tx, scope, session_id, kept)),
+            )[1]
 
         return await self._database.write(work, scope)
 

@@ -35,104 +35,18 @@ from recollect_server.stores.codec import (
     to_microseconds,
     unpack,
 )
-from recollect_server.stores.valkey.connect import Client, Script
+from recollect_server.stores.valkey.connect import Client
+from recollect_server.stores.valkey.ephemeral_scripts import APPEND, CHANGE, CREATE, DELETE, READ
 from recollect_server.stores.valkey.keys import session_key
 
 MOST_MESSAGES = 1000
 """An ephemeral session keeps its newest messages up to this number."""
 
 DEFAULT_IDLE_TTL = timedelta(hours=1)
+KEPT = timedelta(hours=24)
+"""How long the request that deleted a session is known."""
+
 _MICROSECOND = timedelta(microseconds=1)
-
-# KEYS: session, messages. Fields of the session: f fixed values, r revision, l last sequence,
-# w window start, u update time, i idle milliseconds, e expiry in milliseconds since 1970 or 0,
-# c the creating request as ID:DIGEST, k the last change. A command may be sent twice, so c and k
-# tell a repeat.
-#
-# When a session ends goes by the server's own clock, as a key's expiry does.
-_END = """
-local function finish()
-  local time = redis.call('TIME')
-  local idle = tonumber(redis.call('HGET', KEYS[1], 'i'))
-  local ends = time[1] * 1000 + math.floor(time[2] / 1000) + idle
-  local expiry = tonumber(redis.call('HGET', KEYS[1], 'e'))
-  if expiry > 0 and expiry < ends then ends = expiry end
-  redis.call('PEXPIREAT', KEYS[1], ends)
-  redis.call('PEXPIREAT', KEYS[2], ends)
-  return ends
-end
-"""
-
-# ARGV: fixed values, now in ms, idle milliseconds, expiry, creating request. Returns 1 created now
-# or before, 0 the session exists, -1 another request of this id created it.
-CREATE = Script(
-    _END
-    + """
-local creator = redis.call('HGET', KEYS[1], 'c')
-if creator == ARGV[5] then return 1 end
-if creator then
-  return string.match(creator, '^[^:]+') == string.match(ARGV[5], '^[^:]+') and -1 or 0
-end
-redis.call('HSET', KEYS[1], 'f', ARGV[1], 'r', 1, 'l', 0, 'w', 1, 'u', ARGV[2] * 1000,
-  'i', ARGV[3], 'e', ARGV[4], 'c', ARGV[5])
-redis.call('DEL', KEYS[2])
-finish()
-return 1
-"""
-)
-
-# KEYS[3]: the request. ARGV: now in ms, expected revision or -1, id and digest of the request, most
-# messages, messages.
-# Returns {state, revision, last, fixed values}: state 1 done, 2 done before, -1 other revision,
-# -2 no session, -3 another request of this id.
-APPEND = Script(
-    _END
-    + """
-if redis.call('EXISTS', KEYS[1]) == 0 then return {-2, 0, 0, ''} end
-local done = redis.call('GET', KEYS[3])
-if done then
-  local digest, revision, last, creator = string.match(done, '^(%x+):(%d+):(%d+):(.*)$')
-  if creator == redis.call('HGET', KEYS[1], 'c') then
-    if digest ~= ARGV[4] then return {-3, 0, 0, ''} end
-    return {2, tonumber(revision), tonumber(last), redis.call('HGET', KEYS[1], 'f')}
-  end
-end
-local revision = tonumber(redis.call('HGET', KEYS[1], 'r'))
-local expected = tonumber(ARGV[2])
-if expected >= 0 and expected ~= revision then return {-1, revision, 0, ''} end
-for position = 6, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[position]) end
-redis.call('LTRIM', KEYS[2], -tonumber(ARGV[5]), -1)
-revision = redis.call('HINCRBY', KEYS[1], 'r', 1)
-local last = redis.call('HINCRBY', KEYS[1], 'l', #ARGV - 5)
-redis.call('HSET', KEYS[1], 'u', ARGV[1] * 1000)
-local record = table.concat({ARGV[4], revision, last, redis.call('HGET', KEYS[1], 'c')}, ':')
-local fixed = redis.call('HGET', KEYS[1], 'f')
-redis.call('SET', KEYS[3], record, 'PXAT', finish())
-return {1, revision, last, fixed}
-"""
-)
-
-# ARGV: now in ms, the revision to change, id of this change, fields and values. Returns the state.
-CHANGE = Script(
-    _END
-    + """
-local revision = tonumber(redis.call('HGET', KEYS[1], 'r') or -1)
-if revision < 0 then return -2 end
-if redis.call('HGET', KEYS[1], 'k') == ARGV[3] then return 1 end
-if revision ~= tonumber(ARGV[2]) then return -1 end
-for position = 4, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[position], ARGV[position + 1]) end
-redis.call('HSET', KEYS[1], 'r', revision + 1, 'u', ARGV[1] * 1000, 'k', ARGV[3])
-finish()
-return 1
-"""
-)
-
-# Returns the session's fields and the messages from the ARGV[1]th to the ARGV[2]th.
-READ = Script("""
-local fields = redis.call('HMGET', KEYS[1], 'f', 'r', 'l', 'w', 'u', 'i', 'e')
-if not fields[1] then return {} end
-return {fields, redis.call('LLEN', KEYS[2]), redis.call('LRANGE', KEYS[2], ARGV[1], ARGV[2])}
-""")
 
 
 def _milliseconds(time: datetime) -> int:
@@ -157,8 +71,7 @@ class ValkeySessions:
         now = from_microseconds(_milliseconds(self._clock()) * 1000)
         if not session.idle_ttl:
             session = replace(session, idle_ttl=DEFAULT_IDLE_TTL)
-        # A command may be sent twice, so a call without an id of its own gets one.
-        request = request or RequestKey("CreateSession", uuid7(), b"")
+        request = request or _unnamed("CreateSession")
         created = await self._client.run(
             CREATE,
             self._keys(scope, session.session_id),
@@ -187,6 +100,7 @@ class ValkeySessions:
         session_id: str,
         changes: Mapping[str, object],
         expected_revision: int | None,
+        request: RequestKey | None = None,
     ) -> Session:
         """See `EphemeralStore`."""
 
@@ -198,18 +112,32 @@ class ValkeySessions:
             fixed = _pack_fixed(replace(changed, idle_ttl=idle_ttl), session.create_time)
             return [b"f", fixed, b"i", idle_ttl // timedelta(milliseconds=1), b"e", expiry]
 
-        return await self._change(scope, session_id, fields, expected_revision)
+        request = request or _unnamed("UpdateSession")
+        return await self._change(scope, session_id, fields, expected_revision, request)
 
-    async def clear_session(self, scope: Scope, session_id: str) -> Session:
+    async def clear_session(
+        self, scope: Scope, session_id: str, request: RequestKey | None = None
+    ) -> Session:
         """See `EphemeralStore`."""
+        request = request or _unnamed("ClearSession")
         return await self._change(
-            scope, session_id, lambda session: [b"w", session.last_sequence + 1], None
+            scope, session_id, lambda session: [b"w", session.last_sequence + 1], None, request
         )
 
-    async def delete_session(self, scope: Scope, session_id: str) -> None:
+    async def delete_session(
+        self, scope: Scope, session_id: str, request: RequestKey | None = None
+    ) -> None:
         """See `EphemeralStore`."""
-        if not await self._client.delete(*self._keys(scope, session_id)):
+        request = request or _unnamed("DeleteSession")
+        state = await self._client.run(
+            DELETE,
+            self._keys(scope, session_id, request),
+            [request.digest.hex().encode(), int(KEPT.total_seconds())],
+        )
+        if state == -2:
             raise _not_found(session_id)
+        if state == -3:
+            raise _request_reused()
 
     async def append_messages(
         self,
@@ -222,15 +150,11 @@ class ValkeySessions:
     ) -> Appended:
         """See `EphemeralStore`."""
         now = self._clock()
-        # A command may be sent twice, so a call without an id of its own gets one.
-        request = request or RequestKey("AppendMessages", uuid7(), b"\x00")
+        request = request or _unnamed("AppendMessages")
         stored = [_stored(session_id, message, now) for message in messages]
         state, revision, last, fixed = await self._client.run(
             APPEND,
-            [
-                *self._keys(scope, session_id),
-                session_key(scope, session_id, f"request:{request.request_id}"),
-            ],
+            self._keys(scope, session_id, request),
             [
                 _milliseconds(now),
                 -1 if expected_revision is None else expected_revision,
@@ -294,22 +218,27 @@ class ValkeySessions:
         session_id: str,
         fields: Callable[[Session], list[bytes | int]],
         expected_revision: int | None,
+        request: RequestKey,
     ) -> Session:
         """Set fields computed from the session, again if another change came first."""
-        change = uuid7().encode()
+        digest = request.digest.hex().encode()
         while True:
             session = await self.get_session(scope, session_id)
-            if expected_revision is not None and session.revision != expected_revision:
-                raise RevisionMismatch(expected_revision, session.revision)
+            revision = session.revision if expected_revision is None else expected_revision
             state = await self._client.run(
                 CHANGE,
-                self._keys(scope, session_id),
-                [_milliseconds(self._clock()), session.revision, change, *fields(session)],
+                self._keys(scope, session_id, request),
+                [_milliseconds(self._clock()), revision, digest, *fields(session)],
             )
             if state == -2:
                 raise _not_found(session_id)
+            if state == -3:
+                raise _request_reused()
             if state == 1:
                 return await self.get_session(scope, session_id)
+            if expected_revision is not None:
+                current = (await self.get_session(scope, session_id)).revision
+                raise RevisionMismatch(expected_revision, current)
 
     async def _read(
         self, scope: Scope, session_id: str, first: int, last: int
@@ -324,8 +253,16 @@ class ValkeySessions:
         messages = (decode_messages(value)[0] for value in values)
         return session, tuple(replace(m, sequence=n) for n, m in enumerate(messages, start))
 
-    def _keys(self, scope: Scope, session_id: str) -> list[str]:
-        return [session_key(scope, session_id, part) for part in ("session", "messages")]
+    def _keys(self, scope: Scope, session_id: str, request: RequestKey | None = None) -> list[str]:
+        parts = ["session", "messages"]
+        if request is not None:
+            parts.append(f"request:{request.method}:{request.request_id}")
+        return [session_key(scope, session_id, part) for part in parts]
+
+
+def _unnamed(method: str) -> RequestKey:
+    """Return the key of a call without a request id: a command of its may be sent twice."""
+    return RequestKey(method, uuid7(), b"\x00")
 
 
 def _not_found(session_id: str) -> NotFound:

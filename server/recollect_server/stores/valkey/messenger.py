@@ -3,32 +3,47 @@
 In a cluster any node will do: a message published on one reaches the subscribers of all.
 """
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+import structlog
+
 from recollect_server.stores.valkey._library import Errors, Server
+
+log = structlog.get_logger("recollect.messenger")
 
 IDLE_SECONDS = 30.0
 """How long a subscription is silent before the connection is tried."""
 
+RETRY_SECONDS = 1.0
+
 
 class Messenger:
-    """One server's channels.
-
-    Attributes:
-        failures: what the methods raise when the server cannot be reached.
-    """
+    """One server's channels."""
 
     def __init__(self, server: Server, errors: Errors) -> None:
         self._server: Any = server
-        self.failures: tuple[type[Exception], ...] = (errors.failure, OSError, TimeoutError)
+        self._failures: tuple[type[Exception], ...] = (errors.failure, OSError, TimeoutError)
 
     async def publish(self, channel: str, data: bytes) -> None:
-        """Send a message to whoever listens."""
-        await self._server.execute_command("PUBLISH", channel, data)
+        """Send a message to whoever listens; one that an outage meets is lost."""
+        try:
+            await self._server.execute_command("PUBLISH", channel, data)
+        except self._failures as error:
+            log.debug("a message was not sent", error=type(error).__name__)
 
-    async def listen(self, channel: str) -> AsyncGenerator[bytes]:
-        """Yield the channel's messages until the connection breaks."""
+    async def hear(self, channel: str, take: Callable[[bytes], None]) -> None:
+        """Take the channel's messages until cancelled; an outage is waited out."""
+        while True:
+            try:
+                async for data in self._listen(channel):
+                    take(data)
+            except self._failures as error:
+                log.debug("messages are not heard", error=type(error).__name__)
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _listen(self, channel: str) -> AsyncGenerator[bytes]:
         async with self._server.pubsub(ignore_subscribe_messages=True) as subscription:
             await subscription.subscribe(channel)
             while True:

@@ -9,18 +9,13 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-import structlog
-
 from recollect_server.scope import Scope
 from recollect_server.stores.valkey.connect import open_messenger
 from recollect_server.stores.valkey.keys import NOTICE_CHANNEL, user_mark
 
-log = structlog.get_logger("recollect.notices")
-
 COLLECT_SECONDS = 0.05
 """Users that change within this time share a message."""
 
-RETRY_SECONDS = 1.0
 MARK_BYTES = 16
 
 
@@ -86,7 +81,7 @@ class ValkeyNotices:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._send())
-                group.create_task(self._hear())
+                group.create_task(self._messenger.hear(NOTICE_CHANNEL, self._take))
         finally:
             await self._messenger.close()
 
@@ -96,21 +91,12 @@ class ValkeyNotices:
             await asyncio.sleep(COLLECT_SECONDS)
             self._changed.clear()
             unsent, self._unsent = self._unsent, set()
-            try:
-                await self._messenger.publish(NOTICE_CHANNEL, b"".join(unsent))
-            except self._messenger.failures as error:
-                # Watchers ask the store by themselves until it is back.
-                log.debug("notices not sent", error=type(error).__name__)
+            # Where it is lost, watchers ask the store by themselves.
+            await self._messenger.publish(NOTICE_CHANNEL, b"".join(unsent))
 
-    async def _hear(self) -> None:
-        while True:
-            try:
-                async for data in self._messenger.listen(NOTICE_CHANNEL):
-                    for start in range(0, len(data), MARK_BYTES):
-                        self._wake(data[start : start + MARK_BYTES])
-            except self._messenger.failures as error:
-                log.debug("notices not heard", error=type(error).__name__)
-            await asyncio.sleep(RETRY_SECONDS)
+    def _take(self, data: bytes) -> None:
+        for start in range(0, len(data), MARK_BYTES):
+            self._wake(data[start : start + MARK_BYTES])
 
     def _wake(self, mark: bytes) -> None:
         for ear in self._ears.get(mark, ()):

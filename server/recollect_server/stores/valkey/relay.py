@@ -19,7 +19,6 @@ from recollect_server.stores.valkey.keys import PREFIX
 
 log = structlog.get_logger("recollect.relay")
 
-RETRY_SECONDS = 1.0
 MOST_UNSENT = 10_000
 """Messages that wait in an outage; those beyond are dropped."""
 
@@ -58,7 +57,7 @@ class ValkeyRelay:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._send())
-                group.create_task(self._hear())
+                group.create_task(self._messenger.hear(_channel(self.process), self._take))
         finally:
             await self._messenger.close()
 
@@ -69,19 +68,7 @@ class ValkeyRelay:
             unsent, self._unsent = self._unsent, defaultdict(list)
             self._waiting = 0
             for to, messages in unsent.items():
-                try:
-                    await self._messenger.publish(_channel(to), pack(messages))
-                except self._messenger.failures as error:
-                    log.debug("messages not sent", error=type(error).__name__)
-
-    async def _hear(self) -> None:
-        while True:
-            try:
-                async for data in self._messenger.listen(_channel(self.process)):
-                    self._take(data)
-            except self._messenger.failures as error:
-                log.debug("messages not heard", error=type(error).__name__)
-            await asyncio.sleep(RETRY_SECONDS)
+                await self._messenger.publish(_channel(to), pack(messages))
 
     def _take(self, data: bytes) -> None:
         try:

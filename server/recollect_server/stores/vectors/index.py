@@ -5,9 +5,6 @@ not. Candidates are what the vector store finds by meaning and what words find; 
 exactly the exact index's rules, with their vectors read from SQL. Few items need no vector store.
 """
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import structlog
 
 from recollect_server.errors import Unavailable
@@ -30,15 +27,12 @@ from recollect_server.memory.vector_store import (
     VectorStore,
 )
 from recollect_server.scope import Scope
-from recollect_server.stores.exact.index import (
-    _LARGE_CORPUS,
+from recollect_server.stores.exact.residents import (
     DEFAULT_BUDGET,
-    ExactIndex,
-    _Resident,
-    _run,
+    Resident,
+    Residents,
+    embed_query,
 )
-
-T = TypeVar("T")
 
 log = structlog.get_logger("recollect.vector_index")
 
@@ -73,7 +67,7 @@ class _WordsOnly:
         await self._source.hurry(scope)
 
 
-class VectorIndex(ExactIndex):
+class VectorIndex:
     """The `RecallIndex` over a vector store.
 
     Args:
@@ -95,12 +89,17 @@ class VectorIndex(ExactIndex):
         budget: int = DEFAULT_BUDGET,
         few: int = FEW,
     ) -> None:
-        super().__init__(_WordsOnly(source), embedder, budget=budget)
+        self._residents = Residents(_WordsOnly(source), embedder.model, budget)
+        self._embedder = embedder
         self._store = store
         self._registered = registered
         self._state = state
         self._vectors = vectors
         self._few = few
+
+    def forget_user(self, scope: Scope) -> int:
+        """See `RecallIndex`."""
+        return self._residents.forget(scope)
 
     async def search(
         self,
@@ -112,29 +111,28 @@ class VectorIndex(ExactIndex):
         limit: int,
     ) -> IndexResult:
         """Return the best `limit` items of the user. Raises `Unavailable` if SQL is down."""
-        with self._using(scope) as resident:
+        with self._residents.using(scope) as resident:
             _, indexed = await self._state.indexed_revision(self._registered, scope)
             async with resident.lock:
-                await self._refresh(scope, resident)
+                await self._residents.refresh(scope, resident)
                 if not len(resident.corpus) or not query.strip():
                     return IndexResult((), indexed, degraded=False)
                 asked = analyse(query, resident.corpus)
-            vector = await self._embed(asked.embedding_text)
+            vector = await embed_query(self._embedder, asked.embedding_text)
             ranked = None
             if vector is not None:
                 ranked = await self._ranked(scope, resident, asked, vector, kinds, filter, limit)
             degraded = ranked is None
             if ranked is None:
-                async with resident.lock:
-                    ranked = await _in_thread_if_large(
-                        resident, lambda: rank(resident.corpus, asked, None, kinds, filter, limit)
-                    )
+                ranked = await resident.run(
+                    lambda: rank(resident.corpus, asked, None, kinds, filter, limit)
+                )
             return IndexResult(tuple(ranked), indexed, degraded=degraded)
 
     async def _ranked(
         self,
         scope: Scope,
-        resident: _Resident,
+        resident: Resident,
         asked: Query,
         vector: Vector,
         kinds: frozenset[MemoryKind],
@@ -154,25 +152,22 @@ class VectorIndex(ExactIndex):
                 candidates.all() if few else candidates.by_words(max(BY_WORDS, limit)),
             )
 
-        async with resident.lock:
-            passing, total, keys = await _in_thread_if_large(resident, by_words)
+        passing, total, keys = await resident.run(by_words)
         if passing > self._few:
             found = await self._by_meaning(scope, vector, kinds, filter, limit, passing, total)
             if found is None:
                 return None
             keys |= found
-        async with resident.lock:
-            near = await _in_thread_if_large(
-                resident, lambda: Candidates(corpus, asked, kinds, filter).neighbourhood(keys)
-            )
+        near = await resident.run(
+            lambda: Candidates(corpus, asked, kinds, filter).neighbourhood(keys)
+        )
         vectors = await self._vectors.read_vectors(scope, near, self._embedder.model)
 
         def best() -> list[Ranked]:
             evidence = CandidateEvidence(corpus, asked, vector, kinds, keys, vectors)
             return rank(corpus, asked, vector, kinds, filter, limit, evidence=evidence)
 
-        async with resident.lock:
-            return await _in_thread_if_large(resident, best)
+        return await resident.run(best)
 
     async def _by_meaning(
         self,
@@ -196,7 +191,3 @@ class VectorIndex(ExactIndex):
             log.warning("vector store down, words alone rank", reason=error.reason)
             return None
         return {(hit.kind, hit.item_id) for hit in hits}
-
-
-async def _in_thread_if_large(resident: _Resident, work: Callable[[], T]) -> T:
-    return await _run(work, large=len(resident.corpus) > _LARGE_CORPUS)

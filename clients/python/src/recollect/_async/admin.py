@@ -90,11 +90,16 @@ class AsyncAdmin:
         *,
         user_id: str = "",
         expire_time: datetime | None = None,
+        request_id: str | None = None,
         timeout: float | None = None,
     ) -> pb.CreateApiKeyResponse:
         """Make an API key; its token is in the response and nowhere else."""
         request = pb.CreateApiKeyRequest(
-            name=name, role=role, user_id=user_id, expire_time=timestamp(expire_time)
+            name=name,
+            role=role,
+            user_id=user_id,
+            expire_time=timestamp(expire_time),
+            request_id=request_id or new_request_id(),
         )
         return await self._transport.unary(
             "AdminService/CreateApiKey", request, pb.CreateApiKeyResponse, timeout
@@ -137,11 +142,12 @@ class AsyncAdmin:
         self,
         *,
         state: pb.JobState.ValueType = pb.JOB_STATE_UNSPECIFIED,
+        user_id: str = "",
         page_size: int = 0,
         timeout: float | None = None,
     ) -> AsyncIterator[pb.Job]:
-        """Yield background jobs, dead letters first, page by page."""
-        request = pb.ListJobsRequest(state=state, page_size=page_size)
+        """Yield background jobs, or those for a user, dead letters first, page by page."""
+        request = pb.ListJobsRequest(state=state, user_id=user_id, page_size=page_size)
         while True:
             page = await self._transport.unary(
                 "AdminService/ListJobs", request, pb.ListJobsResponse, timeout
@@ -152,9 +158,11 @@ class AsyncAdmin:
                 return
             request.page_token = page.next_page_token
 
-    async def retry_job(self, job_id: str, *, timeout: float | None = None) -> pb.Job:
+    async def retry_job(
+        self, job_id: str, *, request_id: str | None = None, timeout: float | None = None
+    ) -> pb.Job:
         """Make a job due now that does not run, a dead letter too."""
-        request = pb.RetryJobRequest(job_id=job_id)
+        request = pb.RetryJobRequest(job_id=job_id, request_id=request_id or new_request_id())
         response = await self._transport.unary(
             "AdminService/RetryJob", request, pb.RetryJobResponse, timeout
         )

@@ -16,7 +16,7 @@ from recollect._messages import (
     new_request_id,
     timestamp,
 )
-from recollect._settings import MOST_TRIES, RESUME_KEY, reconnect_pauses
+from recollect._settings import MOST_TRIES, reconnect_pauses
 from recollect.errors import Unavailable
 from recollect.v1 import memory_pb2 as pb
 from recollect.v1.common_pb2 import MemoryKind
@@ -99,6 +99,7 @@ class AsyncMemory:
         idle_ttl: timedelta | float | None = None,
         expire_time: datetime | None = None,
         expected_revision: int | None = None,
+        request_id: str | None = None,
         user_id: str | None = None,
         timeout: float | None = None,
     ) -> pb.Session:
@@ -124,6 +125,7 @@ class AsyncMemory:
             ),
             update_mask=FieldMask(paths=[name for name, v in given.items() if v is not None]),
             expected_revision=expected_revision,
+            request_id=request_id or new_request_id(),
         )
         response = await self._transport.unary(
             "MemoryService/UpdateSession", request, pb.UpdateSessionResponse, timeout
@@ -131,20 +133,38 @@ class AsyncMemory:
         return response.session
 
     async def clear_session(
-        self, session_id: str, *, user_id: str | None = None, timeout: float | None = None
+        self,
+        session_id: str,
+        *,
+        request_id: str | None = None,
+        user_id: str | None = None,
+        timeout: float | None = None,
     ) -> pb.Session:
         """Start the session's context anew; the transcript stays."""
-        request = pb.ClearSessionRequest(user_id=self._user(user_id), session_id=session_id)
+        request = pb.ClearSessionRequest(
+            user_id=self._user(user_id),
+            session_id=session_id,
+            request_id=request_id or new_request_id(),
+        )
         response = await self._transport.unary(
             "MemoryService/ClearSession", request, pb.ClearSessionResponse, timeout
         )
         return response.session
 
     async def delete_session(
-        self, session_id: str, *, user_id: str | None = None, timeout: float | None = None
+        self,
+        session_id: str,
+        *,
+        request_id: str | None = None,
+        user_id: str | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Delete a session and what was drawn from it alone."""
-        request = pb.DeleteSessionRequest(user_id=self._user(user_id), session_id=session_id)
+        request = pb.DeleteSessionRequest(
+            user_id=self._user(user_id),
+            session_id=session_id,
+            request_id=request_id or new_request_id(),
+        )
         await self._transport.unary(
             "MemoryService/DeleteSession", request, pb.DeleteSessionResponse, timeout
         )
@@ -314,6 +334,8 @@ class AsyncMemory:
         valid_from: datetime | None = None,
         valid_to: datetime | None = None,
         kind: pb.FactKind.ValueType | None = None,
+        expected_version: int | None = None,
+        request_id: str | None = None,
         user_id: str | None = None,
         timeout: float | None = None,
     ) -> pb.Fact:
@@ -338,6 +360,8 @@ class AsyncMemory:
                 kind=kind or pb.FACT_KIND_UNSPECIFIED,
             ),
             update_mask=FieldMask(paths=[name for name, v in given.items() if v is not None]),
+            expected_version=expected_version,
+            request_id=request_id or new_request_id(),
         )
         response = await self._transport.unary(
             "MemoryService/UpdateFact", request, pb.UpdateFactResponse, timeout
@@ -345,10 +369,19 @@ class AsyncMemory:
         return response.fact
 
     async def forget_fact(
-        self, fact_id: str, *, user_id: str | None = None, timeout: float | None = None
+        self,
+        fact_id: str,
+        *,
+        request_id: str | None = None,
+        user_id: str | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Delete a fact with its history."""
-        request = pb.ForgetFactRequest(user_id=self._user(user_id), fact_id=fact_id)
+        request = pb.ForgetFactRequest(
+            user_id=self._user(user_id),
+            fact_id=fact_id,
+            request_id=request_id or new_request_id(),
+        )
         await self._transport.unary(
             "MemoryService/ForgetFact", request, pb.ForgetFactResponse, timeout
         )
@@ -390,10 +423,17 @@ class AsyncMemory:
         return response.session
 
     async def list_episodes(
-        self, *, page_size: int = 0, user_id: str | None = None, timeout: float | None = None
+        self,
+        *,
+        session_id: str = "",
+        page_size: int = 0,
+        user_id: str | None = None,
+        timeout: float | None = None,
     ) -> AsyncIterator[pb.Episode]:
-        """Yield all episodes, newest first, page by page."""
-        request = pb.ListEpisodesRequest(user_id=self._user(user_id), page_size=page_size)
+        """Yield all episodes, or those of a session, newest first, page by page."""
+        request = pb.ListEpisodesRequest(
+            user_id=self._user(user_id), session_id=session_id, page_size=page_size
+        )
         while True:
             page = await self._transport.unary(
                 "MemoryService/ListEpisodes", request, pb.ListEpisodesResponse, timeout
@@ -424,34 +464,28 @@ class AsyncMemory:
     ) -> AsyncIterator[pb.WatchResponse]:
         """Yield the changes of a user or a session, in order, until the caller stops.
 
-        While the server cannot be reached it is asked again, and the changes go on where they
-        broke off, without gap or repeat. `timeout` is for all of it; by default it has none.
+        Without `resume_token` the first response comes at once and has no subject: whatever is
+        written after it will be yielded. While the server cannot be reached it is asked again, and
+        the changes go on where they broke off, without gap or repeat. `timeout` is for all of it;
+        by default it has none.
         """
         request = pb.WatchRequest(
             user_id=self._user(user_id), session_id=session_id, resume_token=resume_token
         )
-
-        def started(metadata: Mapping[str, str]) -> None:
-            request.resume_token = metadata.get(RESUME_KEY, "")
-
         ends = None if timeout is None else time.monotonic() + timeout
         pauses = reconnect_pauses()
         tries = 0
         while True:
             tries += 1
             left = None if ends is None else ends - time.monotonic()
-            changes = self._transport.stream(
-                "MemoryService/Watch",
-                request,
-                pb.WatchResponse,
-                left,
-                None if request.resume_token else started,
+            responses = self._transport.stream(
+                "MemoryService/Watch", request, pb.WatchResponse, left, once=True
             )
             try:
-                async for change in changes:
-                    request.resume_token = change.resume_token
+                async for response in responses:
+                    request.resume_token = response.resume_token
                     pauses = reconnect_pauses()
-                    yield change
+                    yield response
                 return
             except Unavailable:
                 pause = next(pauses)

@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.message import Message
 
 from recollect import errors
-from recollect._settings import OPTIONS, Settings
+from recollect._settings import OPTIONS, Settings, Tries
 
 Response = TypeVar("Response", bound=Message)
 
@@ -29,22 +29,23 @@ class AsyncTransport:
     async def unary(
         self, method: str, request: Message, response: type[Response], timeout: float | None
     ) -> Response:
-        """Run a unary call.
+        """Run a unary call, again where the server cannot be reached.
 
         Args:
             method: as in `MemoryService/Recall`.
             timeout: seconds, None for the client's.
         """
         call = self._method(method, response, self._channel.unary_unary)
-        try:
-            done: Awaitable[Response] = call(
-                request,
-                timeout=self.settings.timeout if timeout is None else timeout,
-                metadata=self.settings.metadata,
-            )
-            return await done
-        except grpc.aio.AioRpcError as error:
-            raise _from_rpc(error) from None
+        tries = Tries(self.settings.timeout if timeout is None else timeout)
+        while True:
+            try:
+                done: Awaitable[Response] = call(
+                    request, timeout=tries.left, metadata=self.settings.metadata
+                )
+                return await done
+            except grpc.aio.AioRpcError as error:
+                pause = tries.pause_after(_from_rpc(error))
+            await self.pause(pause)
 
     async def stream(
         self,
@@ -52,25 +53,35 @@ class AsyncTransport:
         request: Message,
         response: type[Response],
         timeout: float | None,
-        on_start: Callable[[dict[str, Any]], None] | None = None,
+        *,
+        once: bool = False,
     ) -> AsyncIterator[Response]:
-        """Run a streaming call; leaving the iteration early cancels it.
+        """Run a streaming call, again until its first response where the server cannot be reached.
+
+        Leaving the iteration early cancels it.
 
         Args:
             timeout: seconds for the whole stream, None for no bound.
-            on_start: is given the initial metadata when it is there.
+            once: not to be repeated, by a caller who does that.
         """
         open_call = self._method(method, response, self._channel.unary_stream)
-        call = open_call(request, timeout=timeout, metadata=self.settings.metadata)
-        try:
-            if on_start is not None:
-                on_start(dict(await call.initial_metadata() or ()))
-            async for item in call:
-                yield item
-        except grpc.aio.AioRpcError as error:
-            raise _from_rpc(error) from None
-        finally:
-            call.cancel()
+        tries = Tries(timeout)
+        started = False
+        while True:
+            call = open_call(request, timeout=tries.left, metadata=self.settings.metadata)
+            try:
+                async for item in call:
+                    started = True
+                    yield item
+                return
+            except grpc.aio.AioRpcError as error:
+                failure = _from_rpc(error)
+                if started or once:
+                    raise failure from None
+                pause = tries.pause_after(failure)
+            finally:
+                call.cancel()
+            await self.pause(pause)
 
     async def upload(
         self,

@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.message import Message
 
 from recollect import errors
-from recollect._settings import OPTIONS, Settings
+from recollect._settings import OPTIONS, Settings, Tries
 
 Response = TypeVar("Response", bound=Message)
 
@@ -29,22 +29,21 @@ class Transport:
     def unary(
         self, method: str, request: Message, response: type[Response], timeout: float | None
     ) -> Response:
-        """Run a unary call.
+        """Run a unary call, again where the server cannot be reached.
 
         Args:
             method: as in `MemoryService/Recall`.
             timeout: seconds, None for the client's.
         """
         call = self._method(method, response, self._channel.unary_unary)
-        try:
-            done: Response = call(
-                request,
-                timeout=self.settings.timeout if timeout is None else timeout,
-                metadata=self.settings.metadata,
-            )
-        except grpc.RpcError as error:
-            raise _from_rpc(error) from None
-        return done
+        tries = Tries(self.settings.timeout if timeout is None else timeout)
+        while True:
+            try:
+                done: Response = call(request, timeout=tries.left, metadata=self.settings.metadata)
+                return done
+            except grpc.RpcError as error:
+                pause = tries.pause_after(_from_rpc(error))
+            self.pause(pause)
 
     def stream(
         self,
@@ -52,24 +51,35 @@ class Transport:
         request: Message,
         response: type[Response],
         timeout: float | None,
-        on_start: Callable[[dict[str, Any]], None] | None = None,
+        *,
+        once: bool = False,
     ) -> Iterator[Response]:
-        """Run a streaming call; leaving the iteration early cancels it.
+        """Run a streaming call, again until its first response where the server cannot be reached.
+
+        Leaving the iteration early cancels it.
 
         Args:
             timeout: seconds for the whole stream, None for no bound.
-            on_start: is given the initial metadata when it is there.
+            once: not to be repeated, by a caller who does that.
         """
         open_call = self._method(method, response, self._channel.unary_stream)
-        call = open_call(request, timeout=timeout, metadata=self.settings.metadata)
-        try:
-            if on_start is not None:
-                on_start(dict(call.initial_metadata() or ()))
-            yield from call
-        except grpc.RpcError as error:
-            raise _from_rpc(error) from None
-        finally:
-            call.cancel()
+        tries = Tries(timeout)
+        started = False
+        while True:
+            call = open_call(request, timeout=tries.left, metadata=self.settings.metadata)
+            try:
+                for item in call:
+                    started = True
+                    yield item
+                return
+            except grpc.RpcError as error:
+                failure = _from_rpc(error)
+                if started or once:
+                    raise failure from None
+                pause = tries.pause_after(failure)
+            finally:
+                call.cancel()
+            self.pause(pause)
 
     def upload(
         self,

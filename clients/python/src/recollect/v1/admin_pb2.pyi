@@ -308,7 +308,7 @@ class AuditEvent(_message.Message):
     outcome: _builtins.str
     """The gRPC status code by its name, as in `OK`."""
     call_id: _builtins.str
-    """The call's request id."""
+    """The call's id: what its metadata `x-request-id` says."""
     chain_hash: _builtins.str
     """Hash of this event and the one before it, in hexadecimal; empty until it is sealed."""
     @_builtins.property
@@ -468,12 +468,17 @@ class CreateApiKeyRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """A name for people."""
     user_id: _builtins.str
     """The only user it may name. Default: a service key."""
     role: Global___KeyRole.ValueType
     """What it may do."""
+    request_id: _builtins.str
+    """A UUID by which a repeat of the call is known: it returns the same key with a new secret, and the
+    one before, which is kept nowhere, is valid no longer. Default: each call makes a key.
+    """
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """From when on it is refused. Default: never."""
@@ -485,10 +490,11 @@ class CreateApiKeyRequest(_message.Message):
         user_id: _builtins.str = ...,
         role: Global___KeyRole.ValueType = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "name", b"name", "role", b"role", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "name", b"name", "request_id", b"request_id", "role", b"role", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -533,7 +539,7 @@ class ListApiKeysRequest(_message.Message):
     page_size: _builtins.int
     """Most keys to return; more than 1000 means 1000. Default 100."""
     page_token: _builtins.str
-    """`next_page_token` of the page before. Default: the first page."""
+    """`next_page_token` of the page before, with the other fields unchanged. Default: the first page."""
     def __init__(
         self,
         *,
@@ -742,22 +748,26 @@ class ListJobsRequest(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
     state: Global___JobState.ValueType
     """Only jobs in this state. Default: all."""
     page_size: _builtins.int
     """Most jobs to return; more than 1000 means 1000. Default 100."""
     page_token: _builtins.str
     """`next_page_token` of the page before, with the other fields unchanged. Default: the first page."""
+    user_id: _builtins.str
+    """Only jobs for this user. Default: all."""
     def __init__(
         self,
         *,
         state: Global___JobState.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        user_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "state", b"state", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -798,16 +808,20 @@ class RetryJobRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job."""
+    request_id: _builtins.str
+    """Makes the call idempotent; a UUID. Default: it is not."""
     def __init__(
         self,
         *,
         job_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

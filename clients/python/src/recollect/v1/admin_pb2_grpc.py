@@ -135,7 +135,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateApiKey(self, request, context):
-        """Makes an API key. Its secret is in this response and nowhere else.
+        """Makes an API key. Its secret is in this response and nowhere else, so a repeat by `request_id`
+        gives the key a new one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -158,14 +159,14 @@ class AdminServiceServicer:
     def Reindex(self, request, context):
         """Fills a vector store from SQL in the background, embedding nothing, while the one in use goes on
         answering; then changes over to it. UNAVAILABLE if the store does not answer, and then nothing
-        changes. Another move replaces one that is under way.
+        changes. Another move replaces one that is under way; repeated, it begins anew.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Lists background jobs, dead letters first.
+        """Lists background jobs: dead letters, then running ones, then those that are due.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,7 +60,9 @@ class AdminServiceStub:
     contexts with the profile AUDIT.
     """
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateApiKeyRequest, _admin_pb2.CreateApiKeyResponse]
-    """Makes an API key. Its secret is in this response and nowhere else."""
+    """Makes an API key. Its secret is in this response and nowhere else, so a repeat by `request_id`
+    gives the key a new one.
+    """
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListApiKeysRequest, _admin_pb2.ListApiKeysResponse]
     """Lists the tenant's API keys, newest first."""
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevokeApiKeyRequest, _admin_pb2.RevokeApiKeyResponse]
@@ -68,10 +70,10 @@ class AdminServiceStub:
     Reindex: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ReindexRequest, _admin_pb2.ReindexResponse]
     """Fills a vector store from SQL in the background, embedding nothing, while the one in use goes on
     answering; then changes over to it. UNAVAILABLE if the store does not answer, and then nothing
-    changes. Another move replaces one that is under way.
+    changes. Another move replaces one that is under way; repeated, it begins anew.
     """
     ListJobs: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListJobsRequest, _admin_pb2.ListJobsResponse]
-    """Lists background jobs, dead letters first."""
+    """Lists background jobs: dead letters, then running ones, then those that are due."""
     RetryJob: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RetryJobRequest, _admin_pb2.RetryJobResponse]
     """Makes a job due now that does not run, a dead letter too."""
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetServerInfoRequest, _admin_pb2.GetServerInfoResponse]
@@ -105,7 +107,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     contexts with the profile AUDIT.
     """
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateApiKeyRequest, _admin_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
-    """Makes an API key. Its secret is in this response and nowhere else."""
+    """Makes an API key. Its secret is in this response and nowhere else, so a repeat by `request_id`
+    gives the key a new one.
+    """
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListApiKeysRequest, _admin_pb2.ListApiKeysResponse]  # type: ignore[assignment]
     """Lists the tenant's API keys, newest first."""
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevokeApiKeyRequest, _admin_pb2.RevokeApiKeyResponse]  # type: ignore[assignment]
@@ -113,10 +117,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Reindex: _aio.UnaryUnaryMultiCallable[_admin_pb2.ReindexRequest, _admin_pb2.ReindexResponse]  # type: ignore[assignment]
     """Fills a vector store from SQL in the background, embedding nothing, while the one in use goes on
     answering; then changes over to it. UNAVAILABLE if the store does not answer, and then nothing
-    changes. Another move replaces one that is under way.
+    changes. Another move replaces one that is under way; repeated, it begins anew.
     """
     ListJobs: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListJobsRequest, _admin_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Lists background jobs, dead letters first."""
+    """Lists background jobs: dead letters, then running ones, then those that are due."""
     RetryJob: _aio.UnaryUnaryMultiCallable[_admin_pb2.RetryJobRequest, _admin_pb2.RetryJobResponse]  # type: ignore[assignment]
     """Makes a job due now that does not run, a dead letter too."""
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetServerInfoRequest, _admin_pb2.GetServerInfoResponse]  # type: ignore[assignment]
@@ -177,7 +181,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.CreateApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.CreateApiKeyResponse, _abc.Awaitable[_admin_pb2.CreateApiKeyResponse]]:
-        """Makes an API key. Its secret is in this response and nowhere else."""
+        """Makes an API key. Its secret is in this response and nowhere else, so a repeat by `request_id`
+        gives the key a new one.
+        """
 
     @_abc_1.abstractmethod
     def ListApiKeys(
@@ -203,7 +209,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.ReindexResponse, _abc.Awaitable[_admin_pb2.ReindexResponse]]:
         """Fills a vector store from SQL in the background, embedding nothing, while the one in use goes on
         answering; then changes over to it. UNAVAILABLE if the store does not answer, and then nothing
-        changes. Another move replaces one that is under way.
+        changes. Another move replaces one that is under way; repeated, it begins anew.
         """
 
     @_abc_1.abstractmethod
@@ -212,7 +218,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListJobsResponse, _abc.Awaitable[_admin_pb2.ListJobsResponse]]:
-        """Lists background jobs, dead letters first."""
+        """Lists background jobs: dead letters, then running ones, then those that are due."""
 
     @_abc_1.abstractmethod
     def RetryJob(

@@ -651,7 +651,7 @@ class SimilaritySelector(_message.Message):
     PROMPT_FIELD_NUMBER: _builtins.int
     MIN_SIMILARITY_FIELD_NUMBER: _builtins.int
     min_similarity: _builtins.float
-    """Smallest cosine similarity, 0 to 1."""
+    """Smallest cosine similarity, 0 to 1. It must be said: 0 selects nearly everything."""
     @_builtins.property
     def prompt(self) -> _common_pb2.Prompt:
         """The prompt; its last message is a text of the user."""
@@ -660,13 +660,15 @@ class SimilaritySelector(_message.Message):
         self,
         *,
         prompt: _common_pb2.Prompt | None = ...,
-        min_similarity: _builtins.float = ...,
+        min_similarity: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "min_similarity", b"min_similarity", "prompt", b"prompt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_similarity", b"min_similarity", "prompt", b"prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "min_similarity", b"min_similarity", "prompt", b"prompt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
+    _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_similarity) -> _WhichOneofReturnType__min_similarity | None: ...
 
 Global___SimilaritySelector: _TypeAlias = SimilaritySelector  # noqa: Y015
 
@@ -890,7 +892,7 @@ class GetStatsResponse(_message.Message):
     entry_bytes: _builtins.int
     """Bytes they take."""
     observed_false_hit_rate: _builtins.float
-    """Reported wrong / (reported wrong + reported right), 0 to 1; 0 if none was reported."""
+    """Reported wrong / (reported wrong + reported right), 0 to 1; missing if none was reported."""
     @_builtins.property
     def misses(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissCount]:
         """Misses by reason."""
@@ -917,13 +919,15 @@ class GetStatsResponse(_message.Message):
         entries: _builtins.int = ...,
         entry_bytes: _builtins.int = ...,
         median_lookup: _duration_pb2.Duration | None = ...,
-        observed_false_hit_rate: _builtins.float = ...,
+        observed_false_hit_rate: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["median_lookup", b"median_lookup", "saved_usage", b"saved_usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_observed_false_hit_rate", b"_observed_false_hit_rate", "median_lookup", b"median_lookup", "observed_false_hit_rate", b"observed_false_hit_rate", "saved_usage", b"saved_usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "entry_bytes", b"entry_bytes", "exact_hits", b"exact_hits", "lookups", b"lookups", "median_lookup", b"median_lookup", "misses", b"misses", "observed_false_hit_rate", b"observed_false_hit_rate", "reported_right", b"reported_right", "reported_wrong", b"reported_wrong", "saved_usage", b"saved_usage", "saved_usd", b"saved_usd", "semantic_hits", b"semantic_hits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_observed_false_hit_rate", b"_observed_false_hit_rate", "entries", b"entries", "entry_bytes", b"entry_bytes", "exact_hits", b"exact_hits", "lookups", b"lookups", "median_lookup", b"median_lookup", "misses", b"misses", "observed_false_hit_rate", b"observed_false_hit_rate", "reported_right", b"reported_right", "reported_wrong", b"reported_wrong", "saved_usage", b"saved_usage", "saved_usd", b"saved_usd", "semantic_hits", b"semantic_hits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__observed_false_hit_rate: _TypeAlias = _typing.Literal["observed_false_hit_rate"]  # noqa: Y015
+    _WhichOneofArgType__observed_false_hit_rate: _TypeAlias = _typing.Literal["_observed_false_hit_rate", b"_observed_false_hit_rate"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__observed_false_hit_rate) -> _WhichOneofReturnType__observed_false_hit_rate | None: ...
 
 Global___GetStatsResponse: _TypeAlias = GetStatsResponse  # noqa: Y015
 

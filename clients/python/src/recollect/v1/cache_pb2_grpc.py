@@ -99,7 +99,7 @@ class CacheServiceServicer:
 
     def Store(self, request, context):
         """Stores the answer to a prompt. UNAVAILABLE if the cache is down. An answer that was reported
-        wrong for this conversation is returned but not kept.
+        wrong for this conversation is returned but not kept. Repeating it keeps the one answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,7 +107,8 @@ class CacheServiceServicer:
 
     def Invalidate(self, request, context):
         """Removes entries by id, scope, tag, cited fact or similarity: the user's, and with a credential
-        of a service those of scope GLOBAL too. PERMISSION_DENIED for scope GLOBAL without one.
+        of a service those of scope GLOBAL too. PERMISSION_DENIED for scope GLOBAL without one. Repeated,
+        it counts what is still there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

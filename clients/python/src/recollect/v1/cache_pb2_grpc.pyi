@@ -45,11 +45,12 @@ class CacheServiceStub:
     """Looks for answers to several prompts at once."""
     Store: _grpc.UnaryUnaryMultiCallable[_cache_pb2.StoreRequest, _cache_pb2.StoreResponse]
     """Stores the answer to a prompt. UNAVAILABLE if the cache is down. An answer that was reported
-    wrong for this conversation is returned but not kept.
+    wrong for this conversation is returned but not kept. Repeating it keeps the one answer.
     """
     Invalidate: _grpc.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]
     """Removes entries by id, scope, tag, cited fact or similarity: the user's, and with a credential
-    of a service those of scope GLOBAL too. PERMISSION_DENIED for scope GLOBAL without one.
+    of a service those of scope GLOBAL too. PERMISSION_DENIED for scope GLOBAL without one. Repeated,
+    it counts what is still there.
     """
     ReportFeedback: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ReportFeedbackRequest, _cache_pb2.ReportFeedbackResponse]
     """Says that a served answer was right or wrong. A wrong one is not served to that conversation
@@ -75,11 +76,12 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """Looks for answers to several prompts at once."""
     Store: _aio.UnaryUnaryMultiCallable[_cache_pb2.StoreRequest, _cache_pb2.StoreResponse]  # type: ignore[assignment]
     """Stores the answer to a prompt. UNAVAILABLE if the cache is down. An answer that was reported
-    wrong for this conversation is returned but not kept.
+    wrong for this conversation is returned but not kept. Repeating it keeps the one answer.
     """
     Invalidate: _aio.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]  # type: ignore[assignment]
     """Removes entries by id, scope, tag, cited fact or similarity: the user's, and with a credential
-    of a service those of scope GLOBAL too. PERMISSION_DENIED for scope GLOBAL without one.
+    of a service those of scope GLOBAL too. PERMISSION_DENIED for scope GLOBAL without one. Repeated,
+    it counts what is still there.
     """
     ReportFeedback: _aio.UnaryUnaryMultiCallable[_cache_pb2.ReportFeedbackRequest, _cache_pb2.ReportFeedbackResponse]  # type: ignore[assignment]
     """Says that a served answer was right or wrong. A wrong one is not served to that conversation
@@ -120,7 +122,7 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.StoreResponse, _abc.Awaitable[_cache_pb2.StoreResponse]]:
         """Stores the answer to a prompt. UNAVAILABLE if the cache is down. An answer that was reported
-        wrong for this conversation is returned but not kept.
+        wrong for this conversation is returned but not kept. Repeating it keeps the one answer.
         """
 
     @_abc_1.abstractmethod
@@ -130,7 +132,8 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.InvalidateResponse, _abc.Awaitable[_cache_pb2.InvalidateResponse]]:
         """Removes entries by id, scope, tag, cited fact or similarity: the user's, and with a credential
-        of a service those of scope GLOBAL too. PERMISSION_DENIED for scope GLOBAL without one.
+        of a service those of scope GLOBAL too. PERMISSION_DENIED for scope GLOBAL without one. Repeated,
+        it counts what is still there.
         """
 
     @_abc_1.abstractmethod

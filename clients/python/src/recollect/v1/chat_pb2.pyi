@@ -374,7 +374,7 @@ Global___TurnTimings: _TypeAlias = TurnTimings  # noqa: Y015
 
 @_typing.final
 class Turn(_message.Message):
-    """A user's message and the reply to it."""
+    """A user's message and the reply to it; not to be taken for a turn of recall, which is one message."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -716,13 +716,13 @@ class ChatEvent(_message.Message):
         interrupted: Global___ChatInterrupted | None = ...,
         done: Global___ChatDone | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "context", b"context", "delta", b"delta", "done", b"done", "event", b"event", "interrupted", b"interrupted", "started", b"started", "tool_use", b"tool_use", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "context", b"context", "delta", b"delta", "done", b"done", "interrupted", b"interrupted", "kind", b"kind", "started", b"started", "tool_use", b"tool_use", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "context", b"context", "delta", b"delta", "done", b"done", "event", b"event", "interrupted", b"interrupted", "sequence", b"sequence", "started", b"started", "tool_use", b"tool_use", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "context", b"context", "delta", b"delta", "done", b"done", "interrupted", b"interrupted", "kind", b"kind", "sequence", b"sequence", "started", b"started", "tool_use", b"tool_use", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "context", "cache", "delta", "tool_use", "usage", "interrupted", "done"]  # noqa: Y015
-    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["started", "context", "cache", "delta", "tool_use", "usage", "interrupted", "done"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___ChatEvent: _TypeAlias = ChatEvent  # noqa: Y015
 

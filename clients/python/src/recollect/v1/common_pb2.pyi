@@ -12,9 +12,20 @@ Conventions of the whole API:
   which the request names. A scope is never widened, not on an empty result either.
 - Ids are any UTF-8 text of 1 to 256 bytes without NUL. The server makes UUIDv7 where the caller
   leaves an id empty.
-- `request_id` makes a write idempotent for 24 hours: the same request under the same id gets the
-  first answer again; another request gets FAILED_PRECONDITION with REQUEST_ID_REUSED.
-- A zero or missing field means its default, which the field's comment states.
+- Every call may be repeated while its outcome is not known, as after UNAVAILABLE, but ImportUser,
+  whose records come in a stream. A write that a repeat would do twice, or would refuse because it
+  is done, has a `request_id`, a UUID to be sent again with the repeat: for 24 hours the same
+  request under the same id gets the first answer again, and another request gets
+  FAILED_PRECONDITION with REQUEST_ID_REUSED. Other writes come to the same when repeated.
+- A call has an id too, which is not the `request_id`: each try has its own, to look for in logs and
+  audit. The server takes it from the metadata `x-request-id`, or makes it, and returns it in the
+  trailing metadata of that name and in google.rpc.RequestInfo of an error.
+- A zero or missing field means its default, which the field's comment states. Where zero is a value
+  of its own the field is `optional`, so that it is told apart from a missing one.
+- Lists have pages: `page_size` and `page_token` in, `next_page_token` out. A filter that is empty
+  lets everything pass, and the order is fixed unless a field chooses it.
+- A turn is what one speaker says: of recall it is one message (`MEMORY_KIND_TURN`). A turn of
+  ChatService, `Turn`, is a whole exchange: a user's message and the reply to it.
 - Every error carries google.rpc.ErrorInfo with domain `recollect` and a reason of `ErrorReason`
   without its prefix; bad fields are listed in google.rpc.BadRequest.
 """
@@ -78,7 +89,7 @@ class _MemoryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MemoryKind
     MEMORY_KIND_FACT: _MemoryKind.ValueType  # 1
     """A statement held true about the user."""
     MEMORY_KIND_TURN: _MemoryKind.ValueType  # 2
-    """One message of a conversation."""
+    """One message of a conversation; not ChatService's Turn, which is a message and its reply."""
     MEMORY_KIND_EPISODE: _MemoryKind.ValueType  # 3
     """A closed or idle session as a whole: title and summary."""
 
@@ -90,7 +101,7 @@ MEMORY_KIND_UNSPECIFIED: MemoryKind.ValueType  # 0
 MEMORY_KIND_FACT: MemoryKind.ValueType  # 1
 """A statement held true about the user."""
 MEMORY_KIND_TURN: MemoryKind.ValueType  # 2
-"""One message of a conversation."""
+"""One message of a conversation; not ChatService's Turn, which is a message and its reply."""
 MEMORY_KIND_EPISODE: MemoryKind.ValueType  # 3
 """A closed or idle session as a whole: title and summary."""
 Global___MemoryKind: _TypeAlias = MemoryKind  # noqa: Y015
@@ -164,7 +175,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_JOB_NOT_FOUND: _ErrorReason.ValueType  # 12
     """NOT_FOUND: the job does not exist."""
     ERROR_REASON_REVISION_MISMATCH: _ErrorReason.ValueType  # 13
-    """ABORTED: another writer was first; the metadata `current_revision` says where it is now."""
+    """ABORTED: another writer was first; the metadata `current_revision` says where the session's
+    revision or the fact's version is now.
+    """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 14
     """FAILED_PRECONDITION: this request_id belongs to another request."""
     ERROR_REASON_TURN_IN_PROGRESS: _ErrorReason.ValueType  # 15
@@ -212,7 +225,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_GLOBAL_SCOPE_OFF: _ErrorReason.ValueType  # 36
     """FAILED_PRECONDITION: the tenant has not opted in to cache scope GLOBAL."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 37
-    """INTERNAL: a defect; RequestInfo carries the request id to look for in the server's log."""
+    """INTERNAL: a defect; RequestInfo carries the call's id, to look for in the server's log."""
     ERROR_REASON_SESSION_EPHEMERAL: _ErrorReason.ValueType  # 38
     """FAILED_PRECONDITION: the session is ephemeral, which has no turns of chat."""
     ERROR_REASON_USER_BEING_ERASED: _ErrorReason.ValueType  # 50
@@ -252,7 +265,9 @@ ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 11
 ERROR_REASON_JOB_NOT_FOUND: ErrorReason.ValueType  # 12
 """NOT_FOUND: the job does not exist."""
 ERROR_REASON_REVISION_MISMATCH: ErrorReason.ValueType  # 13
-"""ABORTED: another writer was first; the metadata `current_revision` says where it is now."""
+"""ABORTED: another writer was first; the metadata `current_revision` says where the session's
+revision or the fact's version is now.
+"""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 14
 """FAILED_PRECONDITION: this request_id belongs to another request."""
 ERROR_REASON_TURN_IN_PROGRESS: ErrorReason.ValueType  # 15
@@ -300,7 +315,7 @@ ERROR_REASON_DEADLINE_PASSED: ErrorReason.ValueType  # 35
 ERROR_REASON_GLOBAL_SCOPE_OFF: ErrorReason.ValueType  # 36
 """FAILED_PRECONDITION: the tenant has not opted in to cache scope GLOBAL."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 37
-"""INTERNAL: a defect; RequestInfo carries the request id to look for in the server's log."""
+"""INTERNAL: a defect; RequestInfo carries the call's id, to look for in the server's log."""
 ERROR_REASON_SESSION_EPHEMERAL: ErrorReason.ValueType  # 38
 """FAILED_PRECONDITION: the session is ephemeral, which has no turns of chat."""
 ERROR_REASON_USER_BEING_ERASED: ErrorReason.ValueType  # 50
@@ -343,13 +358,13 @@ class ContentPart(_message.Message):
         tool_call: Global___ToolCall | None = ...,
         tool_result: Global___ToolResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "text", b"text", "thinking", b"thinking", "tool_call", b"tool_call", "tool_result", b"tool_result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "text", b"text", "thinking", b"thinking", "tool_call", b"tool_call", "tool_result", b"tool_result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "text", b"text", "thinking", b"thinking", "tool_call", b"tool_call", "tool_result", b"tool_result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "text", b"text", "thinking", b"thinking", "tool_call", b"tool_call", "tool_result", b"tool_result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["text", "thinking", "tool_call", "tool_result"]  # noqa: Y015
-    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["text", "thinking", "tool_call", "tool_result"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___ContentPart: _TypeAlias = ContentPart  # noqa: Y015
 

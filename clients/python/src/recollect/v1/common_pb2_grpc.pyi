@@ -12,9 +12,20 @@ Conventions of the whole API:
   which the request names. A scope is never widened, not on an empty result either.
 - Ids are any UTF-8 text of 1 to 256 bytes without NUL. The server makes UUIDv7 where the caller
   leaves an id empty.
-- `request_id` makes a write idempotent for 24 hours: the same request under the same id gets the
-  first answer again; another request gets FAILED_PRECONDITION with REQUEST_ID_REUSED.
-- A zero or missing field means its default, which the field's comment states.
+- Every call may be repeated while its outcome is not known, as after UNAVAILABLE, but ImportUser,
+  whose records come in a stream. A write that a repeat would do twice, or would refuse because it
+  is done, has a `request_id`, a UUID to be sent again with the repeat: for 24 hours the same
+  request under the same id gets the first answer again, and another request gets
+  FAILED_PRECONDITION with REQUEST_ID_REUSED. Other writes come to the same when repeated.
+- A call has an id too, which is not the `request_id`: each try has its own, to look for in logs and
+  audit. The server takes it from the metadata `x-request-id`, or makes it, and returns it in the
+  trailing metadata of that name and in google.rpc.RequestInfo of an error.
+- A zero or missing field means its default, which the field's comment states. Where zero is a value
+  of its own the field is `optional`, so that it is told apart from a missing one.
+- Lists have pages: `page_size` and `page_token` in, `next_page_token` out. A filter that is empty
+  lets everything pass, and the order is fixed unless a field chooses it.
+- A turn is what one speaker says: of recall it is one message (`MEMORY_KIND_TURN`). A turn of
+  ChatService, `Turn`, is a whole exchange: a user's message and the reply to it.
 - Every error carries google.rpc.ErrorInfo with domain `recollect` and a reason of `ErrorReason`
   without its prefix; bad fields are listed in google.rpc.BadRequest.
 """

@@ -1007,7 +1007,7 @@ class ListSessionsRequest(_message.Message):
     page_size: _builtins.int
     """Most sessions to return; more than 1000 means 1000. Default 100."""
     page_token: _builtins.str
-    """`next_page_token` of the page before. Default: the first page."""
+    """`next_page_token` of the page before, with the other fields unchanged. Default: the first page."""
     def __init__(
         self,
         *,
@@ -1062,19 +1062,24 @@ class UpdateSessionRequest(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user."""
     session_id: _builtins.str
     """The session."""
     expected_revision: _builtins.int
-    """Refuse with ABORTED unless the session is at this revision. Default: any."""
+    """Refuse with ABORTED and REVISION_MISMATCH unless the session is at this revision. Default: any."""
+    request_id: _builtins.str
+    """Makes the call idempotent; a UUID. Default: it is not."""
     @_builtins.property
     def session(self) -> Global___Session:
         """The new values; only fields that the mask names are read."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Of `title`, `metadata`, `window_size`, `window_ttl`, `idle_ttl`, `expire_time`: which to set."""
+        """Of `title`, `metadata`, `window_size`, `window_ttl`, `idle_ttl`, `expire_time`: which to set. One
+        that `session` leaves out gets its default.
+        """
 
     def __init__(
         self,
@@ -1084,10 +1089,11 @@ class UpdateSessionRequest(_message.Message):
         session: Global___Session | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         expected_revision: _builtins.int | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision", "session", b"session", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision", "session", b"session", "session_id", b"session_id", "update_mask", b"update_mask", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision", "request_id", b"request_id", "session", b"session", "session_id", b"session_id", "update_mask", b"update_mask", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_revision: _TypeAlias = _typing.Literal["expected_revision"]  # noqa: Y015
     _WhichOneofArgType__expected_revision: _TypeAlias = _typing.Literal["_expected_revision", b"_expected_revision"]  # noqa: Y015
@@ -1127,19 +1133,23 @@ class ClearSessionRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user."""
     session_id: _builtins.str
     """The session."""
+    request_id: _builtins.str
+    """Makes the call idempotent; a UUID. Default: it is not."""
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         session_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "session_id", b"session_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1177,19 +1187,23 @@ class DeleteSessionRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user."""
     session_id: _builtins.str
     """The session."""
+    request_id: _builtins.str
+    """Makes the call idempotent; a UUID. Default: it is not."""
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         session_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "session_id", b"session_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1230,7 +1244,7 @@ class AppendMessagesRequest(_message.Message):
     request_id: _builtins.str
     """Makes the call idempotent; a UUID. Default: it is not."""
     expected_revision: _builtins.int
-    """Refuse with ABORTED unless the session is at this revision. Default: any."""
+    """Refuse with ABORTED and REVISION_MISMATCH unless the session is at this revision. Default: any."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewMessage]:
         """The messages in order, 1 to 1000."""
@@ -1391,7 +1405,7 @@ class ContextOptions(_message.Message):
     max_facts: _builtins.int
     """Most facts to recall; 0 switches them off. Default: 10 if the profile has facts."""
     max_turns: _builtins.int
-    """Most turns to recall, beside those in the window; 0 switches them off. Default: 5 if the
+    """Most turns, that is messages, to recall beside those in the window; 0 switches them off. Default: 5 if the
     profile has turns.
     """
     max_episodes: _builtins.int
@@ -1818,7 +1832,7 @@ class RecallHit(_message.Message):
 
     @_builtins.property
     def turn(self) -> Global___Message:
-        """A message."""
+        """A message, found as MEMORY_KIND_TURN."""
 
     @_builtins.property
     def episode(self) -> Global___Episode:
@@ -2009,10 +2023,16 @@ class UpdateFactRequest(_message.Message):
     FACT_ID_FIELD_NUMBER: _builtins.int
     FACT_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user."""
     fact_id: _builtins.str
     """The fact."""
+    request_id: _builtins.str
+    """Makes the call idempotent; a UUID. Default: it is not."""
+    expected_version: _builtins.int
+    """Refuse with ABORTED and REVISION_MISMATCH unless the fact is at this version. Default: any."""
     @_builtins.property
     def fact(self) -> Global___Fact:
         """The new values; only fields that the mask names are read."""
@@ -2030,12 +2050,16 @@ class UpdateFactRequest(_message.Message):
         fact_id: _builtins.str = ...,
         fact: Global___Fact | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
+        request_id: _builtins.str = ...,
+        expected_version: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fact", b"fact", "update_mask", b"update_mask"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "fact", b"fact", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fact", b"fact", "fact_id", b"fact_id", "update_mask", b"update_mask", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "fact", b"fact", "fact_id", b"fact_id", "request_id", b"request_id", "update_mask", b"update_mask", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
+    _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
 
 Global___UpdateFactRequest: _TypeAlias = UpdateFactRequest  # noqa: Y015
 
@@ -2071,19 +2095,23 @@ class ForgetFactRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     FACT_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user."""
     fact_id: _builtins.str
     """The fact."""
+    request_id: _builtins.str
+    """Makes the call idempotent; a UUID. Default: it is not."""
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         fact_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fact_id", b"fact_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fact_id", b"fact_id", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2279,22 +2307,26 @@ class ListEpisodesRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user."""
     page_size: _builtins.int
     """Most episodes to return; more than 1000 means 1000. Default 100."""
     page_token: _builtins.str
-    """`next_page_token` of the page before. Default: the first page."""
+    """`next_page_token` of the page before, with the other fields unchanged. Default: the first page."""
+    session_id: _builtins.str
+    """Only episodes of this session. Default: of all."""
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        session_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2392,7 +2424,7 @@ class WatchRequest(_message.Message):
     session_id: _builtins.str
     """Only changes of this session. Default: of all the user's memory."""
     resume_token: _builtins.str
-    """Token of the last change seen; what came after follows. Default: changes from now on."""
+    """Token of the last response; what came after follows. Default: changes from now on."""
     def __init__(
         self,
         *,
@@ -2410,7 +2442,7 @@ Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
 
 @_typing.final
 class WatchResponse(_message.Message):
-    """Response of Watch: one change."""
+    """Response of Watch: one change, or without a subject only where the stream is."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2423,7 +2455,7 @@ class WatchResponse(_message.Message):
     FACT_FIELD_NUMBER: _builtins.int
     EPISODE_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """Watch from here to see what follows this change."""
+    """Watch from here to see what follows."""
     user_revision: _builtins.int
     """Revision of the user that the change made."""
     type: Global___ChangeType.ValueType

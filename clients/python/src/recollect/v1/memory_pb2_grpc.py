@@ -221,7 +221,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Recall(self, request, context):
-        """Finds facts that hold now, turns and episodes, by meaning and words.
+        """Finds facts that hold now, turns (single messages) and episodes, by meaning and words.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -264,14 +264,16 @@ class MemoryServiceServicer:
 
     def ExtractFacts(self, request, context):
         """Extracts facts from a session's messages not yet read, now, or shows what would be extracted
-        from the first of them. It is done by itself every 10 messages (a setting).
+        from the first of them. It is done by itself every 10 messages (a setting). Repeated, it goes on
+        where the call before has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompactSession(self, request, context):
-        """Summarises all but a session's newest messages into its rolling summary, now.
+        """Summarises all but a session's newest messages into its rolling summary, now. Repeating it changes
+        nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -295,8 +297,8 @@ class MemoryServiceServicer:
         """Streams the changes of a user's durable memory or of one session, in order, without gap or
         repeat, until the client ends it. A reader may be as slow as it likes: what it has not read is
         kept for 7 days. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED if the token is older than that.
-        The initial metadata comes at once and says as `x-resume-token` where the stream begins;
-        UNAVAILABLE means to go on with the last token.
+        Without a token the first response comes at once and says where the stream begins: what is
+        written after it will be shown. UNAVAILABLE means to go on with the last token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -66,7 +66,7 @@ class MemoryServiceStub:
     nothing that another one does not say already is not stored again: the other one is returned.
     """
     Recall: _grpc.UnaryUnaryMultiCallable[_memory_pb2.RecallRequest, _memory_pb2.RecallResponse]
-    """Finds facts that hold now, turns and episodes, by meaning and words."""
+    """Finds facts that hold now, turns (single messages) and episodes, by meaning and words."""
     GetFact: _grpc.UnaryUnaryMultiCallable[_memory_pb2.GetFactRequest, _memory_pb2.GetFactResponse]
     """Returns the current version of a fact."""
     ListFacts: _grpc.UnaryUnaryMultiCallable[_memory_pb2.ListFactsRequest, _memory_pb2.ListFactsResponse]
@@ -79,10 +79,13 @@ class MemoryServiceStub:
     """Returns every version of a fact, oldest first."""
     ExtractFacts: _grpc.UnaryUnaryMultiCallable[_memory_pb2.ExtractFactsRequest, _memory_pb2.ExtractFactsResponse]
     """Extracts facts from a session's messages not yet read, now, or shows what would be extracted
-    from the first of them. It is done by itself every 10 messages (a setting).
+    from the first of them. It is done by itself every 10 messages (a setting). Repeated, it goes on
+    where the call before has ended.
     """
     CompactSession: _grpc.UnaryUnaryMultiCallable[_memory_pb2.CompactSessionRequest, _memory_pb2.CompactSessionResponse]
-    """Summarises all but a session's newest messages into its rolling summary, now."""
+    """Summarises all but a session's newest messages into its rolling summary, now. Repeating it changes
+    nothing.
+    """
     ListEpisodes: _grpc.UnaryUnaryMultiCallable[_memory_pb2.ListEpisodesRequest, _memory_pb2.ListEpisodesResponse]
     """Lists a user's episodes, newest first."""
     GetEpisode: _grpc.UnaryUnaryMultiCallable[_memory_pb2.GetEpisodeRequest, _memory_pb2.GetEpisodeResponse]
@@ -91,8 +94,8 @@ class MemoryServiceStub:
     """Streams the changes of a user's durable memory or of one session, in order, without gap or
     repeat, until the client ends it. A reader may be as slow as it likes: what it has not read is
     kept for 7 days. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED if the token is older than that.
-    The initial metadata comes at once and says as `x-resume-token` where the stream begins;
-    UNAVAILABLE means to go on with the last token.
+    Without a token the first response comes at once and says where the stream begins: what is
+    written after it will be shown. UNAVAILABLE means to go on with the last token.
     """
 
 @_typing.type_check_only
@@ -129,7 +132,7 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     nothing that another one does not say already is not stored again: the other one is returned.
     """
     Recall: _aio.UnaryUnaryMultiCallable[_memory_pb2.RecallRequest, _memory_pb2.RecallResponse]  # type: ignore[assignment]
-    """Finds facts that hold now, turns and episodes, by meaning and words."""
+    """Finds facts that hold now, turns (single messages) and episodes, by meaning and words."""
     GetFact: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetFactRequest, _memory_pb2.GetFactResponse]  # type: ignore[assignment]
     """Returns the current version of a fact."""
     ListFacts: _aio.UnaryUnaryMultiCallable[_memory_pb2.ListFactsRequest, _memory_pb2.ListFactsResponse]  # type: ignore[assignment]
@@ -142,10 +145,13 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """Returns every version of a fact, oldest first."""
     ExtractFacts: _aio.UnaryUnaryMultiCallable[_memory_pb2.ExtractFactsRequest, _memory_pb2.ExtractFactsResponse]  # type: ignore[assignment]
     """Extracts facts from a session's messages not yet read, now, or shows what would be extracted
-    from the first of them. It is done by itself every 10 messages (a setting).
+    from the first of them. It is done by itself every 10 messages (a setting). Repeated, it goes on
+    where the call before has ended.
     """
     CompactSession: _aio.UnaryUnaryMultiCallable[_memory_pb2.CompactSessionRequest, _memory_pb2.CompactSessionResponse]  # type: ignore[assignment]
-    """Summarises all but a session's newest messages into its rolling summary, now."""
+    """Summarises all but a session's newest messages into its rolling summary, now. Repeating it changes
+    nothing.
+    """
     ListEpisodes: _aio.UnaryUnaryMultiCallable[_memory_pb2.ListEpisodesRequest, _memory_pb2.ListEpisodesResponse]  # type: ignore[assignment]
     """Lists a user's episodes, newest first."""
     GetEpisode: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetEpisodeRequest, _memory_pb2.GetEpisodeResponse]  # type: ignore[assignment]
@@ -154,8 +160,8 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """Streams the changes of a user's durable memory or of one session, in order, without gap or
     repeat, until the client ends it. A reader may be as slow as it likes: what it has not read is
     kept for 7 days. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED if the token is older than that.
-    The initial metadata comes at once and says as `x-resume-token` where the stream begins;
-    UNAVAILABLE means to go on with the last token.
+    Without a token the first response comes at once and says where the stream begins: what is
+    written after it will be shown. UNAVAILABLE means to go on with the last token.
     """
 
 class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -255,7 +261,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_pb2.RecallRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_pb2.RecallResponse, _abc.Awaitable[_memory_pb2.RecallResponse]]:
-        """Finds facts that hold now, turns and episodes, by meaning and words."""
+        """Finds facts that hold now, turns (single messages) and episodes, by meaning and words."""
 
     @_abc_1.abstractmethod
     def GetFact(
@@ -304,7 +310,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_memory_pb2.ExtractFactsResponse, _abc.Awaitable[_memory_pb2.ExtractFactsResponse]]:
         """Extracts facts from a session's messages not yet read, now, or shows what would be extracted
-        from the first of them. It is done by itself every 10 messages (a setting).
+        from the first of them. It is done by itself every 10 messages (a setting). Repeated, it goes on
+        where the call before has ended.
         """
 
     @_abc_1.abstractmethod
@@ -313,7 +320,9 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _memory_pb2.CompactSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_pb2.CompactSessionResponse, _abc.Awaitable[_memory_pb2.CompactSessionResponse]]:
-        """Summarises all but a session's newest messages into its rolling summary, now."""
+        """Summarises all but a session's newest messages into its rolling summary, now. Repeating it changes
+        nothing.
+        """
 
     @_abc_1.abstractmethod
     def ListEpisodes(
@@ -340,8 +349,8 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams the changes of a user's durable memory or of one session, in order, without gap or
         repeat, until the client ends it. A reader may be as slow as it likes: what it has not read is
         kept for 7 days. OUT_OF_RANGE with RESUME_TOKEN_EXPIRED if the token is older than that.
-        The initial metadata comes at once and says as `x-resume-token` where the stream begins;
-        UNAVAILABLE means to go on with the last token.
+        Without a token the first response comes at once and says where the stream begins: what is
+        written after it will be shown. UNAVAILABLE means to go on with the last token.
         """
 
 def add_MemoryServiceServicer_to_server(servicer: MemoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
