@@ -121,9 +121,7 @@ def in_postgres(url: str, mark: str) -> list[str]:
             "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
         ).fetchall()
         for (table,) in tables:
-            query = (
-                f'SELECT COUNT(*) FROM "{table}" AS t WHERE t::text LIKE %s OR t::text LIKE %s'
-            )
+            query = f'SELECT COUNT(*) FROM "{table}" AS t WHERE t::text LIKE %s OR t::text LIKE %s'
             values = (f"%{mark}%", f"%{mark.encode().hex()}%")
             if connection.execute(query, values).fetchone() != (0,):
                 found.append(table)
@@ -171,4 +169,3 @@ def erased(server: RunningServer, user: str, **more: Any) -> Any:
         return receipt if receipt.complete else None
 
     return eventually(complete, 120)
-

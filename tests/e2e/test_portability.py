@@ -47,7 +47,7 @@ def ada(here: RunningServer) -> Planted:
         ]
         session = f"s-{planted.mark}"
         call = memory_pb2.NewMessage(role=common_pb2.ROLE_ASSISTANT, parts=parts)
-        client.memory.append_messages(session, [call, "a line\u2028break\r\nand \"quotes\" \\ é😀"])
+        client.memory.append_messages(session, [call, 'a line\u2028break\r\nand "quotes" \\ é😀'])
         eventually(lambda: list(client.memory.list_episodes()), 60)
         eventually(lambda: not list(client.admin.list_jobs()), 60)
     return planted
@@ -66,9 +66,7 @@ def _import(server: RunningServer, user: str, records: list[str]) -> int:
 def _settled(server: RunningServer, user: str) -> None:
     """Wait until every text has its vector."""
     with server.client(user, timeout=60) as client:
-        eventually(
-            lambda: not [job for job in client.admin.list_jobs() if job.user_id == user], 60
-        )
+        eventually(lambda: not [job for job in client.admin.list_jobs() if job.user_id == user], 60)
 
 
 @pytest.mark.parametrize("vectors", [True, False])
@@ -88,10 +86,9 @@ def test_an_export_of_an_import_is_equal_byte_for_byte(here, there, ada, vectors
 
 
 def test_every_call_finds_the_same_there(here, there, ada):
-    name = unique("copy")
-    _import(there, name, _export(here, ada.user, vectors=True))
+    _import(there, ada.user, _export(here, ada.user, vectors=True))
     session = f"s-{ada.mark}"
-    with here.client(ada.user) as old, there.client(name) as new:
+    with here.client(ada.user) as old, there.client(ada.user) as new:
         for call in (
             lambda client: list(client.memory.list_sessions()),
             lambda client: list(client.memory.list_messages(session)),

@@ -55,8 +55,8 @@ type AdminServiceClient interface {
 	// and the accounts of turns are not part of it. NOT_FOUND (USER_NOT_FOUND) without data.
 	ExportUser(ctx context.Context, in *ExportUserRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportUserResponse], error)
 	// Stores what ExportUser streamed, whole or not at all: nobody sees anything of it before the
-	// answer. ALREADY_EXISTS (USER_EXISTS) if the user has data, so a repeated call stores nothing
-	// twice. Texts without a vector of this server's embedding model are embedded afterwards.
+	// answer. ALREADY_EXISTS (USER_EXISTS) if the user was ever used and not erased since, so a
+	// repeated call stores nothing twice. Texts without a vector of this server's embedding model are embedded afterwards.
 	ImportUser(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ImportUserRequest, ImportUserResponse], error)
 	// Lists the tenant's audit events, newest first. Today these are the reads and model calls of
 	// contexts with the profile AUDIT.
@@ -228,8 +228,8 @@ type AdminServiceServer interface {
 	// and the accounts of turns are not part of it. NOT_FOUND (USER_NOT_FOUND) without data.
 	ExportUser(*ExportUserRequest, grpc.ServerStreamingServer[ExportUserResponse]) error
 	// Stores what ExportUser streamed, whole or not at all: nobody sees anything of it before the
-	// answer. ALREADY_EXISTS (USER_EXISTS) if the user has data, so a repeated call stores nothing
-	// twice. Texts without a vector of this server's embedding model are embedded afterwards.
+	// answer. ALREADY_EXISTS (USER_EXISTS) if the user was ever used and not erased since, so a
+	// repeated call stores nothing twice. Texts without a vector of this server's embedding model are embedded afterwards.
 	ImportUser(grpc.ClientStreamingServer[ImportUserRequest, ImportUserResponse]) error
 	// Lists the tenant's audit events, newest first. Today these are the reads and model calls of
 	// contexts with the profile AUDIT.

@@ -317,7 +317,7 @@ const (
 	ErrorReason_ERROR_REASON_SESSION_EPHEMERAL ErrorReason = 38
 	// ABORTED: the user is being erased; try again when EraseUser has answered.
 	ErrorReason_ERROR_REASON_USER_BEING_ERASED ErrorReason = 50
-	// ALREADY_EXISTS: an import needs a user without data.
+	// ALREADY_EXISTS: an import needs a user who was never used, or was erased.
 	ErrorReason_ERROR_REASON_USER_EXISTS ErrorReason = 51
 	// NOT_FOUND: nothing is kept of the user.
 	ErrorReason_ERROR_REASON_USER_NOT_FOUND ErrorReason = 52

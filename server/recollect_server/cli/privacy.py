@@ -65,5 +65,3 @@ def import_(file: IO[str], target: str, api_key: str | None, user: str) -> None:
     with connect(target, api_key) as client:
         count = client.admin.import_user(user, records(), timeout=STREAM_SECONDS)
     click.echo(f"{count} records", err=True)
-
-

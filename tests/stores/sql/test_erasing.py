@@ -1,5 +1,6 @@
 """A user who is erased is gone at once, with every row, and nothing brings one back."""
 
+import asyncio
 import sqlite3
 from datetime import timedelta
 
@@ -20,6 +21,7 @@ from recollect_server.memory.model import (
 )
 from recollect_server.memory.watch import Position
 from recollect_server.scope import Scope
+from recollect_server.stores.sql import migrate as schema
 from recollect_server.stores.sql.audit import SqlAuditLog
 from recollect_server.stores.sql.erasing import BY_USER_ID, BY_USER_KEY, SPECIAL, SqlErasures
 
@@ -135,9 +137,7 @@ async def test_work_under_way_stores_nothing(stores, erasures):
     task = await stores.queue.lease_embedding(MODEL, 100)
     stores.clock.move(seconds=30)
     now = stores.clock()
-    plan = Plan(
-        (Step(found(ExtractedFact("secret", 1.0, (1,), now), "s", "m", now)),), as_of=0
-    )
+    plan = Plan((Step(found(ExtractedFact("secret", 1.0, (1,), now), "s", "m", now)),), as_of=0)
     erasure = await _begin(erasures)
 
     async def late() -> None:
@@ -265,7 +265,9 @@ async def test_nothing_is_left_in_the_bytes_of_a_file(path, stores, erasures):
         await stores.append(f"markera {number} " * (1 + number % 90))
         await stores.append(f"markerb {number} " * (1 + number % 70), scope=BOB)
         if number % 3 == 0:
-            await stores.facts.remember(ADA, [NewFact(f"markera fact {number}", f"f{number}")], None)
+            await stores.facts.remember(
+                ADA, [NewFact(f"markera fact {number}", f"f{number}")], None
+            )
             await stores.facts.update_fact(ADA, f"f{number}", {"text": f"markera {number} " * 99})
     await _erase(erasures)
     files = [path, path.with_name(path.name + "-wal")]
@@ -275,8 +277,6 @@ async def test_nothing_is_left_in_the_bytes_of_a_file(path, stores, erasures):
 
 
 async def test_a_file_of_before_is_rid_of_its_remnants(tmp_path, monkeypatch):
-    from recollect_server.stores.sql import migrate as schema  # noqa: PLC0415
-
     file = tmp_path / "old.db"
     with monkeypatch.context() as before:
         before.setattr(schema, "HEAD", "0007")
@@ -296,8 +296,6 @@ async def test_a_file_of_before_is_rid_of_its_remnants(tmp_path, monkeypatch):
 
 
 async def test_messages_under_way_from_many_writers_are_before_or_refused(stores, erasures, other):
-    import asyncio  # noqa: PLC0415
-
     await stores.session()
     stop = asyncio.Event()
 
@@ -314,11 +312,9 @@ async def test_messages_under_way_from_many_writers_are_before_or_refused(stores
     await asyncio.sleep(0.1)
     erasure = await _begin(erasures)
     while (await erasures.remove_rows(erasure)).more:
-        await asyncio.sleep(0)
+        pass
     for _ in range(20):
         assert set((await erasures.count_rows(erasure)).values()) == {0}
         await asyncio.sleep(0.01)
     stop.set()
     await asyncio.gather(*writers)
-
-

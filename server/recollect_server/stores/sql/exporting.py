@@ -98,9 +98,7 @@ def _messages(
         vector="v.model, v.vector" if vectors else "NULL, NULL", join=join if vectors else ""
     )
     after = 0
-    while rows := tx.execute(
-        query, {"session_key": session_key, "after": after, "limit": PAGE}
-    ):
+    while rows := tx.execute(query, {"session_key": session_key, "after": after, "limit": PAGE}):
         for row in rows:
             extras = ("", {}, "") if row[6] is None else unpack(bytes(row[6]))
             yield MessageRecord(

@@ -119,8 +119,8 @@ class AdminServiceServicer:
 
     def ImportUser(self, request_iterator, context):
         """Stores what ExportUser streamed, whole or not at all: nobody sees anything of it before the
-        answer. ALREADY_EXISTS (USER_EXISTS) if the user has data, so a repeated call stores nothing
-        twice. Texts without a vector of this server's embedding model are embedded afterwards.
+        answer. ALREADY_EXISTS (USER_EXISTS) if the user was ever used and not erased since, so a
+        repeated call stores nothing twice. Texts without a vector of this server's embedding model are embedded afterwards.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -52,8 +52,8 @@ class AdminServiceStub:
     """
     ImportUser: _grpc.StreamUnaryMultiCallable[_admin_pb2.ImportUserRequest, _admin_pb2.ImportUserResponse]
     """Stores what ExportUser streamed, whole or not at all: nobody sees anything of it before the
-    answer. ALREADY_EXISTS (USER_EXISTS) if the user has data, so a repeated call stores nothing
-    twice. Texts without a vector of this server's embedding model are embedded afterwards.
+    answer. ALREADY_EXISTS (USER_EXISTS) if the user was ever used and not erased since, so a
+    repeated call stores nothing twice. Texts without a vector of this server's embedding model are embedded afterwards.
     """
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEventsRequest, _admin_pb2.ListAuditEventsResponse]
     """Lists the tenant's audit events, newest first. Today these are the reads and model calls of
@@ -99,8 +99,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     ImportUser: _aio.StreamUnaryMultiCallable[_admin_pb2.ImportUserRequest, _admin_pb2.ImportUserResponse]  # type: ignore[assignment]
     """Stores what ExportUser streamed, whole or not at all: nobody sees anything of it before the
-    answer. ALREADY_EXISTS (USER_EXISTS) if the user has data, so a repeated call stores nothing
-    twice. Texts without a vector of this server's embedding model are embedded afterwards.
+    answer. ALREADY_EXISTS (USER_EXISTS) if the user was ever used and not erased since, so a
+    repeated call stores nothing twice. Texts without a vector of this server's embedding model are embedded afterwards.
     """
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEventsRequest, _admin_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Lists the tenant's audit events, newest first. Today these are the reads and model calls of
@@ -161,8 +161,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ImportUserResponse, _abc.Awaitable[_admin_pb2.ImportUserResponse]]:
         """Stores what ExportUser streamed, whole or not at all: nobody sees anything of it before the
-        answer. ALREADY_EXISTS (USER_EXISTS) if the user has data, so a repeated call stores nothing
-        twice. Texts without a vector of this server's embedding model are embedded afterwards.
+        answer. ALREADY_EXISTS (USER_EXISTS) if the user was ever used and not erased since, so a
+        repeated call stores nothing twice. Texts without a vector of this server's embedding model are embedded afterwards.
         """
 
     @_abc_1.abstractmethod

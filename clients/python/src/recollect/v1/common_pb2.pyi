@@ -231,7 +231,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_USER_BEING_ERASED: _ErrorReason.ValueType  # 50
     """ABORTED: the user is being erased; try again when EraseUser has answered."""
     ERROR_REASON_USER_EXISTS: _ErrorReason.ValueType  # 51
-    """ALREADY_EXISTS: an import needs a user without data."""
+    """ALREADY_EXISTS: an import needs a user who was never used, or was erased."""
     ERROR_REASON_USER_NOT_FOUND: _ErrorReason.ValueType  # 52
     """NOT_FOUND: nothing is kept of the user."""
 
@@ -321,7 +321,7 @@ ERROR_REASON_SESSION_EPHEMERAL: ErrorReason.ValueType  # 38
 ERROR_REASON_USER_BEING_ERASED: ErrorReason.ValueType  # 50
 """ABORTED: the user is being erased; try again when EraseUser has answered."""
 ERROR_REASON_USER_EXISTS: ErrorReason.ValueType  # 51
-"""ALREADY_EXISTS: an import needs a user without data."""
+"""ALREADY_EXISTS: an import needs a user who was never used, or was erased."""
 ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 52
 """NOT_FOUND: nothing is kept of the user."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
