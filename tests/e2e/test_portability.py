@@ -1,6 +1,8 @@
 """ExportUser and ImportUser: a user moves to another server, whole or not at all."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,8 +50,13 @@ def ada(here: RunningServer) -> Planted:
         session = f"s-{planted.mark}"
         call = memory_pb2.NewMessage(role=common_pb2.ROLE_ASSISTANT, parts=parts)
         client.memory.append_messages(session, [call, 'a line\u2028break\r\nand "quotes" \\ é😀'])
-        eventually(lambda: list(client.memory.list_episodes()), 60)
-        eventually(lambda: not list(client.admin.list_jobs()), 60)
+        last = client.memory.get_session(session).message_count
+
+        def told() -> bool:
+            return any(e.last_sequence == last for e in client.memory.list_episodes())
+
+        eventually(told, 60)
+    _settled(here, planted.user)
     return planted
 
 
@@ -120,8 +127,8 @@ def _without(records: list[str], kind: str) -> list[str]:
     return [record for record in records if json.loads(record)["type"] != kind]
 
 
-def _with(records: list[str], kind: str, **fields: object) -> list[str]:
-    position = [json.loads(record)["type"] for record in records].index(kind)
+def _with(records: list[str], which: str, **fields: object) -> list[str]:
+    position = [json.loads(record)["type"] for record in records].index(which)
     changed = json.dumps(json.loads(records[position]) | fields)
     return [*records[:position], changed, *records[position + 1 :]]
 
@@ -172,11 +179,12 @@ def test_what_a_killed_server_was_importing_is_not_there_and_can_be_imported(her
 
         def breaks_off() -> Iterator[str]:
             yield from records[:-1]
-            server.kill()
+            os.kill(server.pid, signal.SIGKILL)
             yield records[-1]
 
         with server.client(timeout=30) as client, pytest.raises(errors.RecollectError):
             client.admin.import_user(name, breaks_off())
+        server.kill()
         server.start()
         with pytest.raises(errors.NotFound):
             _export(server, name)

@@ -120,4 +120,3 @@ def _line(message: Message) -> str:
     text = "\n    ".join(text.splitlines())
     speaker = " ".join(speaker.split())
     return fenced(f"{message.sequence}. [{message.time:%Y-%m-%d}] {speaker}: {text}")
-

@@ -403,4 +403,3 @@ def render(pieces: Iterable[_Piece]) -> str:
             lines += [f"<{name}>", *by_part[part], f"</{name}>"]
     lines.append("</memory>")
     return "\n".join(lines)
-

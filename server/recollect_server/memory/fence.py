@@ -11,7 +11,7 @@ _AS_DATA: dict[int, str] = {
     **dict.fromkeys(map(ord, "<\uff1c\ufe64"), "&lt;"),
     **dict.fromkeys(map(ord, ">\uff1e\ufe65"), "&gt;"),
     # Controls have no meaning in a text; a terminal that shows it may act on them.
-    **{code: " " for code in (*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), *range(0x7F, 0xA0))},
+    **dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), " "),
     # What no reader sees and a model reads: tag characters and the supplement of variation
     # selectors, which spell hidden text, and what turns the order of the text on the screen around.
     **dict.fromkeys((*range(0xE0000, 0xE0080), *range(0xE0100, 0xE01F0)), ""),
