@@ -159,7 +159,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(here, there, ada):
         with pytest.raises(errors.InvalidArgument) as refused:
             _import(there, name, lines)
         field = "user_id" if what == "empty" else "record_json"
-        assert refused.value.field_violations[0].field == field, what
+        assert refused.value.field_violations[0][0] == field, what
         assert ada.mark not in str(refused.value)
         with pytest.raises(errors.NotFound):
             _export(there, name)
