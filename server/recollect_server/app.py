@@ -261,7 +261,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         return (ValkeySessionData(state), ValkeyAnswerData(cache), *await vectors.places())
 
     memories: list[UserMemory] = [windows, sessions, vectors.index, chat, *answers.memories]
-    erasing = Erasing(SqlErasures(database, utc_now), places, memories, gate, utc_now)
+    erasing = Erasing(SqlErasures(database, utc_now), places, memories, gate)
     importing = Importing(SqlImports(database, utc_now), settings.max_message_bytes)
     loops: Loops = {
         "windows": windows.run,

@@ -10,7 +10,6 @@ work is noted in SQL step by step, so that any server goes on where another one 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
 
 import structlog
 
@@ -32,7 +31,7 @@ log = structlog.get_logger("recollect.erasing")
 POLL_SECONDS = 1.0
 """How often a process asks who is being erased."""
 
-SETTLE = timedelta(seconds=3)
+SETTLE_SECONDS = 3.0
 """After this time every process has asked, ended its calls about the user and written what it was
 about to write to Valkey."""
 
@@ -58,7 +57,6 @@ class Erasing:
     Args:
         places: returns the stores outside SQL.
         memories: what this process remembers.
-        clock: returns the present as an aware UTC datetime.
     """
 
     def __init__(
@@ -67,13 +65,11 @@ class Erasing:
         places: Callable[[], Awaitable[Sequence[UserData]]],
         memories: Sequence[UserMemory],
         gate: Gate,
-        clock: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._places = places
         self._memories = memories
         self._gate = gate
-        self._clock = clock
         self._driven: dict[str, asyncio.Task[None]] = {}
         self._done: set[str] = set()
 
@@ -157,6 +153,8 @@ class Erasing:
                 return
             renewing = asyncio.create_task(self._renew(erasure_id))
             try:
+                # By this process's own clock: others' may differ.
+                await asyncio.sleep(SETTLE_SECONDS)
                 while not await self._attempt(erasure_id):
                     await asyncio.sleep(PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS) - 1)])
                     attempt += 1
@@ -192,8 +190,6 @@ class Erasing:
 
     async def _erase_everywhere(self, erasure: Erasure, scope: Scope) -> bool:
         await self._remove_rows(erasure)
-        left = (erasure.create_time + SETTLE - self._clock()).total_seconds()
-        await asyncio.sleep(max(0.0, left))
         if await self._store.being_fed(erasure):
             # What a feeder reads now may be written when the store was emptied.
             return False
