@@ -188,7 +188,7 @@ class SqlChangeStore:
 
 def _check_not_erased(position: Position, erased: int) -> None:
     """Refuse to go on from before the user was erased: what was seen is gone, all of it."""
-    if position.revision <= erased:
+    if erased and position.revision <= erased:
         raise OutOfRange(
             Reason.RESUME_TOKEN_EXPIRED,
             "resume_token: the user was erased since; forget what is known and watch without it",
