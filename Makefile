@@ -18,6 +18,7 @@ TOOLS := .tools/bin
 UV := $(TOOLS)/uv
 DEBIAN := .tools/debian
 BIN := .venv/bin
+TYPESCRIPT_PACKAGES := clients/typescript/node_modules/.package-lock.json
 CI ?= false
 # Tests wait more than they compute. The tests of a file run one after the other.
 JOBS ?= 3
@@ -37,7 +38,7 @@ run: .venv/.run ## Start a server on 127.0.0.1:50051 with everything embedded.
 
 test: .venv/.dev tools lint unit ## Run every check and every test.
 
-lint: .venv/.dev $(TOOLS)/.go ## Check style, types, layers, the contract, and that generated code is current.
+lint: .venv/.dev $(TOOLS)/.go $(TYPESCRIPT_PACKAGES) ## Check style, types, layers, the contract, and that generated code is current.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -49,6 +50,12 @@ lint: .venv/.dev $(TOOLS)/.go ## Check style, types, layers, the contract, and t
 	$(BIN)/python scripts/unasync.py --check
 	@if command -v go >/dev/null; then cd clients/go && \
 	  test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && staticcheck ./...; fi
+	@if command -v mvn >/dev/null; then cd clients/java && mvn -B -q spotless:check test-compile; \
+	elif [ "$(CI)" = true ]; then echo "mvn is required in CI" >&2; exit 1; fi
+	@if command -v cargo >/dev/null; then cd clients/rust && \
+	  cargo fmt --all --check && cargo clippy --quiet --locked --workspace --all-targets -- -D warnings; \
+	elif [ "$(CI)" = true ]; then echo "cargo is required in CI" >&2; exit 1; fi
+	@if command -v npm >/dev/null; then npm run --silent --prefix clients/typescript lint; fi
 
 # The extra sentence-transformers brings 5 GB of torch, so its tests run where it is, and in CI.
 unit: .venv/.dev $(if $(filter true,$(CI)),.venv/.torch) tools ## Run the tests.
@@ -70,15 +77,16 @@ prove: .venv/.dev tools ## Run the long proofs: kills, stores at scale, the cach
 container: .venv/.dev ## Build what the image holds without a container engine, and start it. Needs root.
 	$(BIN)/python scripts/container_build.py $(or $(FOLDER),/tmp/recollect-container)
 
-generate: .venv/.dev $(TOOLS)/.go ## Write the stubs and reflection descriptors anew.
+generate: .venv/.dev $(TOOLS)/.go $(TYPESCRIPT_PACKAGES) ## Write the stubs and reflection descriptors anew.
 	cd proto && buf format -w
 	$(BIN)/python scripts/generate.py
 	$(BIN)/python scripts/unasync.py
 
-tools: $(TOOLS)/grpcurl $(TOOLS)/kustomize $(TOOLS)/kubeconform $(DEBIAN)/.fetched tests/mocks/node_modules/.package-lock.json ## Install what tests use beside Python.
+tools: $(TOOLS)/grpcurl $(TOOLS)/kustomize $(TOOLS)/kubeconform $(DEBIAN)/.fetched $(TYPESCRIPT_PACKAGES) tests/mocks/node_modules/.package-lock.json ## Install what tests use beside Python.
 
 clean: ## Remove what the commands above installed.
-	rm -rf .venv .tools tests/mocks/node_modules
+	rm -rf .venv .tools tests/mocks/node_modules clients/java/target clients/rust/target \
+	  clients/typescript/node_modules clients/typescript/dist
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Recollect needs Python 3.11 or later; try make PYTHON=python3.12")'
@@ -117,6 +125,6 @@ $(DEBIAN)/.fetched: scripts/debian_programs | $(UV)
 	@if command -v apt-get >/dev/null; then scripts/debian_programs $(CURDIR)/$(DEBIAN); touch $@; \
 	elif [ "$(CI)" = true ]; then echo "apt-get is required in CI" >&2; exit 1; fi
 
-tests/mocks/node_modules/.package-lock.json: tests/mocks/package-lock.json
-	@if command -v npm >/dev/null; then npm ci --silent --prefix tests/mocks; \
+%/node_modules/.package-lock.json: %/package-lock.json
+	@if command -v npm >/dev/null; then npm ci --silent --prefix $* && touch $@; \
 	elif [ "$(CI)" = true ]; then echo "npm is required in CI" >&2; exit 1; fi

@@ -3,8 +3,10 @@
     python scripts/generate.py            write them
     python scripts/generate.py --check    exit 1 if what is committed differs
 
-Go's stubs need the plugins that `make .tools/bin/.go` installs; without them they are left as they
-are, unless CI=true.
+Go's stubs need the plugins that `make .tools/bin/.go` installs, TypeScript's the one that
+`make tools` does; without them they are left as they are, unless CI=true. Rust's are made when its
+client is built, from the descriptors alone, so that its package needs neither protoc nor proto
+files.
 
 The validation rules stay in the descriptors as options, where the server reads them, but the
 import of `buf/validate/validate.proto` is taken out before generation: a client needs no copy of
@@ -27,15 +29,22 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
 STUBS = Path("clients/python/src")
 REFLECTION = Path("server/recollect_server/rpc/contract.binpb")
+RUST_CONTRACT = Path("clients/rust/contract.binpb")
 RULES = "buf/validate/validate.proto"
 GO = Path("clients/go")
 GO_STUBS = GO / "recollectv1"
 GO_REASONS = GO / "reasons.go"
 GO_PLUGINS = ("protoc-gen-go", "protoc-gen-go-grpc")
+TYPESCRIPT = Path("clients/typescript")
+TYPESCRIPT_STUBS = TYPESCRIPT / "src/gen"
+TYPESCRIPT_PLUGIN = TYPESCRIPT / "node_modules/.bin/protoc-gen-es"
+ERRORS = ("google/rpc/error_details.proto", "google/rpc/status.proto")
 COMMITTED = (
     (STUBS / "recollect/v1", "*_pb2*"),
     (GO_STUBS, "*.pb.go"),
     (GO, GO_REASONS.name),
+    (TYPESCRIPT_STUBS / "recollect/v1", "*_pb.ts"),
+    (TYPESCRIPT_STUBS / "google/rpc", "*_pb.ts"),
 )
 GO_REASONS_HEAD = """\
 // Copyright 2026 The Recollect Authors
@@ -81,10 +90,10 @@ def _without_rules_import(files: FileDescriptorSet) -> FileDescriptorSet:
     return stripped
 
 
-def _has_go_plugins() -> bool:
-    found = all((ROOT / ".tools/bin" / plugin).exists() for plugin in GO_PLUGINS)
+def _has(*plugins: Path, install: str) -> bool:
+    found = all((ROOT / plugin).exists() for plugin in plugins)
     if not found and os.environ.get("CI") == "true":
-        sys.exit("the Go plugins are required in CI: `make .tools/bin/.go`")
+        sys.exit(f"{', '.join(p.name for p in plugins)}: required in CI: `{install}`")
     return found
 
 
@@ -103,6 +112,22 @@ def _generate_go(target: Path, descriptors: Path, names: list[str]) -> None:
             *names,
         )
     (target / GO_REASONS).write_text(_go_reasons())
+
+
+def _generate_typescript(target: Path, descriptors: Path, names: list[str]) -> None:
+    """Write TypeScript's stubs, and those of the details of errors, which no package of npm has."""
+    (target / TYPESCRIPT_STUBS).mkdir(parents=True, exist_ok=True)
+    options = (
+        f"--plugin=protoc-gen-es={ROOT / TYPESCRIPT_PLUGIN}",
+        f"--es_out={target / TYPESCRIPT_STUBS}",
+        "--es_opt=target=ts,import_extension=js",
+    )
+    _protoc(f"--descriptor_set_in={descriptors}", *options, *names)
+    spec = importlib.util.find_spec("google.rpc.status_pb2")
+    assert spec is not None
+    assert spec.origin is not None
+    packages = Path(spec.origin).parents[2]
+    _protoc(f"-I{packages}", f"-I{_well_known_protos()}", *options, *ERRORS)
 
 
 def _go_reasons() -> str:
@@ -145,11 +170,15 @@ def generate(target: Path) -> list[Path]:
             f"--mypy_grpc_out={target / STUBS}",
             *names,
         )
-        (target / REFLECTION).parent.mkdir(parents=True, exist_ok=True)
-        (target / REFLECTION).write_bytes(stripped.read_bytes())
-        if _has_go_plugins():
+        for descriptors in (REFLECTION, RUST_CONTRACT):
+            (target / descriptors).parent.mkdir(parents=True, exist_ok=True)
+            (target / descriptors).write_bytes(stripped.read_bytes())
+        go_plugins = (Path(".tools/bin", plugin) for plugin in GO_PLUGINS)
+        if _has(*go_plugins, install="make .tools/bin/.go"):
             _generate_go(target, stripped, names)
-    return [*_stubs(target), REFLECTION]
+        if _has(TYPESCRIPT_PLUGIN, install="make tools"):
+            _generate_typescript(target, stripped, names)
+    return [*_stubs(target), REFLECTION, RUST_CONTRACT]
 
 
 def _stubs(root: Path) -> list[Path]:

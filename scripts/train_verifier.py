@@ -1,18 +1,16 @@
 """Train the verifier of the answer cache, and measure it on sources that it did not learn.
 
-    python scripts/train_verifier.py context_cache_*.jsonl [--write] [--folds]
+    python scripts/train_verifier.py context_cache_*.jsonl [--write] [--measure]
 
 Files are those of `recollect bench cache`; each is one source. Beside them it learns from edits of
 them and from `verifier_questions.txt`. Without --write the model file is left as it is. For
-another embedder, change `embedder` below and train again. Needs the dependency group "model".
-Vectors are kept in the temporary folder for the next run.
+another embedder, change `embedder` in `verifier_rows.py` and train again. Needs the dependency
+group "model". Vectors are kept in the temporary folder for the next run.
 """
 
 import argparse
 import asyncio
-import hashlib
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +18,15 @@ from typing import Any
 
 import lightgbm
 import numpy as np
-from numpy.typing import NDArray
-from verifier_data import Messages, Pair, Source, edited, group_of, made, read_source
+from scipy.stats import beta
+from verifier_data import OTHER_QUESTION
+from verifier_rows import Array, Learning, Rows, read
 
-from recollect_server.cache.conversation import Conversation
-from recollect_server.cache.verifier import candidate_vector
-from recollect_server.cache.verifier.features import FEATURES, NAMES, Kind, View, compare, kind_of
+from recollect_server.cache.verifier.features import FEATURES, NAMES
 from recollect_server.cache.verifier.model import MODEL_FILE
-from recollect_server.memory.model import Role
-from recollect_server.models.minilm import MiniLmEmbedder
+from recollect_server.cache.verifier.rules import Kind
 
 SEED = 7
-DATA_SEED = 1
-CANDIDATES = 4
 DEPTH = 3
 ROUNDS = 150
 EDIT_WEIGHT = {"history": 0.02, "alone": 0.2}
@@ -41,6 +35,8 @@ EDITS_WITH_HISTORY = {
     f"edit_{name}" for name in ("number", "negation", "opposite", "swapped", "none")
 }
 """The others may name what a history says already."""
+INSTEAD_SHARE = 0.25
+"""Of probes that ask something else after the same history, when rates of false hits are found."""
 RATES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 REPORTED = (0.005, 0.01, 0.02, 0.05)
 PARAMETERS = {
@@ -62,148 +58,7 @@ PARAMETERS = {
     "verbose": -1,
 }
 
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Compared pairs of one source.
-
-    Attributes:
-        features: shape (n, columns); the other arrays have n entries.
-        probe: number of the probe of a pair, -1 in pairs that are no candidates of a probe.
-    """
-
-    features: Array
-    same: Array
-    kind: Array
-    group: Array
-    probe: Array
-    case: Array
-
-    def where(self, chosen: Array) -> "Rows":
-        """Return some of the rows."""
-        return Rows(*(getattr(self, name)[chosen] for name in Rows.__slots__))
-
-
-@dataclass(frozen=True, slots=True)
-class Learning:
-    """What is learnt from one source; `expected` counts the probes that have an entry."""
-
-    name: str
-    rows: Rows
-    edits: Rows | None
-    expected: Mapping[str, int]
-
-
-class Vectors:
-    """Vectors by text, kept in a file between runs."""
-
-    def __init__(self, embedder: MiniLmEmbedder) -> None:
-        self.model = embedder.model
-        self._embedder = embedder
-        self._path = Path(tempfile.gettempdir()) / f"recollect-verifier-{embedder.model}.npz"
-        self._known: dict[str, Array] = {}
-        if self._path.exists():
-            with np.load(self._path) as stored:
-                self._known = dict(zip(stored["keys"].tolist(), stored["vectors"], strict=True))
-
-    async def learn(self, texts: set[str]) -> None:
-        """Embed those that are new and write the file."""
-        missing = sorted((t for t in texts if _key(t) not in self._known), key=len)
-        if not missing:
-            return
-        print(f"embedding {len(missing)} texts")
-        vectors = await self._embedder.embed(missing)
-        self._known.update(zip(map(_key, missing), vectors, strict=True))
-        keys = np.array(list(self._known))
-        np.savez(self._path, keys=keys, vectors=np.stack(list(self._known.values())))
-
-    def view(self, messages: Messages) -> View:
-        """Return a conversation to be compared."""
-        return View(
-            Conversation(
-                tuple(Role[role.upper()] for role, _ in messages),
-                tuple(text for _, text in messages),
-                np.stack([self._known[_key(text)] for _, text in messages]),
-                self.model,
-            )
-        )
-
-
-def edited_share(source: Source) -> float:
-    """Return which share of a source's probes is edited: less of larger ones."""
-    return 0.25 if len(source.probes) > 2_000 else 0.7 if len(source.entries) > 155 else 1.0
-
-
-def _key(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _rows(compared: Iterator[tuple[View, View, bool, str, int, str]]) -> Rows:
-    features, same, kind, group, probe, case = [], [], [], [], [], []
-    for asked, stored, right, pair_group, number, pair_case in compared:
-        values = compare(asked, stored)
-        features.append(values)
-        same.append(right)
-        kind.append(kind_of(asked, stored, values).value)
-        group.append(pair_group)
-        probe.append(number)
-        case.append(pair_case)
-    return Rows(*map(np.array, (features, same, kind, group, probe, case)))
-
-
-def candidates(source: Source, vectors: Vectors) -> Rows:
-    """Compare every probe with the entries nearest to it."""
-    ids = list(source.entries)
-    stored = [vectors.view(messages) for messages in source.entries.values()]
-    matrix = np.stack([candidate_vector(view.conversation) for view in stored])
-
-    def compared() -> Iterator[tuple[View, View, bool, str, int, str]]:
-        for number, probe in enumerate(source.probes):
-            view = vectors.view(probe.messages)
-            nearest = np.argsort(-(matrix @ candidate_vector(view.conversation)))[:CANDIDATES]
-            group = group_of(probe.expect or ids[nearest[0]])
-            for place in nearest:
-                right = ids[place] == probe.expect
-                yield view, stored[place], right, group, number, probe.case
-
-    return _rows(compared())
-
-
-def pairs(given: Sequence[Pair], vectors: Vectors) -> Rows:
-    """Compare pairs; each is a probe of its own."""
-    return _rows(
-        (vectors.view(p.asked), vectors.view(p.stored), p.same, p.group, number, p.case)
-        for number, p in enumerate(given)
-    )
-
-
-async def read(paths: Sequence[Path]) -> tuple[list[Learning], str]:
-    """Read the sources and compare all pairs. Also returns the embedder's name."""
-    embedder = MiniLmEmbedder()
-    vectors = Vectors(embedder)
-    sources = [read_source(path) for path in paths]
-    edits = {s.name: list(edited(s, DATA_SEED, edited_share(s))) for s in sources}
-    questions = list(made(DATA_SEED))
-    conversations = [
-        c for s in sources for c in (*s.entries.values(), *(p.messages for p in s.probes))
-    ]
-    every = [p for given in (*edits.values(), questions) for p in given]
-    conversations += [c for pair in every for c in (pair.asked, pair.stored)]
-    await vectors.learn({text for messages in conversations for _, text in messages})
-    await embedder.close()
-    learning = []
-    for source in sources:
-        expected: dict[str, int] = {}
-        for probe in source.probes:
-            expected[probe.case] = expected.get(probe.case, 0) + (probe.expect is not None)
-        rows, changed = candidates(source, vectors), pairs(edits[source.name], vectors)
-        learning.append(Learning(source.name, rows, changed, expected))
-    rows = pairs(questions, vectors)
-    print("compared", flush=True)
-    learning.append(Learning("made", rows, None, {"made_same": int(rows.same.sum())}))
-    return learning, embedder.model
+Models = Mapping[str, lightgbm.Booster]
 
 
 # --- learning --------------------------------------------------------------------------------
@@ -213,9 +68,6 @@ def _head(rows: Rows, head: str) -> Rows:
     if head == "history":
         return rows.where(rows.kind == Kind.HISTORY.value)
     return rows.where((rows.kind == Kind.ALONE.value) | (rows.kind == Kind.COUNTED.value))
-
-
-Models = Mapping[str, lightgbm.Booster]
 
 
 def train(sources: Sequence[Learning]) -> Models:
@@ -292,7 +144,8 @@ def calibrate(held_out: Sequence[Scored]) -> dict[str, dict[str, list[float]]]:
             if len(rows) >= 50:
                 score.append(scored.score[rows])
                 right.append(scored.rows.same[rows])
-                weight.append(np.full(len(rows), 1.0 / max(1, scored.rows.same[rows].sum())))
+                share = np.where(scored.rows.case[rows] == OTHER_QUESTION, INSTEAD_SHARE, 1.0)
+                weight.append(share / max(1, scored.rows.same[rows].sum()))
         found[kind.value] = _curve(*map(np.concatenate, (score, right, weight)))
     return found
 
@@ -353,7 +206,10 @@ def halves(rows: Rows) -> list[Array]:
 
 
 def measure(scored: Scored, probability: Array, learning: Learning, rate: float) -> dict[str, Any]:
-    """Return what hits at an asked-for rate of false hits would be, also by case."""
+    """Return what hits at an asked-for rate of false hits would be, also by case.
+
+    Other questions after the same history are a case, but count in none of the totals.
+    """
     rows = best(scored, probability)
     hit = probability[rows] >= 1 - rate
     right = scored.rows.same[rows] & hit
@@ -367,6 +223,7 @@ def measure(scored: Scored, probability: Array, learning: Learning, rate: float)
         for of in [scored.rows.case[rows] == case]
     }
     expected = sum(learning.expected.values())
+    hit &= scored.rows.case[rows] != OTHER_QUESTION
     return {
         "hits": int(hit.sum()),
         "false": int((hit & ~right).sum()),
@@ -389,6 +246,21 @@ def show(title: str, measured: Mapping[str, Mapping[float, Mapping[str, Any]]]) 
 
 
 Measures = dict[str, dict[float, dict[str, Any]]]
+
+
+def pool(measured: Measures) -> None:
+    """Print the share of false hits of all sources, its 95 % upper bound, and other questions'."""
+    for rate in REPORTED:
+        false = sum(by_rate[rate]["false"] for by_rate in measured.values())
+        hits = sum(by_rate[rate]["hits"] for by_rate in measured.values())
+        # Clopper and Pearson, one-sided.
+        bound = beta.ppf(0.95, false + 1, hits - false)
+        cases = [by_rate[rate]["cases"].get(OTHER_QUESTION) for by_rate in measured.values()]
+        others = [sum(case[name] for case in cases if case) for name in ("hits", "probes")]
+        print(
+            f"pooled at {rate:.1%}: {false} of {hits} false, {false / hits:.2%}, at most "
+            f"{bound:.2%}; other questions after the same history: {others[0]} of {others[1]}"
+        )
 
 
 def leave_one_out(sources: Sequence[Learning], held_out: Sequence[Scored]) -> Measures:
@@ -496,6 +368,7 @@ def main() -> None:
     if arguments.measure:
         left_out = leave_one_out(sources, held_out)
         show("other sources", left_out)
+        pool(left_out)
         measured = grouped(sources, curves)
         show("other conversations", measured)
         for title, table in (("other conversations", measured), ("other sources", left_out)):

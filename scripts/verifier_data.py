@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from recollect_server.memory.recall.words import words
+
 Message = tuple[str, str]
 """Role, "user" or "assistant", and text."""
 
 Messages = tuple[Message, ...]
 
 QUESTIONS = Path(__file__).with_name("verifier_questions.txt")
+OTHER_QUESTION = "other_question"
+"""The case of pairs that share a history and ask different things."""
 ASSIGNMENTS = 16
 """How many ways to fill the slots of a group of questions are taken."""
 
@@ -232,6 +236,32 @@ def edited(source: Source, seed: int, share: float) -> Iterator[Pair]:
             same = (*history, ("user", reword(text, chance)))
             for _ in range(2):
                 yield Pair(same, old, True, group_of(probe.expect), "edit_none")
+
+
+def asked_instead(source: Source, seed: int) -> Iterator[Pair]:
+    """Yield for each probe with a history a pair that asks something else after that history.
+
+    The other question is one of the same conversation that shares less than half of its words.
+    """
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    asked: dict[str, dict[str, None]] = {}
+    for probe in source.probes:
+        if probe.expect is not None:
+            asked.setdefault(group_of(probe.expect), {})[probe.messages[-1][1]] = None
+    for probe in source.probes:
+        if probe.expect is None or len(probe.messages) == 1:
+            continue
+        stored, group = source.entries[probe.expect], group_of(probe.expect)
+        known = [probe.messages[-1][1], stored[-1][1]]
+        others = [text for text in asked[group] if not any(_alike(text, one) for one in known)]
+        if others:
+            changed = (*probe.messages[:-1], ("user", chance.choice(others)))
+            yield Pair(changed, stored, False, group, OTHER_QUESTION)
+
+
+def _alike(one: str, other: str) -> bool:
+    a, b = set(words(one)), set(words(other))
+    return 2 * len(a & b) >= min(len(a), len(b))
 
 
 def group_of(entry_id: str) -> str:

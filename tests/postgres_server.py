@@ -42,31 +42,42 @@ class PostgresServer:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="recollect-postgres-"))
-        self._data = self.folder / "data"
+        self.data = self.folder / "data"
         self._program = self.folder / "pgserver" / "pginstall"
         # Its place in the virtual environment may be out of another user's reach.
         for part in ("pgserver/pginstall", "pgserver.libs"):
             shutil.copytree(_packages() / part, self.folder / part)
         self.folder.chmod(0o755)
-        self._data.mkdir()
-        self._as_user: list[str] = []
+        self.data.mkdir()
+        self.as_user: list[str] = []
         if os.getuid() == 0:
             entry = pwd.getpwnam(USER)
             identity = [str(entry.pw_uid), str(entry.pw_gid)]
-            self._as_user = [sys.executable, "-c", _AS_USER, *identity]
-            for path in (self.folder, self._data):
+            self.as_user = [sys.executable, "-c", _AS_USER, *identity]
+            for path in (self.folder, self.data):
                 os.chown(path, entry.pw_uid, entry.pw_gid)
-        self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8")
+        self._run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8")
         self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def programs(self) -> Path:
+        """The folder of PostgreSQL's programs."""
+        return self._program / "bin"
+
+    def give(self, *paths: Path) -> None:
+        """Let PostgreSQL's user own files."""
+        if self.as_user:
+            for path in paths:
+                shutil.chown(path, USER)
 
     def start(self) -> Self:
         """Start, also again after `kill`, and return once it answers."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *self._as_user,
+                    *self.as_user,
                     str(self._program / "bin" / "postgres"),
-                    *("-D", str(self._data), "-k", str(self.folder), "-h", ""),
+                    *("-D", str(self.data), "-k", str(self.folder), "-h", ""),
                     *("-c", "max_connections=200", "-c", "shared_buffers=64MB"),
                 ],
                 stdout=log,
@@ -125,7 +136,7 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [*self._as_user, str(self._program / "bin" / program), *arguments],
+            [*self.as_user, str(self._program / "bin" / program), *arguments],
             capture_output=True,
             text=True,
             cwd=self.folder,

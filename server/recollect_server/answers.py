@@ -35,6 +35,7 @@ class Answers:
         loops: what must run beside it.
         flush: to be awaited at the end.
         memories: what of it this process keeps of users.
+        statistics: what lookups of this process found.
     """
 
     cache: AnswerCache
@@ -42,6 +43,7 @@ class Answers:
     loops: Mapping[str, Callable[[], Awaitable[None]]]
     flush: Callable[[], Awaitable[None]]
     memories: tuple[UserMemory, ...]
+    statistics: Statistics
 
 
 async def open_answers(
@@ -93,4 +95,4 @@ async def open_answers(
     )
     maintenance = CacheMaintenance(cache, store, records, vectors, verifier, statistics)
     loops = {"cache statistics": statistics.run, "cache registers": RegisterSweeper(patient).run}
-    return Answers(cache, maintenance, loops, statistics.flush, (statistics, index))
+    return Answers(cache, maintenance, loops, statistics.flush, (statistics, index), statistics)

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 
-import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2
 
@@ -24,7 +23,7 @@ from recollect_server.chat.following import Following
 from recollect_server.chat.keeper import Keeper
 from recollect_server.chat.service import Chat
 from recollect_server.chat.work import Collaborators
-from recollect_server.config import Authentication, Settings
+from recollect_server.config import Settings
 from recollect_server.errors import Unavailable
 from recollect_server.ids import uuid7
 from recollect_server.memory.context import ContextBuilder
@@ -35,6 +34,9 @@ from recollect_server.memory.sessions import Sessions
 from recollect_server.memory.summaries import Compactor
 from recollect_server.memory.watch import Watch
 from recollect_server.memory.windows import Windows
+from recollect_server.metrics import Sources
+from recollect_server.models.guarded import GuardedModel
+from recollect_server.observability import open_telemetry, publish_metrics
 from recollect_server.parts import (
     StartError,
     chat_defaults,
@@ -49,13 +51,14 @@ from recollect_server.parts import (
     summarizer_of,
     utc_now,
 )
-from recollect_server.rpc.authentication import ApiKeyAuthenticator
+from recollect_server.rpc.authentication import Authenticator
 from recollect_server.rpc.health import HealthEndpoint
 from recollect_server.rpc.server import RpcServer, ServerOptions
 from recollect_server.rpc.services.admin import AdminServicer
 from recollect_server.rpc.services.cache import CacheServicer
 from recollect_server.rpc.services.chat import ChatServicer
 from recollect_server.rpc.services.memory import MemoryServicer
+from recollect_server.security import open_authenticator, open_credentials
 from recollect_server.stores.exact import ExactIndex
 from recollect_server.stores.sql.audit import SqlAuditLog
 from recollect_server.stores.sql.changes import SqlChangeStore
@@ -79,6 +82,7 @@ from recollect_server.stores.valkey.notices import ValkeyNotices
 from recollect_server.stores.valkey.relay import ValkeyRelay
 from recollect_server.stores.valkey.window import ValkeyWindowCache
 from recollect_server.stores.vectors import SwitchingIndex
+from recollect_server.telemetry import Telemetry
 from recollect_server.vectors import open_feeder, open_vectors
 
 log = structlog.get_logger("recollect.app")
@@ -125,10 +129,12 @@ async def work(settings: Settings, on_ready: Callable[[], None]) -> None:
     """
     ended = _until_signal()
     async with AsyncExitStack() as stack:
-        database = await open_database(stack, settings)
+        telemetry = await open_telemetry(stack, settings)
+        database = telemetry.watch_database(await open_database(stack, settings))
         embedder = await open_embedder(stack, settings, background=True)
+        embedder = telemetry.watch_embedder(embedder, "stored")
         queue = await open_queue(database, embedder)
-        model, _ = open_chat_model(stack, settings)
+        model, _ = open_chat_model(stack, settings, telemetry.watch_model)
         policy = due_policy(settings)
         sessions = SqlSessionStore(database, utc_now, policy)
         facts = SqlFactStore(database, utc_now)
@@ -146,11 +152,21 @@ async def work(settings: Settings, on_ready: Callable[[], None]) -> None:
             policy,
             asyncio.Event(),
             Activity(),
+            telemetry,
         )
         loops["feeding"] = open_feeder(stack, settings, database).run
         await stack.enter_async_context(running(loops))
         if settings.health_listen:
             await stack.enter_async_context(_healthy(settings.health_listen))
+        sources = Sources(
+            telemetry,
+            database.writer,
+            queue.backlog,
+            SqlJobQueue(database, utc_now).depths,
+            paused=model.paused if isinstance(model, GuardedModel) else None,
+            index=index,
+        )
+        publish_metrics(stack, settings, sources)
         on_ready()
         await ended.wait()
 
@@ -180,14 +196,18 @@ def _until_signal() -> asyncio.Event:
 
 
 async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
+    telemetry = await open_telemetry(stack, settings)
     embedder, database, (state_url, cache_url) = await asyncio.gather(
         open_embedder(stack, settings),
         open_database(stack, settings),
         open_valkey(stack, settings),
     )
+    embedder = telemetry.watch_embedder(embedder, "query")
+    database = telemetry.watch_database(database)
     queue = await open_queue(database, embedder)
     state, cache = _connect(stack, state_url, cache_url)
-    model, notice = open_chat_model(stack, settings)
+    state, cache = telemetry.watch_client(state, "state"), telemetry.watch_client(cache, "cache")
+    model, notice = open_chat_model(stack, settings, telemetry.watch_model)
     policy = due_policy(settings)
     summarizer = summarizer_of(model, settings)
     work_added = asyncio.Event()
@@ -248,7 +268,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         chat_notice=notice,
         embedding_model=embedder.model,
         embedding_dimensions=embedder.dimensions,
-        authentication=settings.auth is not Authentication.NONE,
+        authentication=bool(settings.auth),
         max_message_bytes=settings.max_message_bytes,
         max_request_bytes=settings.max_request_bytes,
         probe=_probe(settings, database, state, cache, vectors.index),
@@ -270,12 +290,14 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         "relay": relay.run,
         "erasing": erasing.run,
         "importing": importing.run,
+        "keys": keys.run,
         **vectors.loops,
         **answers.loops,
-        **forgetting_loop(database, answers.cache),
+        **forgetting_loop(database, answers.cache, telemetry),
     }
     if settings.worker:
         background = await open_embedder(stack, settings, background=True)
+        background = telemetry.watch_embedder(background, "stored")
         loops |= worker_loops(
             database,
             durable,
@@ -286,6 +308,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
             policy,
             work_added,
             activity,
+            telemetry,
             # A model may tell questions from passages; this one embeds questions.
             embedder if settings.embedder_choice[0] != "sentence-transformers" else None,
         )
@@ -313,11 +336,26 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
                 importing,
             ),
         ),
-        ApiKeyAuthenticator(keys) if settings.auth is Authentication.API_KEY else None,
+        open_authenticator(stack, settings, keys),
         activity,
         gate,
+        telemetry,
     )
+    sources = Sources(
+        telemetry,
+        database.writer,
+        queue.backlog,
+        SqlJobQueue(database, utc_now).depths,
+        probe=server_facts.probe,
+        paused=model.paused if isinstance(model, GuardedModel) else None,
+        stages=vectors.stages,
+        index=vectors.index,
+        windows=windows,
+        cache=answers.statistics,
+    )
+    publish_metrics(stack, settings, sources)
     await server.start()
+    stack.push_async_callback(keys.flush)
     stack.push_async_callback(windows.flush)
     stack.push_async_callback(answers.flush)
     stack.push_async_callback(chat.drain, settings.grace_seconds)
@@ -341,17 +379,12 @@ def _connect(stack: AsyncExitStack, state_url: str, cache_url: str) -> tuple[Cli
 def _listen(
     settings: Settings,
     servicers: tuple[MemoryServicer, CacheServicer, ChatServicer, AdminServicer],
-    authenticator: ApiKeyAuthenticator | None,
+    authenticator: Authenticator | None,
     activity: Activity,
     gate: Gate,
+    telemetry: Telemetry,
 ) -> RpcServer:
-    credentials = None
-    if settings.tls_cert is not None and settings.tls_key is not None:
-        try:
-            pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
-        except OSError as error:
-            raise StartError(str(error)) from error
-        credentials = grpc.ssl_server_credentials([pair])
+    credentials = open_credentials(settings)
     try:
         return RpcServer(
             servicers,
@@ -365,6 +398,7 @@ def _listen(
             authenticator=authenticator,
             activity=activity,
             gate=gate,
+            counts=telemetry.call_counts,
         )
     except RuntimeError as error:
         raise StartError(

@@ -10,7 +10,7 @@ from recollect_server.activity import Activity
 from recollect_server.memory.due import DuePolicy, JobKind
 from recollect_server.memory.embedding import EmbeddingWorker
 from recollect_server.memory.extraction import Extraction
-from recollect_server.memory.forgetting import FactListener, Forgetting
+from recollect_server.memory.forgetting import Forgetting, Listener
 from recollect_server.memory.jobs import JobRunner
 from recollect_server.memory.ports import Embedder, EmbeddingQueue, SessionStore, Summarizer
 from recollect_server.memory.summaries import Compactor, EpisodeMaker
@@ -18,9 +18,10 @@ from recollect_server.memory.upkeep import UpkeepWorker
 from recollect_server.parts import utc_now
 from recollect_server.stores.sql.database import Database
 from recollect_server.stores.sql.episodes import SqlEpisodeStore
-from recollect_server.stores.sql.fact_notices import SqlFactNotices
+from recollect_server.stores.sql.fact_notices import SqlNotices
 from recollect_server.stores.sql.jobs import SqlJobQueue
 from recollect_server.stores.sql.upkeep import SqlUpkeep
+from recollect_server.telemetry import Telemetry
 
 log = structlog.get_logger("recollect.background")
 
@@ -39,6 +40,7 @@ def worker_loops(
     policy: DuePolicy,
     work_added: asyncio.Event,
     activity: Activity,
+    telemetry: Telemetry,
     urgent: Embedder | None = None,
 ) -> Loops:
     """Return what a worker does, by name; each runs until it is cancelled.
@@ -51,21 +53,24 @@ def worker_loops(
     maker = EpisodeMaker(sessions, episodes, summarizer, policy, utc_now)
     runner = JobRunner(
         SqlJobQueue(database, utc_now),
-        {
-            JobKind.SUMMARIZE: compactor.run,
-            JobKind.EXTRACT: extraction.run,
-            JobKind.EPISODE: maker.run,
-        },
+        telemetry.watch_handlers(
+            {
+                JobKind.SUMMARIZE: compactor.run,
+                JobKind.EXTRACT: extraction.run,
+                JobKind.EPISODE: maker.run,
+            }
+        ),
     )
     embedding = EmbeddingWorker(queue, embedder, work_added, activity, urgent)
     upkeep = UpkeepWorker(SqlUpkeep(database, utc_now, policy), work_added)
     return {"embedding": embedding.run, "jobs": runner.run, "upkeep": upkeep.run}
 
 
-def forgetting_loop(database: Database, listener: FactListener) -> Loops:
-    """Return what tells one who keeps what rests on facts; it runs where that one is reached."""
-    forgetting = Forgetting(SqlFactNotices(database), listener)
-    runner = JobRunner(SqlJobQueue(database, utc_now), {JobKind.FORGET: forgetting.run})
+def forgetting_loop(database: Database, listener: Listener, telemetry: Telemetry) -> Loops:
+    """Return what tells a listener of facts and sessions; it runs where that one is reached."""
+    forgetting = Forgetting(SqlNotices(database), listener)
+    handlers = telemetry.watch_handlers({JobKind.FORGET: forgetting.run})
+    runner = JobRunner(SqlJobQueue(database, utc_now), handlers)
     return {"forgetting": runner.run}
 
 

@@ -1,6 +1,5 @@
 """Settings, made once at start and passed down: flags, then environment, then a TOML file."""
 
-import ipaddress
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -23,19 +22,14 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from recollect_server.access import AccessSettings, is_local
+
 MIB = 1024 * 1024
 
 
 EMBEDDERS = ("minilm", "sentence-transformers", "openai")
 
 DATABASE_SCHEMES = ("postgresql://", "postgres://", "sqlite:///")
-
-
-class Authentication(StrEnum):
-    """How callers prove who they are."""
-
-    NONE = "none"
-    API_KEY = "api-key"
 
 
 class Durability(StrEnum):
@@ -79,13 +73,17 @@ class TenantSettings(BaseModel):
     chat: TenantChatSettings = TenantChatSettings()
 
 
-class Settings(BaseSettings):
-    """Everything that can be set. `recollect serve --help` lists the flags.
+class Settings(AccessSettings):
+    """Everything that can be set, with `AccessSettings`. `recollect serve --help` lists the flags.
 
     Attributes:
-        listen: HOST:PORT or unix:PATH.
         health_listen: HOST:PORT of a plain-text address that serves nothing but health, for probes
             that speak neither TLS nor keys; empty for none.
+        metrics_listen: HOST:PORT of a plain-text HTTP address that serves Prometheus metrics at any
+            path; empty for none.
+        traces_endpoint: the OTLP/HTTP address of a collector, as in http://HOST:4318; empty for no
+            traces. They need the extra `otel`.
+        traces_sample: the share of calls that are traced of those whose caller says nothing.
         secrets_dir: a folder of files, each named like a setting's environment variable and
             holding its value, such as a mounted Kubernetes Secret. The environment wins.
         database_url: PostgreSQL, or another place for the SQLite file; empty means in `data_dir`.
@@ -131,8 +129,12 @@ class Settings(BaseSettings):
         env_prefix="RECOLLECT_", frozen=True, extra="forbid", populate_by_name=True
     )
 
-    listen: str = "127.0.0.1:50051"
     health_listen: str = ""
+    metrics_listen: str = Field("", pattern=r"^(|.+:\d{1,5})$")
+    traces_endpoint: str = Field(
+        "", validation_alias=_named("traces_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    )
+    traces_sample: float = Field(1.0, ge=0, le=1)
     secrets_dir: DirectoryPath | None = None
     data_dir: Path = Path("recollect-data")
     database_url: SecretStr = Field(
@@ -164,10 +166,6 @@ class Settings(BaseSettings):
     chat_fallback: str = ""
     model_timeout: float = Field(30.0, gt=0)
     tenants: dict[str, TenantSettings] = Field(default_factory=dict)
-    auth: Authentication = Authentication.NONE
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    insecure: bool = False
     allow_global_cache: bool = False
     max_message_bytes: int = Field(MIB, gt=0)
     max_request_bytes: int = Field(4 * MIB, gt=0)
@@ -194,18 +192,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key go together")
         url = self.database_url.get_secret_value()
         if url and not url.startswith(DATABASE_SCHEMES):
             raise ValueError("database_url must be postgresql://... or sqlite:///PATH")
         self._check_vector_store()
-        safe = self.tls_cert is not None and self.auth is not Authentication.NONE
-        if not (is_local(self.listen) or safe or self.insecure):
-            raise ValueError(
-                f"listening on {self.listen} needs TLS (--tls-cert, --tls-key) and --auth api-key, "
-                "or --insecure to say that the network is trusted"
-            )
         self._check_embedder()
         return self
 
@@ -318,19 +308,6 @@ def _store_url(kind: str, given: str) -> str:
     if "://" in given:
         return f"{kind}+{given.rstrip('/')}"
     return f"{kind}://{Path(given).absolute()}"
-
-
-def is_local(listen: str) -> bool:
-    """Whether only this machine can reach the address."""
-    if listen.startswith(("unix:", "unix-abstract:")):
-        return True
-    host = listen.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def load(config_file: Path | None = None, **flags: Any) -> Settings:

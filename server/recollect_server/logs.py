@@ -1,7 +1,12 @@
-"""Logging: structlog to standard error, with the running call's ids and no message text."""
+"""Logging: structlog to standard error, with the running call's ids and no message text.
 
+docs/observability.md lists what a line may hold.
+"""
+
+import hashlib
 import logging
 import sys
+import traceback
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -17,7 +22,32 @@ def _add_call(
     if call is not None:
         event["call_id"] = call.call_id
         event["method"] = call.method
-        event["tenant"] = call.principal.tenant
+        event["tenant"] = tenant_digest(call.principal.tenant)
+        if call.trace_id:
+            event["trace_id"] = call.trace_id
+    return event
+
+
+def tenant_digest(tenant: str) -> str:
+    """Return what stands for a tenant in logs: 12 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(tenant.encode()).hexdigest()[:12]
+
+
+def _add_error(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Tell where an exception was raised and of which type; its own text may quote a caller's."""
+    error = event.pop("exc_info", None)
+    if error is True:
+        error = sys.exc_info()[1]
+    if not isinstance(error, BaseException):
+        return event
+    parts = []
+    while error is not None:
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        parts.append(f"{frames}{type(error).__module__}.{type(error).__qualname__}")
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    event["exception"] = "\nraised after\n".join(parts)
     return event
 
 
@@ -38,7 +68,7 @@ def configure(level: str, format: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _add_call,
-            structlog.processors.format_exc_info,
+            _add_error,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(

@@ -1,6 +1,7 @@
 """Opens what the settings name: the database, Valkey, the embedder and the chat provider."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -161,23 +162,30 @@ async def open_queue(database: Database, embedder: Embedder) -> SqlEmbeddingQueu
     return queue
 
 
-def open_chat_model(stack: AsyncExitStack, settings: Settings) -> tuple[ChatModel, str]:
-    """Return the provider and a sentence about it."""
-    provider = _provider_of(settings)
+def open_chat_model(
+    stack: AsyncExitStack, settings: Settings, watch: Callable[[ChatModel], ChatModel]
+) -> tuple[ChatModel, str]:
+    """Return the provider and a sentence about it.
+
+    Args:
+        watch: what a provider that is called over a network is put into.
+    """
+    provider = provider_of(settings)
     if provider == "offline":
         return OfflineModel(), OFFLINE_NOTICE if not settings.chat_provider else "Chat is offline."
-    model = _make_chat_model(settings, provider, settings.chat_model)
+    model = watch(_make_chat_model(settings, provider, settings.chat_model))
     fallback = None
     if settings.chat_fallback:
         other, named, name = settings.chat_fallback.rpartition(":")
-        at = model if not named else _make_chat_model(settings, other, name)
+        at = model if not named else watch(_make_chat_model(settings, other, name))
         fallback = (at, name)
     guarded = GuardedModel(model, fallback)
     stack.push_async_callback(guarded.close)
     return guarded, f"Chat by {PROVIDERS[provider]}, {guarded.default_model}."
 
 
-def _provider_of(settings: Settings) -> str:
+def provider_of(settings: Settings) -> str:
+    """Return `anthropic`, `openai` or `offline`."""
     if settings.chat_provider:
         return settings.chat_provider
     if settings.anthropic_key():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from recollect_server.admin.erasure import INDEX, UserData
-from recollect_server.config import Authentication, Settings
+from recollect_server.config import Settings
 from recollect_server.errors import InvalidArgument, Unavailable
 from recollect_server.memory.feeding import Feeder
 from recollect_server.memory.ports import Embedder, IndexSource, RecallIndex
@@ -27,6 +27,7 @@ from recollect_server.stores.sql.vector_feeds import SqlVectorFeeds
 from recollect_server.stores.sql.vector_outbox import PGVECTOR_URL
 from recollect_server.stores.sql.vectors import SqlVectorSource
 from recollect_server.stores.vectors import SwitchingIndex, VectorConnections, VectorIndex
+from recollect_server.timing import Timings
 
 log = structlog.get_logger("recollect.vectors")
 
@@ -42,12 +43,14 @@ class Vectors:
         index: answers recalls.
         places: returns the stores outside SQL, as an erasure sees them.
         loops: to run meanwhile, by name.
+        stages: what parts of recalls took; see `ExactIndex`.
     """
 
     index: SwitchingIndex
     places: Callable[[], Awaitable[tuple[UserData, ...]]]
     reindexing: Reindexing
     loops: dict[str, Callable[[], Awaitable[None]]]
+    stages: Timings
 
 
 class StoredVectors:
@@ -115,9 +118,10 @@ async def open_vectors(
     feeds = SqlVectorFeeds(database, utc_now)
     vectors = SqlVectorSource(database)
     chosen = settings.vector_store_url
+    stages = Timings("stage")
 
     def make_exact() -> RecallIndex:
-        return ExactIndex(source, embedder, budget=settings.index_bytes)
+        return ExactIndex(source, embedder, budget=settings.index_bytes, stages=stages)
 
     def make_vector(store: RegisteredStore) -> RecallIndex:
         return VectorIndex(
@@ -128,6 +132,7 @@ async def open_vectors(
             state=feeds,
             vectors=vectors,
             budget=settings.index_bytes,
+            stages=stages,
         )
 
     async def ping(store: RegisteredStore) -> bool:
@@ -137,7 +142,7 @@ async def open_vectors(
             return False
         return True
 
-    with_keys = settings.auth is not Authentication.NONE
+    with_keys = bool(settings.auth)
     reindexing = Reindexing(
         feeds,
         connections,
@@ -189,6 +194,7 @@ async def open_vectors(
         places,
         reindexing,
         {"index": index.run, "vector-choice": obey, "feeding": feeder.run},
+        stages,
     )
 
 

@@ -88,6 +88,17 @@ async def test_answers_fall_with_the_facts_they_cite(
     assert await ada.cache.get_entry(ada.scope, kept.entry_id) == kept
 
 
+async def test_the_answers_of_a_session_fall_with_it(ada: User, answers: Answers) -> None:
+    gone, kept = (User(answers, ada.scope, name, CacheScope.SESSION) for name in ("s", "s2"))
+    bea = User(answers, Scope(ada.scope.tenant, "bea"), "s", CacheScope.SESSION)
+    for user in (ada, gone, kept, bea):
+        await user.store(prompt("one"))
+    await ada.cache.forget_session(ada.scope, "s")
+    assert (await gone.lookup(prompt("one"))).entry is None
+    for user in (ada, kept, bea):
+        assert (await user.lookup(prompt("one"))).entry is not None
+
+
 async def test_entries_are_listed_page_by_page(ada: User, everyone: User) -> None:
     for user in (ada, everyone):
         stored = [await user.store(prompt(f"q{n}")) for n in range(7)]

@@ -20,10 +20,20 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 
 @pytest.fixture(scope="session")
-def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
+def runners() -> Iterator[dict[str, Runner]]:
+    """The runners that run, by language; pytest itself would start one anew for each scenario."""
+    running: dict[str, Runner] = {}
+    yield running
+    for runner in running.values():
+        runner.stop()
+
+
+@pytest.fixture
+def runner(request: pytest.FixtureRequest, runners: dict[str, Runner]) -> Runner:
     """The runner of a language."""
-    with Runner(LANGUAGES[request.param]()) as running:
-        yield running
+    if request.param not in runners:
+        runners[request.param] = Runner(LANGUAGES[request.param]())
+    return runners[request.param]
 
 
 @pytest.hookimpl(wrapper=True)

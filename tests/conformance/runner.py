@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.harness import toolchain
+from tests.java import START_QUICKLY, classpath
+from tests.typescript import build, node
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWER_SECONDS = 60.0
@@ -29,7 +31,32 @@ def go() -> list[str]:
     return [binary]
 
 
-LANGUAGES: dict[str, Callable[[], list[str]]] = {"python": python, "go": go}
+def java() -> list[str]:
+    """Build the Java client's runner and return its command."""
+    runner = "ai.recollect.conformance.Runner"
+    return [toolchain("java"), *START_QUICKLY, "-cp", classpath(), runner]
+
+
+def rust() -> list[str]:
+    """Build the Rust client's runner and return its command."""
+    client = ROOT / "clients/rust"
+    build = [toolchain("cargo"), "build", "--quiet", "--locked", "-p", "recollect-internal"]
+    subprocess.run([*build, "--bin", "conformance"], cwd=client, check=True)
+    return [str(client / "target/debug/conformance")]
+
+
+def typescript() -> list[str]:
+    """Build the TypeScript client's runner and return its command."""
+    return [node(), str(build() / "conformance/runner.js")]
+
+
+LANGUAGES: dict[str, Callable[[], list[str]]] = {
+    "python": python,
+    "go": go,
+    "typescript": typescript,
+    "java": java,
+    "rust": rust,
+}
 """Each client's language, and what builds its runner and returns the command that starts it; it
 skips without the language's toolchain, but fails in CI."""
 

@@ -133,13 +133,21 @@ def test_what_breaks_a_policy_is_found(problem):
     assert any(problem in text for text in found), found
 
 
+def _settings(objects: list[Object]) -> dict[str, str]:
+    (found,) = [
+        o["data"]
+        for o in objects
+        if o["kind"] == "ConfigMap" and o["metadata"]["name"].startswith("recollect-settings")
+    ]
+    return dict(found)
+
+
 def test_every_setting_and_command_exists(objects):
     fields = Settings.model_fields
     known = {f"RECOLLECT_{name.upper()}" for name in fields}
     for field in fields.values():
         known.update(getattr(field.validation_alias, "choices", ()))
-    for settings in (o for o in objects if o["kind"] == "ConfigMap"):
-        assert set(settings["data"]) <= known
+    assert set(_settings(objects)) <= known
     for secrets in (o for o in objects if o["kind"] == "Secret"):
         if secrets["metadata"]["name"].startswith("recollect-secrets"):
             assert set(secrets["data"]) <= known
@@ -150,5 +158,5 @@ def test_every_setting_and_command_exists(objects):
 def test_a_pod_is_given_longer_to_end_than_draining_takes(objects):
     pod = _pod(objects, "recollect-server")["spec"]
     wait = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-    settings = next(o for o in objects if o["kind"] == "ConfigMap")["data"]
+    settings = _settings(objects)
     assert pod["terminationGracePeriodSeconds"] > wait + float(settings["RECOLLECT_GRACE_SECONDS"])

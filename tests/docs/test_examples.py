@@ -1,6 +1,7 @@
 """The documents' examples run as they stand, but for the port: tests may run side by side."""
 
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -8,9 +9,18 @@ from pathlib import Path
 
 import pytest
 from tests.harness import RunningServer, grpcurl_path, toolchain
+from tests.java import START_QUICKLY, classpath
+from tests.typescript import CLIENT, build, node
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "clients/python/README.md", "clients/go/README.md")
+DOCUMENTS = (
+    "README.md",
+    "clients/python/README.md",
+    "clients/go/README.md",
+    "clients/java/README.md",
+    "clients/rust/README.md",
+    "clients/typescript/README.md",
+)
 ADDRESS = "127.0.0.1:50051"
 _BLOCK = re.compile(r"<!-- run -->\n```(\w+)\n(.*?)```", re.DOTALL)
 
@@ -45,6 +55,53 @@ def _go(code: str, folder: Path) -> list[str]:
     return [toolchain("go"), "run", "."]
 
 
+def _java(code: str, folder: Path) -> list[str]:
+    """Write a program of one file and return how to run it."""
+    source = folder / "QuickStart.java"
+    source.write_text(code)
+    return [toolchain("java"), *START_QUICKLY, "-cp", classpath(), str(source)]
+
+
+def _rust(code: str, folder: Path) -> list[str]:
+    """Make a package that uses the client, as one of a user would, and return how to run it."""
+    client = ROOT / "clients/rust"
+    manifest = (
+        '[package]\nname = "example"\nedition = "2024"\n\n[dependencies]\n'
+        f'recollect-client = {{ path = "{client}" }}\n'
+        'tokio = { version = "1", features = ["full"] }\n'
+        '[profile.dev]\ndebug = "line-tables-only"\n'
+        '[profile.dev.package."*"]\ndebug = false\n'  # As the client's, to use what is built.
+    )
+    (folder / "src").mkdir()
+    (folder / "src/main.rs").write_text(code)
+    (folder / "Cargo.toml").write_text(manifest)
+    shutil.copy(client / "Cargo.lock", folder)  # The versions that the client is tested with.
+    target = f"--target-dir={client / 'target'}"
+    return [toolchain("cargo"), "run", "--quiet", target]
+
+
+def _typescript(code: str, folder: Path) -> list[str]:
+    """Make a package that uses the client, compile it, and return how to run it."""
+    build()
+    packages = folder / "node_modules"
+    (packages / "@recollect-ai").mkdir(parents=True)
+    (packages / "@recollect-ai/client").symlink_to(CLIENT)
+    (packages / "@types").symlink_to(CLIENT / "node_modules/@types")
+    (folder / "package.json").write_text('{"type": "module"}')
+    (folder / "main.ts").write_text(code)
+    compiler = str(CLIENT / "node_modules/typescript/bin/tsc")
+    options = ("--strict", "--target", "es2022", "--lib", "esnext", "--types", "node")
+    compiled = subprocess.run(
+        [node(), compiler, *options, "--module", "nodenext", "main.ts"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert compiled.returncode == 0, compiled.stdout
+    return [node(), "main.js"]
+
+
 def _run(example: Example, address: str, folder: Path) -> str:
     code = example.code.replace(ADDRESS, address)
     match example.language:
@@ -52,11 +109,17 @@ def _run(example: Example, address: str, folder: Path) -> str:
             command = [sys.executable, "-c", code]
         case "go":
             command = _go(code, folder)
+        case "java":
+            command = _java(code, folder)
+        case "rust":
+            command = _rust(code, folder)
+        case "typescript":
+            command = _typescript(code, folder)
         case _:
             shell = code.replace("grpcurl", str(grpcurl_path()))
             command = ["bash", "-euo", "pipefail", "-c", shell]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, cwd=folder
+        command, capture_output=True, text=True, timeout=900, check=False, cwd=folder
     )
     where = f"{example.document}:{example.line}"
     assert done.returncode == 0, f"{where} ended with {done.returncode}:\n{done.stderr}"

@@ -4,6 +4,7 @@ import os
 import signal
 import statistics
 import time
+from datetime import UTC, datetime
 
 import pytest
 from tests.harness import RunningServer, children, eventually, unique
@@ -93,6 +94,30 @@ def test_the_options_of_a_lookup_do_what_they_say(client):
     assert client.cache.lookup(_prompt(*TALK, model="n"), any_model=True).hit
     requests = [pb.LookupRequest(prompt=_prompt(*texts)) for texts in (REWORDED, OTHER_TOPIC)]
     assert [r.hit for r in client.cache.batch_lookup(requests)] == [True, False]
+
+
+def test_an_answer_made_of_what_a_fact_said_before_is_not_served(client):
+    fact = client.memory.remember(["Lives in Lisbon"]).facts[0].fact_id
+    read = datetime.now(UTC)
+    client.memory.update_fact(fact, text="Lives in Porto")
+    cited = {"cited_fact_ids": [fact]}
+    client.cache.store(_prompt("Where do I live?"), "Lisbon", **cited, context_time=read)
+    found = client.cache.lookup(_prompt("Where do I live?"))
+    assert (found.hit, found.miss_reason) == (False, pb.MISS_REASON_NEWER_MEMORY)
+    read = datetime.now(UTC)
+    client.cache.store(_prompt("Where do I live?"), "Porto", **cited, context_time=read)
+    assert client.cache.lookup(_prompt("Where do I live?")).hit
+    with pytest.raises(errors.InvalidArgument):
+        client.cache.store(_prompt("q"), "a", context_time=datetime(1969, 1, 1, tzinfo=UTC))
+
+
+def test_the_answers_of_a_session_fall_when_it_is_deleted(client):
+    scope = {"scope": pb.CACHE_SCOPE_SESSION, "session_id": "s"}
+    client.memory.create_session(session_id="s")
+    client.cache.store(_prompt(*TALK), "330 metres", **scope)
+    assert client.cache.lookup(_prompt(*TALK), **scope).hit
+    client.memory.delete_session("s")
+    eventually(lambda: not client.cache.lookup(_prompt(*TALK), **scope).hit)
 
 
 def test_a_reported_answer_stays_reported_and_is_counted(client):

@@ -4,9 +4,10 @@ import pytest
 
 from recollect.v1 import admin_pb2, cache_pb2, chat_pb2, memory_pb2
 from recollect_server.activity import Activity
+from recollect_server.rpc.authentication import Authentication
 from recollect_server.rpc.authorization import ROLE_OF
 from recollect_server.rpc.interceptors import Undecodable, interceptors
-from recollect_server.rpc.registry import decoder, generic_handler, roles, snake_case
+from recollect_server.rpc.registry import decoder, generic_handler, rules, snake_case
 from recollect_server.rpc.services.admin import AdminServicer
 from recollect_server.rpc.services.cache import CacheServicer
 from recollect_server.rpc.services.chat import ChatServicer
@@ -28,7 +29,7 @@ def test_the_authorisation_table_lists_every_method_and_no_other():
 def test_a_method_without_a_rule_stops_the_start(monkeypatch):
     monkeypatch.delitem(ROLE_OF["recollect.v1.MemoryService"], "Recall")
     with pytest.raises(KeyError, match="Recall"):
-        roles(SERVICES)
+        rules(SERVICES)
 
 
 def test_each_service_has_one_servicer_whose_methods_are_all_of_the_contract():
@@ -40,7 +41,9 @@ def test_each_service_has_one_servicer_whose_methods_are_all_of_the_contract():
 
 def _chain():
     return interceptors(
-        activity=Activity(), authenticator=None, roles=roles(SERVICES), default_deadline=1
+        activity=Activity(),
+        authentication=Authentication(None, rules(SERVICES)),
+        default_deadline=1,
     )
 
 
@@ -51,8 +54,8 @@ def test_interceptors_stand_in_their_order():
         "CallId",
         "Logging",
         "ErrorMapping",
-        "Decoding",
         "Authentication",
+        "Decoding",
         "Tenancy",
         "Validation",
         "Erasure",

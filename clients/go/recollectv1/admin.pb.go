@@ -14,6 +14,7 @@ package recollectv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -819,7 +820,12 @@ type ApiKey struct {
 	// From when on it is refused; missing means never.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// Since when it is revoked; missing while it is not.
-	RevokeTime    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=revoke_time,json=revokeTime,proto3" json:"revoke_time,omitempty"`
+	RevokeTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=revoke_time,json=revokeTime,proto3" json:"revoke_time,omitempty"`
+	// What it may do on single services, named `memory`, `cache`, `chat` and `admin`; `role` is what
+	// it may do on the others.
+	ServiceRoles map[string]KeyRole `protobuf:"bytes,8,rep,name=service_roles,json=serviceRoles,proto3" json:"service_roles,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value,enum=recollect.v1.KeyRole"`
+	// When it was last accepted, as of a minute ago; missing if it never was.
+	LastUseTime   *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=last_use_time,json=lastUseTime,proto3" json:"last_use_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -903,20 +909,44 @@ func (x *ApiKey) GetRevokeTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ApiKey) GetServiceRoles() map[string]KeyRole {
+	if x != nil {
+		return x.ServiceRoles
+	}
+	return nil
+}
+
+func (x *ApiKey) GetLastUseTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastUseTime
+	}
+	return nil
+}
+
 // Request of CreateApiKey.
 type CreateApiKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A name for people.
+	// A name for people. Required, unless the key replaces another one.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The only user it may name. Default: a service key.
 	UserId string `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
-	// What it may do.
+	// What it may do on the services that `service_roles` does not name. Required where that is empty.
+	// Default: nothing.
 	Role KeyRole `protobuf:"varint,3,opt,name=role,proto3,enum=recollect.v1.KeyRole" json:"role,omitempty"`
 	// From when on it is refused. Default: never.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// A UUID by which a repeat of the call is known: it returns the same key with a new secret, and the
 	// one before, which is kept nowhere, is valid no longer. Default: each call makes a key.
-	RequestId     string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// What it may do on single services, by their names: `memory`, `cache`, `chat` and `admin`.
+	// KEY_ROLE_UNSPECIFIED means nothing. Default: `role` is for all.
+	ServiceRoles map[string]KeyRole `protobuf:"bytes,6,rep,name=service_roles,json=serviceRoles,proto3" json:"service_roles,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value,enum=recollect.v1.KeyRole"`
+	// Id of the key that the new one replaces: the new one has its name, user and roles, which must
+	// then not be given, and the old one expires after `overlap`. A key that is expired or revoked
+	// gets INVALID_ARGUMENT. Default: none.
+	Replaces string `protobuf:"bytes,7,opt,name=replaces,proto3" json:"replaces,omitempty"`
+	// How long the replaced key is still accepted; at most 365 days. Default: 24 hours.
+	Overlap       *durationpb.Duration `protobuf:"bytes,8,opt,name=overlap,proto3" json:"overlap,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -984,6 +1014,27 @@ func (x *CreateApiKeyRequest) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *CreateApiKeyRequest) GetServiceRoles() map[string]KeyRole {
+	if x != nil {
+		return x.ServiceRoles
+	}
+	return nil
+}
+
+func (x *CreateApiKeyRequest) GetReplaces() string {
+	if x != nil {
+		return x.Replaces
+	}
+	return ""
+}
+
+func (x *CreateApiKeyRequest) GetOverlap() *durationpb.Duration {
+	if x != nil {
+		return x.Overlap
+	}
+	return nil
 }
 
 // Response of CreateApiKey.
@@ -1902,8 +1953,10 @@ type GetServerInfoResponse struct {
 	MaxRequestBytes int64 `protobuf:"varint,13,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
 	// What waits for its vectors; missing while SQL is down.
 	EmbeddingBacklog *EmbeddingBacklog `protobuf:"bytes,14,opt,name=embedding_backlog,json=embeddingBacklog,proto3" json:"embedding_backlog,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// What the caller may do on single services; `role` is what it may do on the others.
+	ServiceRoles  map[string]KeyRole `protobuf:"bytes,15,rep,name=service_roles,json=serviceRoles,proto3" json:"service_roles,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value,enum=recollect.v1.KeyRole"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetServerInfoResponse) Reset() {
@@ -2034,11 +2087,18 @@ func (x *GetServerInfoResponse) GetEmbeddingBacklog() *EmbeddingBacklog {
 	return nil
 }
 
+func (x *GetServerInfoResponse) GetServiceRoles() map[string]KeyRole {
+	if x != nil {
+		return x.ServiceRoles
+	}
+	return nil
+}
+
 var File_recollect_v1_admin_proto protoreflect.FileDescriptor
 
 const file_recollect_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x18recollect/v1/admin.proto\x12\frecollect.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"g\n" +
+	"\x18recollect/v1/admin.proto\x12\frecollect.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"g\n" +
 	"\x10EraseUserRequest\x12'\n" +
 	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\x12*\n" +
 	"\n" +
@@ -2088,7 +2148,7 @@ const file_recollect_v1_admin_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tR\tpageToken\"s\n" +
 	"\x17ListAuditEventsResponse\x120\n" +
 	"\x06events\x18\x01 \x03(\v2\x18.recollect.v1.AuditEventR\x06events\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xae\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x93\x04\n" +
 	"\x06ApiKey\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x17\n" +
@@ -2099,16 +2159,26 @@ const file_recollect_v1_admin_proto_rawDesc = "" +
 	"\vexpire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12;\n" +
 	"\vrevoke_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"revokeTime\"\x80\x02\n" +
-	"\x13CreateApiKeyRequest\x12\"\n" +
-	"\x04name\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x04name\x12%\n" +
-	"\auser_id\x18\x02 \x01(\tB\f\xbaH\tr\a(\x80\x02\xba\x01\x01\x00R\x06userId\x125\n" +
-	"\x04role\x18\x03 \x01(\x0e2\x15.recollect.v1.KeyRoleB\n" +
-	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x04role\x12;\n" +
+	"revokeTime\x12K\n" +
+	"\rservice_roles\x18\b \x03(\v2&.recollect.v1.ApiKey.ServiceRolesEntryR\fserviceRoles\x12>\n" +
+	"\rlast_use_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\vlastUseTime\x1aV\n" +
+	"\x11ServiceRolesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12+\n" +
+	"\x05value\x18\x02 \x01(\x0e2\x15.recollect.v1.KeyRoleR\x05value:\x028\x01\"\xce\x04\n" +
+	"\x13CreateApiKeyRequest\x12 \n" +
+	"\x04name\x18\x01 \x01(\tB\f\xbaH\tr\a(\x80\x02\xba\x01\x01\x00R\x04name\x12%\n" +
+	"\auser_id\x18\x02 \x01(\tB\f\xbaH\tr\a(\x80\x02\xba\x01\x01\x00R\x06userId\x123\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x15.recollect.v1.KeyRoleB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04role\x12;\n" +
 	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12*\n" +
 	"\n" +
-	"request_id\x18\x05 \x01(\tB\v\xbaH\br\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"[\n" +
+	"request_id\x18\x05 \x01(\tB\v\xbaH\br\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\x12\x87\x01\n" +
+	"\rservice_roles\x18\x06 \x03(\v23.recollect.v1.CreateApiKeyRequest.ServiceRolesEntryB-\xbaH*\x9a\x01'\"\x1er\x1cR\x06memoryR\x05cacheR\x04chatR\x05admin*\x05\x82\x01\x02\x10\x01R\fserviceRoles\x12(\n" +
+	"\breplaces\x18\a \x01(\tB\f\xbaH\tr\a(\x80\x02\xba\x01\x01\x00R\breplaces\x12D\n" +
+	"\aoverlap\x18\b \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x05\b\x80\xe7\x84\x0f2\x00R\aoverlap\x1aV\n" +
+	"\x11ServiceRolesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12+\n" +
+	"\x05value\x18\x02 \x01(\x0e2\x15.recollect.v1.KeyRoleR\x05value:\x028\x01\"[\n" +
 	"\x14CreateApiKeyResponse\x12-\n" +
 	"\aapi_key\x18\x01 \x01(\v2\x14.recollect.v1.ApiKeyR\x06apiKey\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\"Y\n" +
@@ -2166,7 +2236,7 @@ const file_recollect_v1_admin_proto_rawDesc = "" +
 	"\vreembedding\x18\x02 \x01(\x03R\vreembedding\x12;\n" +
 	"\voldest_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"oldestTime\x12\x1a\n" +
-	"\bchecking\x18\x04 \x01(\bR\bchecking\"\xcc\x04\n" +
+	"\bchecking\x18\x04 \x01(\bR\bchecking\"\x80\x06\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12#\n" +
 	"\rchat_provider\x18\x02 \x01(\tR\fchatProvider\x12\x1d\n" +
@@ -2184,7 +2254,11 @@ const file_recollect_v1_admin_proto_rawDesc = "" +
 	"\x04role\x18\v \x01(\x0e2\x15.recollect.v1.KeyRoleR\x04role\x12*\n" +
 	"\x11max_message_bytes\x18\f \x01(\x03R\x0fmaxMessageBytes\x12*\n" +
 	"\x11max_request_bytes\x18\r \x01(\x03R\x0fmaxRequestBytes\x12K\n" +
-	"\x11embedding_backlog\x18\x0e \x01(\v2\x1e.recollect.v1.EmbeddingBacklogR\x10embeddingBacklog*a\n" +
+	"\x11embedding_backlog\x18\x0e \x01(\v2\x1e.recollect.v1.EmbeddingBacklogR\x10embeddingBacklog\x12Z\n" +
+	"\rservice_roles\x18\x0f \x03(\v25.recollect.v1.GetServerInfoResponse.ServiceRolesEntryR\fserviceRoles\x1aV\n" +
+	"\x11ServiceRolesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12+\n" +
+	"\x05value\x18\x02 \x01(\x0e2\x15.recollect.v1.KeyRoleR\x05value:\x028\x01*a\n" +
 	"\aKeyRole\x12\x18\n" +
 	"\x14KEY_ROLE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fKEY_ROLE_READER\x10\x01\x12\x13\n" +
@@ -2225,7 +2299,7 @@ func file_recollect_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_recollect_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_recollect_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_recollect_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_recollect_v1_admin_proto_goTypes = []any{
 	(KeyRole)(0),                    // 0: recollect.v1.KeyRole
 	(JobState)(0),                   // 1: recollect.v1.JobState
@@ -2257,60 +2331,72 @@ var file_recollect_v1_admin_proto_goTypes = []any{
 	(*StoreInfo)(nil),               // 27: recollect.v1.StoreInfo
 	(*EmbeddingBacklog)(nil),        // 28: recollect.v1.EmbeddingBacklog
 	(*GetServerInfoResponse)(nil),   // 29: recollect.v1.GetServerInfoResponse
-	(*timestamppb.Timestamp)(nil),   // 30: google.protobuf.Timestamp
+	nil,                             // 30: recollect.v1.ApiKey.ServiceRolesEntry
+	nil,                             // 31: recollect.v1.CreateApiKeyRequest.ServiceRolesEntry
+	nil,                             // 32: recollect.v1.GetServerInfoResponse.ServiceRolesEntry
+	(*timestamppb.Timestamp)(nil),   // 33: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 34: google.protobuf.Duration
 }
 var file_recollect_v1_admin_proto_depIdxs = []int32{
 	3,  // 0: recollect.v1.EraseUserResponse.stores:type_name -> recollect.v1.ErasedStore
-	30, // 1: recollect.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
-	30, // 2: recollect.v1.ListAuditEventsRequest.start_time:type_name -> google.protobuf.Timestamp
-	30, // 3: recollect.v1.ListAuditEventsRequest.end_time:type_name -> google.protobuf.Timestamp
+	33, // 1: recollect.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
+	33, // 2: recollect.v1.ListAuditEventsRequest.start_time:type_name -> google.protobuf.Timestamp
+	33, // 3: recollect.v1.ListAuditEventsRequest.end_time:type_name -> google.protobuf.Timestamp
 	9,  // 4: recollect.v1.ListAuditEventsResponse.events:type_name -> recollect.v1.AuditEvent
 	0,  // 5: recollect.v1.ApiKey.role:type_name -> recollect.v1.KeyRole
-	30, // 6: recollect.v1.ApiKey.create_time:type_name -> google.protobuf.Timestamp
-	30, // 7: recollect.v1.ApiKey.expire_time:type_name -> google.protobuf.Timestamp
-	30, // 8: recollect.v1.ApiKey.revoke_time:type_name -> google.protobuf.Timestamp
-	0,  // 9: recollect.v1.CreateApiKeyRequest.role:type_name -> recollect.v1.KeyRole
-	30, // 10: recollect.v1.CreateApiKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
-	12, // 11: recollect.v1.CreateApiKeyResponse.api_key:type_name -> recollect.v1.ApiKey
-	12, // 12: recollect.v1.ListApiKeysResponse.api_keys:type_name -> recollect.v1.ApiKey
-	12, // 13: recollect.v1.RevokeApiKeyResponse.api_key:type_name -> recollect.v1.ApiKey
-	1,  // 14: recollect.v1.Job.state:type_name -> recollect.v1.JobState
-	30, // 15: recollect.v1.Job.run_time:type_name -> google.protobuf.Timestamp
-	30, // 16: recollect.v1.Job.create_time:type_name -> google.protobuf.Timestamp
-	1,  // 17: recollect.v1.ListJobsRequest.state:type_name -> recollect.v1.JobState
-	21, // 18: recollect.v1.ListJobsResponse.jobs:type_name -> recollect.v1.Job
-	21, // 19: recollect.v1.RetryJobResponse.job:type_name -> recollect.v1.Job
-	30, // 20: recollect.v1.EmbeddingBacklog.oldest_time:type_name -> google.protobuf.Timestamp
-	27, // 21: recollect.v1.GetServerInfoResponse.stores:type_name -> recollect.v1.StoreInfo
-	0,  // 22: recollect.v1.GetServerInfoResponse.role:type_name -> recollect.v1.KeyRole
-	28, // 23: recollect.v1.GetServerInfoResponse.embedding_backlog:type_name -> recollect.v1.EmbeddingBacklog
-	2,  // 24: recollect.v1.AdminService.EraseUser:input_type -> recollect.v1.EraseUserRequest
-	5,  // 25: recollect.v1.AdminService.ExportUser:input_type -> recollect.v1.ExportUserRequest
-	7,  // 26: recollect.v1.AdminService.ImportUser:input_type -> recollect.v1.ImportUserRequest
-	10, // 27: recollect.v1.AdminService.ListAuditEvents:input_type -> recollect.v1.ListAuditEventsRequest
-	13, // 28: recollect.v1.AdminService.CreateApiKey:input_type -> recollect.v1.CreateApiKeyRequest
-	15, // 29: recollect.v1.AdminService.ListApiKeys:input_type -> recollect.v1.ListApiKeysRequest
-	17, // 30: recollect.v1.AdminService.RevokeApiKey:input_type -> recollect.v1.RevokeApiKeyRequest
-	19, // 31: recollect.v1.AdminService.Reindex:input_type -> recollect.v1.ReindexRequest
-	22, // 32: recollect.v1.AdminService.ListJobs:input_type -> recollect.v1.ListJobsRequest
-	24, // 33: recollect.v1.AdminService.RetryJob:input_type -> recollect.v1.RetryJobRequest
-	26, // 34: recollect.v1.AdminService.GetServerInfo:input_type -> recollect.v1.GetServerInfoRequest
-	4,  // 35: recollect.v1.AdminService.EraseUser:output_type -> recollect.v1.EraseUserResponse
-	6,  // 36: recollect.v1.AdminService.ExportUser:output_type -> recollect.v1.ExportUserResponse
-	8,  // 37: recollect.v1.AdminService.ImportUser:output_type -> recollect.v1.ImportUserResponse
-	11, // 38: recollect.v1.AdminService.ListAuditEvents:output_type -> recollect.v1.ListAuditEventsResponse
-	14, // 39: recollect.v1.AdminService.CreateApiKey:output_type -> recollect.v1.CreateApiKeyResponse
-	16, // 40: recollect.v1.AdminService.ListApiKeys:output_type -> recollect.v1.ListApiKeysResponse
-	18, // 41: recollect.v1.AdminService.RevokeApiKey:output_type -> recollect.v1.RevokeApiKeyResponse
-	20, // 42: recollect.v1.AdminService.Reindex:output_type -> recollect.v1.ReindexResponse
-	23, // 43: recollect.v1.AdminService.ListJobs:output_type -> recollect.v1.ListJobsResponse
-	25, // 44: recollect.v1.AdminService.RetryJob:output_type -> recollect.v1.RetryJobResponse
-	29, // 45: recollect.v1.AdminService.GetServerInfo:output_type -> recollect.v1.GetServerInfoResponse
-	35, // [35:46] is the sub-list for method output_type
-	24, // [24:35] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	33, // 6: recollect.v1.ApiKey.create_time:type_name -> google.protobuf.Timestamp
+	33, // 7: recollect.v1.ApiKey.expire_time:type_name -> google.protobuf.Timestamp
+	33, // 8: recollect.v1.ApiKey.revoke_time:type_name -> google.protobuf.Timestamp
+	30, // 9: recollect.v1.ApiKey.service_roles:type_name -> recollect.v1.ApiKey.ServiceRolesEntry
+	33, // 10: recollect.v1.ApiKey.last_use_time:type_name -> google.protobuf.Timestamp
+	0,  // 11: recollect.v1.CreateApiKeyRequest.role:type_name -> recollect.v1.KeyRole
+	33, // 12: recollect.v1.CreateApiKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
+	31, // 13: recollect.v1.CreateApiKeyRequest.service_roles:type_name -> recollect.v1.CreateApiKeyRequest.ServiceRolesEntry
+	34, // 14: recollect.v1.CreateApiKeyRequest.overlap:type_name -> google.protobuf.Duration
+	12, // 15: recollect.v1.CreateApiKeyResponse.api_key:type_name -> recollect.v1.ApiKey
+	12, // 16: recollect.v1.ListApiKeysResponse.api_keys:type_name -> recollect.v1.ApiKey
+	12, // 17: recollect.v1.RevokeApiKeyResponse.api_key:type_name -> recollect.v1.ApiKey
+	1,  // 18: recollect.v1.Job.state:type_name -> recollect.v1.JobState
+	33, // 19: recollect.v1.Job.run_time:type_name -> google.protobuf.Timestamp
+	33, // 20: recollect.v1.Job.create_time:type_name -> google.protobuf.Timestamp
+	1,  // 21: recollect.v1.ListJobsRequest.state:type_name -> recollect.v1.JobState
+	21, // 22: recollect.v1.ListJobsResponse.jobs:type_name -> recollect.v1.Job
+	21, // 23: recollect.v1.RetryJobResponse.job:type_name -> recollect.v1.Job
+	33, // 24: recollect.v1.EmbeddingBacklog.oldest_time:type_name -> google.protobuf.Timestamp
+	27, // 25: recollect.v1.GetServerInfoResponse.stores:type_name -> recollect.v1.StoreInfo
+	0,  // 26: recollect.v1.GetServerInfoResponse.role:type_name -> recollect.v1.KeyRole
+	28, // 27: recollect.v1.GetServerInfoResponse.embedding_backlog:type_name -> recollect.v1.EmbeddingBacklog
+	32, // 28: recollect.v1.GetServerInfoResponse.service_roles:type_name -> recollect.v1.GetServerInfoResponse.ServiceRolesEntry
+	0,  // 29: recollect.v1.ApiKey.ServiceRolesEntry.value:type_name -> recollect.v1.KeyRole
+	0,  // 30: recollect.v1.CreateApiKeyRequest.ServiceRolesEntry.value:type_name -> recollect.v1.KeyRole
+	0,  // 31: recollect.v1.GetServerInfoResponse.ServiceRolesEntry.value:type_name -> recollect.v1.KeyRole
+	2,  // 32: recollect.v1.AdminService.EraseUser:input_type -> recollect.v1.EraseUserRequest
+	5,  // 33: recollect.v1.AdminService.ExportUser:input_type -> recollect.v1.ExportUserRequest
+	7,  // 34: recollect.v1.AdminService.ImportUser:input_type -> recollect.v1.ImportUserRequest
+	10, // 35: recollect.v1.AdminService.ListAuditEvents:input_type -> recollect.v1.ListAuditEventsRequest
+	13, // 36: recollect.v1.AdminService.CreateApiKey:input_type -> recollect.v1.CreateApiKeyRequest
+	15, // 37: recollect.v1.AdminService.ListApiKeys:input_type -> recollect.v1.ListApiKeysRequest
+	17, // 38: recollect.v1.AdminService.RevokeApiKey:input_type -> recollect.v1.RevokeApiKeyRequest
+	19, // 39: recollect.v1.AdminService.Reindex:input_type -> recollect.v1.ReindexRequest
+	22, // 40: recollect.v1.AdminService.ListJobs:input_type -> recollect.v1.ListJobsRequest
+	24, // 41: recollect.v1.AdminService.RetryJob:input_type -> recollect.v1.RetryJobRequest
+	26, // 42: recollect.v1.AdminService.GetServerInfo:input_type -> recollect.v1.GetServerInfoRequest
+	4,  // 43: recollect.v1.AdminService.EraseUser:output_type -> recollect.v1.EraseUserResponse
+	6,  // 44: recollect.v1.AdminService.ExportUser:output_type -> recollect.v1.ExportUserResponse
+	8,  // 45: recollect.v1.AdminService.ImportUser:output_type -> recollect.v1.ImportUserResponse
+	11, // 46: recollect.v1.AdminService.ListAuditEvents:output_type -> recollect.v1.ListAuditEventsResponse
+	14, // 47: recollect.v1.AdminService.CreateApiKey:output_type -> recollect.v1.CreateApiKeyResponse
+	16, // 48: recollect.v1.AdminService.ListApiKeys:output_type -> recollect.v1.ListApiKeysResponse
+	18, // 49: recollect.v1.AdminService.RevokeApiKey:output_type -> recollect.v1.RevokeApiKeyResponse
+	20, // 50: recollect.v1.AdminService.Reindex:output_type -> recollect.v1.ReindexResponse
+	23, // 51: recollect.v1.AdminService.ListJobs:output_type -> recollect.v1.ListJobsResponse
+	25, // 52: recollect.v1.AdminService.RetryJob:output_type -> recollect.v1.RetryJobResponse
+	29, // 53: recollect.v1.AdminService.GetServerInfo:output_type -> recollect.v1.GetServerInfoResponse
+	43, // [43:54] is the sub-list for method output_type
+	32, // [32:43] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_recollect_v1_admin_proto_init() }
@@ -2324,7 +2410,7 @@ func file_recollect_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_recollect_v1_admin_proto_rawDesc), len(file_recollect_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   28,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -61,8 +61,8 @@ type AdminServiceClient interface {
 	// Lists the tenant's audit events, newest first. Today these are the reads and model calls of
 	// contexts with the profile AUDIT.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
-	// Makes an API key. Its secret is in this response and nowhere else, so a repeat by `request_id`
-	// gives the key a new one.
+	// Makes an API key, a new one or one that replaces another. Its secret is in this response and
+	// nowhere else, so a repeat by `request_id` gives the key a new one.
 	CreateApiKey(ctx context.Context, in *CreateApiKeyRequest, opts ...grpc.CallOption) (*CreateApiKeyResponse, error)
 	// Lists the tenant's API keys, newest first.
 	ListApiKeys(ctx context.Context, in *ListApiKeysRequest, opts ...grpc.CallOption) (*ListApiKeysResponse, error)
@@ -234,8 +234,8 @@ type AdminServiceServer interface {
 	// Lists the tenant's audit events, newest first. Today these are the reads and model calls of
 	// contexts with the profile AUDIT.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
-	// Makes an API key. Its secret is in this response and nowhere else, so a repeat by `request_id`
-	// gives the key a new one.
+	// Makes an API key, a new one or one that replaces another. Its secret is in this response and
+	// nowhere else, so a repeat by `request_id` gives the key a new one.
 	CreateApiKey(context.Context, *CreateApiKeyRequest) (*CreateApiKeyResponse, error)
 	// Lists the tenant's API keys, newest first.
 	ListApiKeys(context.Context, *ListApiKeysRequest) (*ListApiKeysResponse, error)

@@ -388,7 +388,7 @@ type CacheEntry struct {
 	CitedFactIds []string `protobuf:"bytes,9,rep,name=cited_fact_ids,json=citedFactIds,proto3" json:"cited_fact_ids,omitempty"`
 	// The prompt held a user's memory, so the answer stays with that user.
 	HoldsMemory bool `protobuf:"varint,10,opt,name=holds_memory,json=holdsMemory,proto3" json:"holds_memory,omitempty"`
-	// When it was stored.
+	// As of when it holds: `context_time` of Store, by default when it was stored.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// When it ends; hits do not extend it.
 	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
@@ -1049,7 +1049,10 @@ type StoreRequest struct {
 	// The prompt held a user's memory; refused together with scope GLOBAL.
 	HoldsMemory bool `protobuf:"varint,9,opt,name=holds_memory,json=holdsMemory,proto3" json:"holds_memory,omitempty"`
 	// Tokens of the call that made the answer. Default: unknown.
-	Usage         *Usage `protobuf:"bytes,10,opt,name=usage,proto3" json:"usage,omitempty"`
+	Usage *Usage `protobuf:"bytes,10,opt,name=usage,proto3" json:"usage,omitempty"`
+	// When the memory in the prompt was read: just before GetContext or Recall was asked for it.
+	// Facts that changed between then and now make the entry miss. Default, and at most: now.
+	ContextTime   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=context_time,json=contextTime,proto3" json:"context_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1150,6 +1153,13 @@ func (x *StoreRequest) GetHoldsMemory() bool {
 func (x *StoreRequest) GetUsage() *Usage {
 	if x != nil {
 		return x.Usage
+	}
+	return nil
+}
+
+func (x *StoreRequest) GetContextTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ContextTime
 	}
 	return nil
 }
@@ -2193,7 +2203,7 @@ const file_recollect_v1_cache_proto_rawDesc = "" +
 	"\alookups\x18\x02 \x03(\v2\x1b.recollect.v1.LookupRequestB\n" +
 	"\xbaH\a\x92\x01\x04\b\x01\x10dR\alookups\"M\n" +
 	"\x13BatchLookupResponse\x126\n" +
-	"\aresults\x18\x01 \x03(\v2\x1c.recollect.v1.LookupResponseR\aresults\"\x81\x04\n" +
+	"\aresults\x18\x01 \x03(\v2\x1c.recollect.v1.LookupResponseR\aresults\"\xd3\x04\n" +
 	"\fStoreRequest\x12'\n" +
 	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\x12+\n" +
 	"\n" +
@@ -2206,7 +2216,8 @@ const file_recollect_v1_cache_proto_rawDesc = "" +
 	"\x0ecited_fact_ids\x18\b \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xe8\a\"\ar\x05\x10\x01(\x80\x02R\fcitedFactIds\x12!\n" +
 	"\fholds_memory\x18\t \x01(\bR\vholdsMemory\x12)\n" +
 	"\x05usage\x18\n" +
-	" \x01(\v2\x13.recollect.v1.UsageR\x05usage\"?\n" +
+	" \x01(\v2\x13.recollect.v1.UsageR\x05usage\x12P\n" +
+	"\fcontext_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampB\x11\xbaH\x0e\xb2\x01\v\"\a\b\xff\x82\xd1\xff\xaf\a2\x00R\vcontextTime\"?\n" +
 	"\rStoreResponse\x12.\n" +
 	"\x05entry\x18\x01 \x01(\v2\x18.recollect.v1.CacheEntryR\x05entry\"}\n" +
 	"\x12CacheScopeSelector\x12:\n" +
@@ -2395,42 +2406,43 @@ var file_recollect_v1_cache_proto_depIdxs = []int32{
 	0,  // 21: recollect.v1.StoreRequest.scope:type_name -> recollect.v1.CacheScope
 	32, // 22: recollect.v1.StoreRequest.ttl:type_name -> google.protobuf.Duration
 	29, // 23: recollect.v1.StoreRequest.usage:type_name -> recollect.v1.Usage
-	6,  // 24: recollect.v1.StoreResponse.entry:type_name -> recollect.v1.CacheEntry
-	0,  // 25: recollect.v1.CacheScopeSelector.scope:type_name -> recollect.v1.CacheScope
-	31, // 26: recollect.v1.SimilaritySelector.prompt:type_name -> recollect.v1.Prompt
-	15, // 27: recollect.v1.InvalidateRequest.scope:type_name -> recollect.v1.CacheScopeSelector
-	16, // 28: recollect.v1.InvalidateRequest.similar:type_name -> recollect.v1.SimilaritySelector
-	31, // 29: recollect.v1.ReportFeedbackRequest.prompt:type_name -> recollect.v1.Prompt
-	4,  // 30: recollect.v1.ReportFeedbackRequest.verdict:type_name -> recollect.v1.Verdict
-	0,  // 31: recollect.v1.GetStatsRequest.scope:type_name -> recollect.v1.CacheScope
-	2,  // 32: recollect.v1.MissCount.reason:type_name -> recollect.v1.MissReason
-	22, // 33: recollect.v1.GetStatsResponse.misses:type_name -> recollect.v1.MissCount
-	29, // 34: recollect.v1.GetStatsResponse.saved_usage:type_name -> recollect.v1.Usage
-	32, // 35: recollect.v1.GetStatsResponse.median_lookup:type_name -> google.protobuf.Duration
-	0,  // 36: recollect.v1.ListEntriesRequest.scope:type_name -> recollect.v1.CacheScope
-	6,  // 37: recollect.v1.ListEntriesResponse.entries:type_name -> recollect.v1.CacheEntry
-	6,  // 38: recollect.v1.GetEntryResponse.entry:type_name -> recollect.v1.CacheEntry
-	9,  // 39: recollect.v1.CacheService.Lookup:input_type -> recollect.v1.LookupRequest
-	11, // 40: recollect.v1.CacheService.BatchLookup:input_type -> recollect.v1.BatchLookupRequest
-	13, // 41: recollect.v1.CacheService.Store:input_type -> recollect.v1.StoreRequest
-	17, // 42: recollect.v1.CacheService.Invalidate:input_type -> recollect.v1.InvalidateRequest
-	19, // 43: recollect.v1.CacheService.ReportFeedback:input_type -> recollect.v1.ReportFeedbackRequest
-	21, // 44: recollect.v1.CacheService.GetStats:input_type -> recollect.v1.GetStatsRequest
-	24, // 45: recollect.v1.CacheService.ListEntries:input_type -> recollect.v1.ListEntriesRequest
-	26, // 46: recollect.v1.CacheService.GetEntry:input_type -> recollect.v1.GetEntryRequest
-	10, // 47: recollect.v1.CacheService.Lookup:output_type -> recollect.v1.LookupResponse
-	12, // 48: recollect.v1.CacheService.BatchLookup:output_type -> recollect.v1.BatchLookupResponse
-	14, // 49: recollect.v1.CacheService.Store:output_type -> recollect.v1.StoreResponse
-	18, // 50: recollect.v1.CacheService.Invalidate:output_type -> recollect.v1.InvalidateResponse
-	20, // 51: recollect.v1.CacheService.ReportFeedback:output_type -> recollect.v1.ReportFeedbackResponse
-	23, // 52: recollect.v1.CacheService.GetStats:output_type -> recollect.v1.GetStatsResponse
-	25, // 53: recollect.v1.CacheService.ListEntries:output_type -> recollect.v1.ListEntriesResponse
-	27, // 54: recollect.v1.CacheService.GetEntry:output_type -> recollect.v1.GetEntryResponse
-	47, // [47:55] is the sub-list for method output_type
-	39, // [39:47] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	30, // 24: recollect.v1.StoreRequest.context_time:type_name -> google.protobuf.Timestamp
+	6,  // 25: recollect.v1.StoreResponse.entry:type_name -> recollect.v1.CacheEntry
+	0,  // 26: recollect.v1.CacheScopeSelector.scope:type_name -> recollect.v1.CacheScope
+	31, // 27: recollect.v1.SimilaritySelector.prompt:type_name -> recollect.v1.Prompt
+	15, // 28: recollect.v1.InvalidateRequest.scope:type_name -> recollect.v1.CacheScopeSelector
+	16, // 29: recollect.v1.InvalidateRequest.similar:type_name -> recollect.v1.SimilaritySelector
+	31, // 30: recollect.v1.ReportFeedbackRequest.prompt:type_name -> recollect.v1.Prompt
+	4,  // 31: recollect.v1.ReportFeedbackRequest.verdict:type_name -> recollect.v1.Verdict
+	0,  // 32: recollect.v1.GetStatsRequest.scope:type_name -> recollect.v1.CacheScope
+	2,  // 33: recollect.v1.MissCount.reason:type_name -> recollect.v1.MissReason
+	22, // 34: recollect.v1.GetStatsResponse.misses:type_name -> recollect.v1.MissCount
+	29, // 35: recollect.v1.GetStatsResponse.saved_usage:type_name -> recollect.v1.Usage
+	32, // 36: recollect.v1.GetStatsResponse.median_lookup:type_name -> google.protobuf.Duration
+	0,  // 37: recollect.v1.ListEntriesRequest.scope:type_name -> recollect.v1.CacheScope
+	6,  // 38: recollect.v1.ListEntriesResponse.entries:type_name -> recollect.v1.CacheEntry
+	6,  // 39: recollect.v1.GetEntryResponse.entry:type_name -> recollect.v1.CacheEntry
+	9,  // 40: recollect.v1.CacheService.Lookup:input_type -> recollect.v1.LookupRequest
+	11, // 41: recollect.v1.CacheService.BatchLookup:input_type -> recollect.v1.BatchLookupRequest
+	13, // 42: recollect.v1.CacheService.Store:input_type -> recollect.v1.StoreRequest
+	17, // 43: recollect.v1.CacheService.Invalidate:input_type -> recollect.v1.InvalidateRequest
+	19, // 44: recollect.v1.CacheService.ReportFeedback:input_type -> recollect.v1.ReportFeedbackRequest
+	21, // 45: recollect.v1.CacheService.GetStats:input_type -> recollect.v1.GetStatsRequest
+	24, // 46: recollect.v1.CacheService.ListEntries:input_type -> recollect.v1.ListEntriesRequest
+	26, // 47: recollect.v1.CacheService.GetEntry:input_type -> recollect.v1.GetEntryRequest
+	10, // 48: recollect.v1.CacheService.Lookup:output_type -> recollect.v1.LookupResponse
+	12, // 49: recollect.v1.CacheService.BatchLookup:output_type -> recollect.v1.BatchLookupResponse
+	14, // 50: recollect.v1.CacheService.Store:output_type -> recollect.v1.StoreResponse
+	18, // 51: recollect.v1.CacheService.Invalidate:output_type -> recollect.v1.InvalidateResponse
+	20, // 52: recollect.v1.CacheService.ReportFeedback:output_type -> recollect.v1.ReportFeedbackResponse
+	23, // 53: recollect.v1.CacheService.GetStats:output_type -> recollect.v1.GetStatsResponse
+	25, // 54: recollect.v1.CacheService.ListEntries:output_type -> recollect.v1.ListEntriesResponse
+	27, // 55: recollect.v1.CacheService.GetEntry:output_type -> recollect.v1.GetEntryResponse
+	48, // [48:56] is the sub-list for method output_type
+	40, // [40:48] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_recollect_v1_cache_proto_init() }

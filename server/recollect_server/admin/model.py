@@ -1,19 +1,91 @@
 """The nouns of administration."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import IntEnum
+from enum import IntEnum, StrEnum
+from typing import Self
 
 
 class KeyRole(IntEnum):
     """What a credential may do, each role including those before it.
 
-    Values equal `recollect.v1.KeyRole`.
+    Values equal `recollect.v1.KeyRole`; NONE allows what any valid credential may do.
     """
 
+    NONE = 0
     READER = 1
     WRITER = 2
     ADMIN = 3
+
+
+class Service(StrEnum):
+    """A service of the contract, by its short name."""
+
+    MEMORY = "memory"
+    CACHE = "cache"
+    CHAT = "chat"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """Which role a credential has on which service.
+
+    Written as words: a role for every service, and `SERVICE=ROLE` for one that differs, as in
+    `reader cache=writer`.
+
+    Attributes:
+        role: on every service that `services` does not name.
+        services: the services that differ, in the order of their names.
+    """
+
+    role: KeyRole = KeyRole.NONE
+    services: tuple[tuple[Service, KeyRole], ...] = ()
+
+    def on(self, service: Service) -> KeyRole:
+        """Return the role on a service."""
+        for named, role in self.services:
+            if named is service:
+                return role
+        return self.role
+
+    def __bool__(self) -> bool:
+        """Whether they allow anything."""
+        return bool(self.role) or any(role for _, role in self.services)
+
+    def __str__(self) -> str:
+        words = [self.role.name.lower()] if self.role else []
+        return " ".join(words + [f"{name}={role.name.lower()}" for name, role in self.services])
+
+    @classmethod
+    def of(cls, role: KeyRole, services: Mapping[Service, KeyRole]) -> Self:
+        """Return a role on every service, except where `services` says another."""
+        return cls(role, tuple(sorted(services.items())))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return what the words say.
+
+        Raises:
+            ValueError: a word is neither a role nor SERVICE=ROLE, or something is said twice.
+        """
+        role, services = None, dict[Service, KeyRole]()
+        for word in text.split():
+            name, separator, value = word.rpartition("=")
+            found = _ROLES.get(value)
+            if found is None or (separator and name not in list(Service)):
+                raise ValueError(f"{word!r} is neither reader, writer, admin nor SERVICE=ROLE")
+            if (role is not None) if not name else (name in services):
+                raise ValueError(f"{word!r}: a role for the same was already given")
+            if name:
+                services[Service(name)] = found
+            else:
+                role = found
+        return cls.of(role or KeyRole.NONE, services)
+
+
+_ROLES = {role.name.lower(): role for role in KeyRole}
 
 
 class JobState(IntEnum):
@@ -47,6 +119,20 @@ class JobRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class JobDepth:
+    """Jobs of a kind and state.
+
+    Attributes:
+        lag_seconds: how long the one that is due longest has waited, 0 if none is due yet.
+    """
+
+    kind: str
+    state: JobState
+    count: int
+    lag_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ApiKey:
     """A credential of a tenant; its secret is shown once, at creation, and stored hashed.
 
@@ -56,13 +142,19 @@ class ApiKey:
             its tenant.
         expire_time: from then on it is refused; None means never.
         revoke_time: since when it is revoked; None while it is not.
+        last_use_time: when it was last accepted, as of a minute ago; None for never.
     """
 
     key_id: str
     tenant: str
     name: str
     user_id: str
-    role: KeyRole
+    grants: Grants
     create_time: datetime
-    expire_time: datetime | None
-    revoke_time: datetime | None
+    expire_time: datetime | None = None
+    revoke_time: datetime | None = None
+    last_use_time: datetime | None = None
+
+    def valid(self, now: datetime) -> bool:
+        """Whether it is neither revoked nor expired."""
+        return self.revoke_time is None and (self.expire_time is None or now < self.expire_time)

@@ -1,5 +1,6 @@
 """What administration needs from the outside."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
@@ -11,9 +12,16 @@ class ApiKeyStore(Protocol):
     """API keys, durable when a call returns. Raises `Unavailable` when the store is down."""
 
     async def add_key(
-        self, key: ApiKey, secret_hash: bytes, request: RequestKey | None = None
+        self,
+        key: ApiKey,
+        secret_hash: bytes,
+        request: RequestKey | None = None,
+        replaces: tuple[str, datetime] | None = None,
     ) -> ApiKey:
         """Store a new key, or give the key that the request made before this secret instead.
+
+        Args:
+            replaces: another key's id, and when it expires if it does not before.
 
         Raises:
             FailedPrecondition: REQUEST_ID_REUSED.
@@ -33,6 +41,9 @@ class ApiKeyStore(Protocol):
         Raises:
             NotFound: API_KEY_NOT_FOUND.
         """
+
+    async def used(self, times: Mapping[str, datetime]) -> None:
+        """Store when keys were last accepted, by their id; an older time changes nothing."""
 
 
 class JobStore(Protocol):

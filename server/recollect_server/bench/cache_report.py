@@ -65,10 +65,18 @@ def _draw_curves(axes: Any, run: CacheRun) -> None:
             textcoords="offset points",
             ha="right",
         )
-    axes.axhline(1 - run.max_false_hit_rate, color="grey", linestyle=":", linewidth=1)
+    asked = f"asked for: {run.max_false_hit_rate:.3g} false of hits"
+    axes.axhline(1 - run.max_false_hit_rate, color="grey", linestyle=":", linewidth=1, label=asked)
     axes.set(xlabel="hit rate", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
     axes.grid(alpha=0.25)
-    axes.legend(loc="lower left", fontsize=8, frameon=False)
+    axes.legend(
+        loc="lower left",
+        fontsize=8,
+        frameon=False,
+        title="at the dots: precision / hit rate",
+        title_fontsize=8,
+        alignment="left",
+    )
 
 
 def _draw_cases(axes: Any, found: tuple[Found, ...]) -> None:

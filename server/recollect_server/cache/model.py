@@ -75,6 +75,7 @@ class CacheEntry:
         question: text of the last message of the prompt, for people who list entries.
         holds_memory: the prompt held a user's memory, so the answer stays with that user.
         cited_fact_ids: facts the answer rests on.
+        create_time: as of when the answer holds: when the memory in its prompt was read.
     """
 
     entry_id: str
@@ -123,12 +124,18 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class CacheOptions:
-    """How to store an answer; `ttl` is counted from the store and not extended by hits."""
+    """How to store an answer.
+
+    Attributes:
+        ttl: counted from the store and not extended by hits.
+        context_time: when the memory in the prompt was read; None means now.
+    """
 
     ttl: timedelta = timedelta(minutes=30)
     tags: tuple[str, ...] = ()
     cited_fact_ids: tuple[str, ...] = ()
     holds_memory: bool = False
+    context_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,7 @@ class AnswerCache:
         return max((fact.recorded_at for fact in facts), default=None)
 
     async def _still_rests(self, scope: Scope, entry: CacheEntry) -> bool:
-        """Whether the facts that an entry cites are as they were when it was stored, and hold.
+        """Whether the facts that an entry cites are as they were when it was made, and hold.
 
         An entry in GLOBAL holds no memory: what it cites is its author's affair.
         """
@@ -193,7 +193,7 @@ class AnswerCache:
             tags=options.tags,
             cited_fact_ids=options.cited_fact_ids,
             holds_memory=options.holds_memory,
-            create_time=now,
+            create_time=min(options.context_time or now, now),
             expire_time=now + options.ttl,
         )
         dialogue = dialogue_of(prompt)
@@ -221,7 +221,7 @@ class AnswerCache:
         return entry
 
     async def forget_facts(self, scope: Scope, fact_ids: Sequence[str]) -> None:
-        """Remove the entries that cite any of a user's facts; see `memory.forgetting.FactListener`.
+        """Remove the entries that cite any of a user's facts; see `memory.forgetting.Listener`.
 
         Until it is done, lookups pass over them: see `_still_rests`.
 
@@ -232,6 +232,16 @@ class AnswerCache:
             for fact_id in dict.fromkeys(fact_ids):
                 entry_ids = await self._store.find(owner, Selector(fact_id=fact_id))
                 await self._store.remove(owner, entry_ids)
+
+    async def forget_session(self, scope: Scope, session_id: str) -> None:
+        """Remove the entries of a session that was deleted; see `memory.forgetting.Listener`.
+
+        Raises:
+            Unavailable: the cache is down; call again.
+        """
+        partition = partition_of(scope, CacheScope.SESSION, session_id)
+        entry_ids = await self._store.find(partition.owner, Selector(partition))
+        await self._store.remove(partition.owner, entry_ids)
 
     async def _lookup(
         self,

@@ -17,6 +17,7 @@ from recollect_server.cache.ports import AnswerStore, CacheRecords
 from recollect_server.errors import Unavailable
 from recollect_server.memory.prompt import Usage
 from recollect_server.scope import Scope
+from recollect_server.timing import Timings
 
 log = structlog.get_logger("recollect.cache")
 
@@ -32,6 +33,10 @@ class Statistics:
     """Counts what lookups found, and notes which entries were used.
 
     `run` must be running. Counts that were not added yet are lost when the process is killed.
+
+    Attributes:
+        lookups: of this process since it started, by tier, `hit` or `miss`, and a miss's reason.
+        saved_usd: US dollars that hits of this process saved.
     """
 
     def __init__(self, store: AnswerStore, records: CacheRecords) -> None:
@@ -39,6 +44,8 @@ class Statistics:
         self._records = records
         self._counts: dict[Partition, Counter[str]] = {}
         self._used: dict[Scope, set[str]] = {}
+        self.lookups = Timings("tier", "outcome", "reason")
+        self.saved_usd = 0.0
 
     def count(
         self, partition: Partition, result: LookupResult, seconds: float, saved_usd: float
@@ -51,9 +58,14 @@ class Statistics:
         counts = self._counts.setdefault(partition, Counter())
         counts[f"{_TIME}{_step(seconds)}"] += 1
         if result.entry is None:
-            counts[_miss(result.miss_reason or MissReason.NOT_FOUND)] += 1
+            reason = result.miss_reason or MissReason.NOT_FOUND
+            counts[_miss(reason)] += 1
+            self.lookups.add(seconds, "", "miss", reason.name.lower())
             return
-        counts[_hit(result.tier or CacheTier.EXACT)] += 1
+        tier = result.tier or CacheTier.EXACT
+        counts[_hit(tier)] += 1
+        self.lookups.add(seconds, tier.name.lower(), "hit", "")
+        self.saved_usd += saved_usd
         counts[SAVED_MICRODOLLARS] += round(saved_usd * 1_000_000)
         for name in USAGE_FIELDS:
             counts[name] += getattr(result.entry.usage, name)

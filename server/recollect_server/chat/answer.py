@@ -92,6 +92,7 @@ class Answering:
         self._start_over = start_over
         self._context: Context | None = None
         self._key_prompt: Prompt | None = None
+        self._began: datetime | None = None
         self._flight: tuple[str, Flight] | None = None
         self._prolonging: asyncio.Task[None] | None = None
 
@@ -111,6 +112,7 @@ class Answering:
 
     async def find(self, begun: BegunTurn) -> Answer:
         """Find the answer."""
+        self._began = begun.turn.update_time
         context = self._context = await self._make_context(begun)
         prompt, key_prompt = self._prompts(begun, context)
         self._key_prompt = key_prompt
@@ -172,6 +174,7 @@ class Answering:
                         m.fact_id for m in context.recalled if isinstance(m, Fact)
                     ),
                     holds_memory=context.holds_memory,
+                    context_time=self._began,
                 ),
             )
         except Unavailable as error:

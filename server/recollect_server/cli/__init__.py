@@ -9,6 +9,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("serve", "Start the server."),
     "worker": ("serve", "Do background work apart from the server."),
     "migrate": ("migrate", "Bring the database to this version's schema."),
+    "backup": ("backup", "Copy the SQLite database while servers use it."),
+    "doctor": ("doctor", "Check the settings and everything they name, and say what to do."),
     "health": ("health", "Ask a server or worker whether it serves."),
     "chat": ("chat", "Chat in the terminal, and see what was recalled."),
     "remember": ("memory", "Store facts about a user."),

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from recollect import AsyncRecollect, errors
+from recollect_server.access import is_local
 from recollect_server.bench import (
     cache,
     cache_data,
@@ -26,7 +27,6 @@ from recollect_server.bench import (
     recall,
     report,
 )
-from recollect_server.config import is_local
 
 F = TypeVar("F", bound=Callable[..., Any])
 Show = Callable[[str, int, int], None]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,8 +10,9 @@ import click
 
 from recollect_server import config
 from recollect_server.admin.keys import ApiKeys
-from recollect_server.admin.model import ApiKey, KeyRole
+from recollect_server.admin.model import ApiKey, Grants
 from recollect_server.app import open_keys
+from recollect_server.errors import RecollectError
 
 T = TypeVar("T")
 
@@ -31,32 +32,77 @@ def keys() -> None:
 def _run(data_dir: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -> T:
     async def body() -> T:
         async with open_keys(config.load(data_dir=data_dir)) as api_keys:
-            return await work(api_keys)
+            try:
+                return await work(api_keys)
+            except RecollectError as error:
+                raise click.ClickException(error.message) from error
 
     return asyncio.run(body())
 
 
 @keys.command()
 @click.option("--name", required=True, help="A name for people.")
-@click.option("--role", type=click.Choice(["reader", "writer", "admin"]), required=True)
+@click.option(
+    "--role",
+    "roles",
+    required=True,
+    multiple=True,
+    metavar="[SERVICE=]ROLE",
+    help="reader, writer or admin; on memory, cache, chat or admin alone, as in cache=writer.",
+)
 @click.option("--user", default="", help="The only user it may name. Default: any user.")
 @click.option("--expires", type=click.DateTime(), help="UTC time from which it is refused.")
 @_tenant
 @_data_dir
 def create(
-    name: str, role: str, user: str, expires: datetime | None, tenant: str, data_dir: Path | None
+    name: str,
+    roles: tuple[str, ...],
+    user: str,
+    expires: datetime | None,
+    tenant: str,
+    data_dir: Path | None,
 ) -> None:
     """Make a key and print its token, once."""
-    if role == "admin" and user:
-        raise click.UsageError("an admin key is for no single user")
+    try:
+        grants = Grants.parse(" ".join(roles))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--role") from error
     created = _run(
         data_dir,
         lambda api_keys: api_keys.create(
             tenant,
             name=name,
             user_id=user,
-            role=KeyRole[role.upper()],
+            grants=grants,
             expire_time=expires.replace(tzinfo=UTC) if expires else None,
+        ),
+    )
+    click.echo(created.token)
+
+
+@keys.command()
+@click.argument("key_id")
+@click.option(
+    "--overlap-hours",
+    type=click.FloatRange(min=0),
+    default=24.0,
+    show_default=True,
+    help="How long the old key is still accepted.",
+)
+@click.option("--expires", type=click.DateTime(), help="UTC time from which the new is refused.")
+@_tenant
+@_data_dir
+def rotate(
+    key_id: str, overlap_hours: float, expires: datetime | None, tenant: str, data_dir: Path | None
+) -> None:
+    """Make a key that replaces another, and print its token, once."""
+    created = _run(
+        data_dir,
+        lambda api_keys: api_keys.rotate(
+            tenant,
+            key_id,
+            expire_time=expires.replace(tzinfo=UTC) if expires else None,
+            overlap=timedelta(hours=overlap_hours),
         ),
     )
     click.echo(created.token)
@@ -68,7 +114,8 @@ def create(
 def list_(tenant: str, data_dir: Path | None) -> None:
     """List a tenant's keys, newest first."""
     for key in _run(data_dir, lambda k: k.list(tenant, limit=1000, after=None)):
-        click.echo(f"{key.key_id}  {key.role.name.lower():7} {_state(key):8} {key.name}")
+        used = f"{key.last_use_time:%Y-%m-%d %H:%M}" if key.last_use_time else "never used"
+        click.echo(f"{key.key_id}  {key.grants!s:7} {_state(key):8} {used:16} {key.name}")
 
 
 @keys.command()

@@ -32,9 +32,38 @@ def _embedding_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _access_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--insecure", is_flag=True, default=None, help="Trust the network."),
+        click.option("--jwt-audience", help="What tokens must be for."),
+        click.option("--jwt-issuer", help="Who must have made tokens."),
+        click.option("--jwt-jwks", metavar="URL|FILE", help="The issuer's key set."),
+        click.option(
+            "--tls-client-ca",
+            type=click.Path(path_type=Path, exists=True),
+            help="PEM authorities; every client must show a certificate of theirs.",
+        ),
+        click.option("--tls-key", type=click.Path(path_type=Path, exists=True), help="PEM key."),
+        click.option("--tls-cert", type=click.Path(path_type=Path, exists=True), help="PEM chain."),
+        click.option("--auth", metavar="KIND,...", help="Of api-key, jwt, mtls. Default none."),
+    ):
+        command = option(command)
+    return command
+
+
+def _observability_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--metrics-listen", metavar="HOST:PORT", help="Prometheus metrics by HTTP."),
+        click.option("--traces-endpoint", metavar="URL", help="OTLP/HTTP collector of traces."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.option("--listen", metavar="HOST:PORT", help="Address to serve. Default 127.0.0.1:50051.")
 @click.option("--health-listen", metavar="HOST:PORT", help="A plain-text address for probes.")
+@_observability_options
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Default ./recollect-data.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True))
 @click.option("--secrets-dir", type=click.Path(path_type=Path), help="Files named like variables.")
@@ -51,12 +80,7 @@ def _embedding_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--durability", type=click.Choice([d.value for d in config.Durability]), help="Default full."
 )
-@click.option(
-    "--auth", type=click.Choice([a.value for a in config.Authentication]), help="Default none."
-)
-@click.option("--tls-cert", type=click.Path(path_type=Path, exists=True), help="PEM chain.")
-@click.option("--tls-key", type=click.Path(path_type=Path, exists=True), help="PEM key.")
-@click.option("--insecure", is_flag=True, default=None, help="Trust the network.")
+@_access_options
 @click.option("--allow-global-cache", is_flag=True, default=None, help="Allow scope GLOBAL.")
 @click.option("--chat-model", help="Model used when a request names none.")
 @click.option("--chat-provider", type=click.Choice(["anthropic", "openai", "offline"]))
@@ -90,6 +114,7 @@ def serve(config_file: Path | None, ready_file: Path | None, **flags: Any) -> No
 @click.command()
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Default ./recollect-data.")
 @click.option("--health-listen", metavar="HOST:PORT", help="A plain-text address for probes.")
+@_observability_options
 @click.option("--secrets-dir", type=click.Path(path_type=Path), help="Files named like variables.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True))
 @click.option("--database-url", help="postgresql://... Default: a SQLite file in --data-dir.")

@@ -551,6 +551,14 @@ class IndexResult:
 class RecallIndex(Protocol):
     """Finds items by meaning and words."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it keeps in memory, estimated."""
+
+    @property
+    def resident_users(self) -> int:
+        """Users of whom it keeps something in memory."""
+
     async def search(
         self,
         scope: Scope,

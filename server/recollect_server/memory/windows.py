@@ -54,6 +54,15 @@ class Windows:
         self._dirty: dict[Key, None] = {}
         self._changed = asyncio.Event()
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the windows in this process, estimated."""
+        return self._used
+
+    def __len__(self) -> int:
+        """Windows in this process."""
+        return len(self._here)
+
     async def get(self, scope: Scope, session: Session) -> tuple[tuple[Message, ...] | None, bool]:
         """Return the session's recent messages if a window of its revision is known.
 

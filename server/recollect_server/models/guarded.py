@@ -52,6 +52,11 @@ class Breaker:
             )
         self.probing_until = now + PROBE_SECONDS
 
+    @property
+    def paused(self) -> bool:
+        """Whether calls are refused, but for single ones that try."""
+        return self.failures >= FAILURES_TO_OPEN
+
     def succeeded(self) -> None:
         """Take note of a call that worked."""
         self.failures, self.open_seconds, self.probing_until = 0, FIRST_OPEN_SECONDS, 0.0
@@ -87,6 +92,13 @@ class GuardedModel:
         self._fallback = fallback
         self._breaker = Breaker()
         self._fallback_breaker = Breaker()
+
+    def paused(self) -> dict[str, bool]:
+        """Return whether calls of the `first` and of the `fallback` provider are refused."""
+        breakers = {"first": self._breaker}
+        if self._fallback is not None:
+            breakers["fallback"] = self._fallback_breaker
+        return {name: breaker.paused for name, breaker in breakers.items()}
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[ModelEvent]:
         """See `ChatModel`."""

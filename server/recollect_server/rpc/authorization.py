@@ -1,8 +1,12 @@
 """Which role each method needs. A test asserts that every method of the contract is listed."""
 
-from recollect_server.admin.model import KeyRole
+from typing import NamedTuple
 
-_READ, _WRITE, _ADMIN = KeyRole.READER, KeyRole.WRITER, KeyRole.ADMIN
+from recollect_server.admin.model import KeyRole, Service
+from recollect_server.errors import PermissionDenied, Reason
+from recollect_server.rpc.call import Principal
+
+_ANY, _READ, _WRITE, _ADMIN = KeyRole.NONE, KeyRole.READER, KeyRole.WRITER, KeyRole.ADMIN
 
 ROLE_OF: dict[str, dict[str, KeyRole]] = {
     "recollect.v1.MemoryService": {
@@ -56,6 +60,33 @@ ROLE_OF: dict[str, dict[str, KeyRole]] = {
         "Reindex": _ADMIN,
         "ListJobs": _ADMIN,
         "RetryJob": _ADMIN,
-        "GetServerInfo": _READ,
+        "GetServerInfo": _ANY,
     },
 }
+
+
+class Rule(NamedTuple):
+    """What a method asks of a credential: a role on its service."""
+
+    service: Service
+    role: KeyRole
+
+
+def service_of(full_name: str) -> Service:
+    """Return the short name of `recollect.v1.MemoryService` and the like."""
+    return Service(full_name.rpartition(".")[2].removesuffix("Service").lower())
+
+
+def authorize(principal: Principal, rule: Rule) -> None:
+    """Check that a caller may call a method.
+
+    Raises:
+        PermissionDenied: ROLE_REQUIRED.
+    """
+    if principal.grants.on(rule.service) < rule.role:
+        raise PermissionDenied(
+            Reason.ROLE_REQUIRED,
+            f"the method needs the role {rule.role.name} on the service {rule.service.name}",
+        )
+    if rule.role is KeyRole.ADMIN and principal.user_id:
+        raise PermissionDenied(Reason.ROLE_REQUIRED, "a credential of one user administers nothing")

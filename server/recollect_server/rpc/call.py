@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from recollect_server.admin.model import KeyRole
+from recollect_server.admin.model import Grants, KeyRole
 from recollect_server.memory.audit import Caller
 from recollect_server.scope import Scope
 
@@ -18,17 +18,20 @@ class Principal:
     Attributes:
         tenant: whose data the call may touch.
         user_id: the only user the call may name; "" for a service, which may name any.
-        role: what the call may do.
-        key_id: the credential, "" without authentication.
+        grants: what the call may do.
+        key_id: the credential, "" without authentication: an API key's id, `jwt:SUBJECT` or
+            `certificate:NAME`.
+        expires: seconds since 1970 from which the credential is not valid; None means never.
     """
 
     tenant: str
     user_id: str
-    role: KeyRole
+    grants: Grants
     key_id: str
+    expires: float | None = None
 
 
-ANYONE = Principal(tenant="default", user_id="", role=KeyRole.ADMIN, key_id="")
+ANYONE = Principal(tenant="default", user_id="", grants=Grants(KeyRole.ADMIN), key_id="")
 """The caller of a server without authentication: a service of tenant `default`."""
 
 
@@ -40,17 +43,28 @@ class Call:
         context: gRPC's own.
         metadata: the call's metadata; of repeated keys the last.
         call_id: correlates the answer, the log and the audit.
+        trace_id: of the trace that the call is part of, 32 hexadecimal digits; "" without one.
         principal: set by authentication.
         deadline: seconds on the event loop's clock, set by the deadline interceptor.
     """
 
-    __slots__ = ("call_id", "context", "deadline", "metadata", "method", "principal", "scope_")
+    __slots__ = (
+        "call_id",
+        "context",
+        "deadline",
+        "metadata",
+        "method",
+        "principal",
+        "scope_",
+        "trace_id",
+    )
 
     def __init__(self, method: str, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
         self.method = method
         self.context = context
         self.metadata: dict[str, str | bytes] = {}
         self.call_id = ""
+        self.trace_id = ""
         self.principal = ANYONE
         self.deadline: float | None = None
         self.scope_: Scope | None = None

@@ -8,7 +8,7 @@ only checks costs nothing per streamed item.
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Protocol
 
 import grpc
@@ -21,13 +21,11 @@ from recollect_server.activity import Activity
 from recollect_server.admin.gate import Gate
 from recollect_server.errors import Reason, RecollectError
 from recollect_server.ids import uuid7
-from recollect_server.rpc.call import ANYONE, Call, Principal, current_call
+from recollect_server.rpc.call import Call, current_call
+from recollect_server.rpc.counting import CallCounts, Counting, Stream, Unary
 from recollect_server.rpc.status import DETAILS_KEY, internal_status, to_status
 from recollect_server.rpc.violations import describe
 from recollect_server.scope import Scope
-
-Unary = Callable[[Call, Any], Awaitable[Any]]
-Stream = Callable[[Call, Any], Awaitable[AsyncIterator[Any]]]
 
 log = structlog.get_logger("recollect.rpc")
 
@@ -76,29 +74,6 @@ class Check:
             return await inner(call, request)
 
         return handler
-
-
-class Counting:
-    """Counts the unary calls that were answered."""
-
-    def __init__(self, activity: Activity) -> None:
-        self._activity = activity
-
-    def unary(self, inner: Unary) -> Unary:
-        """See `Interceptor`."""
-        activity = self._activity
-
-        async def handler(call: Call, request: Any) -> Any:
-            try:
-                return await inner(call, request)
-            finally:
-                activity.answered()
-
-        return handler
-
-    def stream(self, inner: Stream) -> Stream:
-        """See `Interceptor`."""
-        return inner
 
 
 class CallId(Check):
@@ -227,56 +202,6 @@ class Decoding(Check):
             )
 
 
-class Authenticator(Protocol):
-    """Finds who presents a token."""
-
-    async def authenticate(self, token: str) -> Principal:
-        """Return the token's principal.
-
-        Raises:
-            Unauthenticated: CREDENTIAL_INVALID.
-            Unavailable: the keys cannot be read.
-        """
-
-
-class Authentication(Check):
-    """Finds who calls, and refuses a role that is too low.
-
-    Args:
-        authenticator: None switches authentication off; every caller is `ANYONE`.
-        roles: the role each method needs, by full name.
-    """
-
-    def __init__(self, authenticator: Authenticator | None, roles: dict[str, int]) -> None:
-        self._authenticator = authenticator
-        self._roles = roles
-
-    def check(self, call: Call, request: Any) -> Awaitable[None] | None:
-        """See `Check`."""
-        if self._authenticator is None:
-            call.principal = ANYONE
-            return None
-        return self._authenticate(self._authenticator, call)
-
-    async def _authenticate(self, authenticator: Authenticator, call: Call) -> None:
-        header = call.metadata.get("authorization", "")
-        if not isinstance(header, str) or not header:
-            raise errors.Unauthenticated(
-                Reason.CREDENTIAL_MISSING, "send the metadata `authorization: Bearer <API key>`"
-            )
-        scheme, _, token = header.partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise errors.Unauthenticated(
-                Reason.CREDENTIAL_INVALID, "the metadata `authorization` is not `Bearer <API key>`"
-            )
-        call.principal = await authenticator.authenticate(token)
-        needed = self._roles[call.method]
-        if call.principal.role < needed:
-            raise errors.PermissionDenied(
-                Reason.ROLE_REQUIRED, "the credential's role is too low for this method"
-            )
-
-
 class Tenancy(Check):
     """Sets the scope from the credential's tenant and the request's user."""
 
@@ -396,27 +321,27 @@ class Deadline:
 def interceptors(
     *,
     activity: Activity,
-    authenticator: Authenticator | None,
-    roles: dict[str, int],
+    authentication: Interceptor,
     default_deadline: float,
     gate: Gate | None = None,
+    counts: CallCounts | None = None,
 ) -> tuple[Interceptor, ...]:
     """Return the interceptors, outermost first.
 
     Args:
         activity: counts the calls that were answered.
-        authenticator: None switches authentication off.
-        roles: the role each method needs, by full name.
+        authentication: finds who calls, and refuses a role that is too low.
         default_deadline: seconds a unary call may take without a deadline of its own.
         gate: keeps calls about users away who are being erased.
+        counts: where calls are counted, None for nowhere.
     """
     return (
-        Counting(activity),
+        Counting(activity, counts),
         CallId(),
         Logging(),
         ErrorMapping(),
+        authentication,
         Decoding(),
-        Authentication(authenticator, roles),
         Tenancy(),
         Validation(),
         Erasure(gate),

@@ -13,9 +13,10 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from recollect_server.errors import Unimplemented
-from recollect_server.rpc.authorization import ROLE_OF
+from recollect_server.rpc.authorization import ROLE_OF, Rule, service_of
 from recollect_server.rpc.call import Call
-from recollect_server.rpc.interceptors import Interceptor, Stream, Unary, Undecodable
+from recollect_server.rpc.counting import Stream, Unary
+from recollect_server.rpc.interceptors import Interceptor, Undecodable
 
 
 class Servicer(Protocol):
@@ -44,14 +45,16 @@ def is_built(servicer: Servicer, method: MethodDescriptor) -> bool:
     return hasattr(servicer, snake_case(method.name))
 
 
-def roles(services: Iterable[ServiceDescriptor]) -> dict[str, int]:
-    """Return the role each method needs, by full name.
+def rules(services: Iterable[ServiceDescriptor]) -> dict[str, Rule]:
+    """Return what each method asks of a credential, by full name.
 
     Raises:
         KeyError: a method without a rule; no server starts with one.
     """
     return {
-        full_name(method): ROLE_OF[service.full_name][method.name]
+        full_name(method): Rule(
+            service_of(service.full_name), ROLE_OF[service.full_name][method.name]
+        )
         for service in services
         for method in service.methods
     }

@@ -9,10 +9,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from recollect_server.activity import Activity
 from recollect_server.admin.gate import Gate
+from recollect_server.rpc.authentication import Authentication, Authenticator
+from recollect_server.rpc.counting import CallCounts
 from recollect_server.rpc.health import HEALTH_SERVICE, HealthEndpoint
-from recollect_server.rpc.interceptors import Authenticator, interceptors
+from recollect_server.rpc.interceptors import interceptors
 from recollect_server.rpc.reflection import Reflection
-from recollect_server.rpc.registry import Servicer, generic_handler, roles
+from recollect_server.rpc.registry import Servicer, generic_handler, rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class RpcServer:
         authenticator: None switches authentication off.
         activity: counts the calls that were answered.
         gate: keeps calls about users away who are being erased.
+        counts: where calls are counted, None for nowhere.
         health_listen: a further address, in plain text, that serves nothing but health; "" for
             none. Probes of orchestrators speak neither TLS nor keys.
     """
@@ -55,14 +58,17 @@ class RpcServer:
         authenticator: Authenticator | None,
         activity: Activity,
         gate: Gate | None = None,
+        counts: CallCounts | None = None,
     ) -> None:
         servicers = tuple(servicers)
         chain = interceptors(
             activity=activity,
-            authenticator=authenticator,
-            roles=roles(servicer.service for servicer in servicers),
+            authentication=Authentication(
+                authenticator, rules(servicer.service for servicer in servicers)
+            ),
             default_deadline=options.default_deadline,
             gate=gate,
+            counts=counts,
         )
         self._services = tuple(servicer.service.full_name for servicer in servicers)
         self._health = health.aio.HealthServicer()

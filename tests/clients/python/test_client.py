@@ -264,6 +264,12 @@ async def test_a_call_without_a_user_is_refused_before_it_is_sent(peer):
 
 
 @pytest.mark.parametrize("kind", [Recollect, AsyncRecollect])
+def test_a_certificate_is_shown_over_tls_alone(kind):
+    with pytest.raises(ValueError, match="tls=True"):
+        kind(client_certificate=(b"chain", b"key"))
+
+
+@pytest.mark.parametrize("kind", [Recollect, AsyncRecollect])
 @pytest.mark.parametrize("address", ["example.com:443", "10.0.0.1:50051"])
 async def test_a_key_does_not_cross_the_network_in_plain_text(kind, address):
     with pytest.raises(ValueError, match="plain text"):

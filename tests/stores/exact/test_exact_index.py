@@ -347,3 +347,14 @@ async def test_a_paraphrase_is_found_by_meaning(
     index = ExactIndex(source, minilm)
     assert (await found(index, ANA, "Any sports injuries?"))[0] == "s2:1"
     assert (await found(index, ANA, "What colour are the walls at home?"))[0] == "s3:1"
+
+
+async def test_yesterday_is_the_day_before_the_clocks(
+    source: MemorySource, embedder: WordEmbedder
+) -> None:
+    later = replace(turn(1, "We talked", "t"), time=datetime(2024, 3, 9, 8, tzinfo=UTC))
+    source.put(ANA, turn(1, "We talked"), later)
+    for day, first in ((5, "s:1"), (10, "t:1")):
+        now = datetime(2024, 3, day, 12, tzinfo=UTC)
+        index = ExactIndex(source, embedder, clock=lambda now=now: now)
+        assert (await found(index, ANA, "What did we do yesterday?"))[0] == first

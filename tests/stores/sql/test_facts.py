@@ -20,9 +20,9 @@ from recollect_server.errors import (
 )
 from recollect_server.memory.due import JobKind
 from recollect_server.memory.forgetting import Forgetting
-from recollect_server.memory.model import FactKind, NewFact
+from recollect_server.memory.model import FactKind, NewFact, NewSession
 from recollect_server.scope import Scope
-from recollect_server.stores.sql.fact_notices import SqlFactNotices
+from recollect_server.stores.sql.fact_notices import SqlNotices
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -192,12 +192,17 @@ class Listener:
     def __init__(self) -> None:
         self.down = True
         self.told: list[str] = []
+        self.sessions: list[str] = []
 
     async def forget_facts(self, scope, fact_ids) -> None:
         if self.down:
             raise Unavailable(Reason.STORE_UNAVAILABLE, "down")
         assert scope == ADA
         self.told += fact_ids
+
+    async def forget_session(self, scope, session_id) -> None:
+        assert scope == ADA
+        self.sessions.append(session_id)
 
 
 async def test_who_rests_on_facts_learns_of_every_change_however_long_it_was_down(stores, other):
@@ -206,7 +211,7 @@ async def test_who_rests_on_facts_learns_of_every_change_however_long_it_was_dow
     await stores.facts.update_fact(ADA, "changed", {"text": "new"})
     await stores.facts.forget_fact(ADA, "forgotten")
     listener = Listener()
-    notices = SqlFactNotices(other.database)
+    notices = SqlNotices(other.database)
     job = await other.jobs.lease_job([JobKind.FORGET])
     with pytest.raises(Unavailable):
         await Forgetting(notices, listener).run(job)
@@ -222,3 +227,15 @@ async def test_who_rests_on_facts_learns_of_every_change_however_long_it_was_dow
     job = await other.jobs.lease_job([JobKind.FORGET])
     await Forgetting(notices, listener).run(job)
     assert listener.told[2:] == ["changed later"]
+
+
+async def test_who_keeps_answers_of_a_session_learns_that_it_was_deleted(stores):
+    for name in ("s", "kept", "session/odd"):
+        await stores.sessions.create_session(ADA, NewSession(name), None)
+    for name in ("s", "session/odd"):
+        await stores.sessions.delete_session(ADA, name)
+    listener = Listener()
+    listener.down = False
+    job = await stores.jobs.lease_job([JobKind.FORGET])
+    await Forgetting(SqlNotices(stores.database), listener).run(job)
+    assert sorted(listener.sessions) == ["s", "session/odd"]

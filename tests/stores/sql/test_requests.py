@@ -6,7 +6,7 @@ import pytest
 from tests.stores.sql.support import ADA, Stores, message, request
 
 from recollect_server.admin.keys import ApiKeys
-from recollect_server.admin.model import KeyRole
+from recollect_server.admin.model import Grants, KeyRole
 from recollect_server.errors import (
     FailedPrecondition,
     NotFound,
@@ -115,9 +115,7 @@ async def test_a_job_is_retried_once(filled):
 
 
 async def _make(keys: ApiKeys, key: RequestKey | None, name: str = "n"):
-    return await keys.create(
-        "acme", name=name, user_id="", role=KeyRole.READER, expire_time=None, request=key
-    )
+    return await keys.create("acme", name=name, grants=Grants(KeyRole.READER), request=key)
 
 
 async def test_a_repeated_request_gives_the_one_key_a_secret_that_is_valid(stores):

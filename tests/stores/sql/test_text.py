@@ -3,7 +3,7 @@
 import pytest
 from tests.stores.sql.support import Stores, request
 
-from recollect_server.admin.model import ApiKey, KeyRole
+from recollect_server.admin.model import ApiKey, Grants, KeyRole
 from recollect_server.chat.model import TurnStart, TurnState
 from recollect_server.memory.due import JobKind
 from recollect_server.memory.model import (
@@ -95,7 +95,7 @@ async def test_turns_jobs_and_keys_keep_every_character(stores: Stores, scope, t
     listed = await stores.jobs.list_jobs(text, state=None, limit=9, after=None)
     assert {j.last_error for j in listed} == {text, ""}
     assert {(j.user_id, j.session_id) for j in listed} == {(text, text), (text, "")}
-    key = ApiKey("k", text, text, text, KeyRole(1), stores.clock(), None, None)
+    key = ApiKey("k", text, text, text, Grants(KeyRole(1)), stores.clock())
     await stores.keys.add_key(key, b"hash")
     assert await stores.keys.find_key("k") == (key, b"hash")
 

@@ -43,6 +43,7 @@ class Settings:
     api_key: str | None
     tls: bool
     root_certificates: bytes | None
+    client_certificate: tuple[bytes, bytes] | None
     insecure: bool
     timeout: float
     user_id: str | None
@@ -53,6 +54,8 @@ class Settings:
                 f"an API key would cross the network to {self.address} in plain text: "
                 "use tls=True, or insecure=True if the network is trusted"
             )
+        if self.client_certificate and not self.tls:
+            raise ValueError("client_certificate: is shown to a server of TLS alone: use tls=True")
 
     def __repr__(self) -> str:
         return f"Settings(address={self.address!r}, tls={self.tls}, user_id={self.user_id!r})"
@@ -60,7 +63,10 @@ class Settings:
     @property
     def credentials(self) -> grpc.ChannelCredentials | None:
         """TLS, or None for plain text."""
-        return grpc.ssl_channel_credentials(self.root_certificates) if self.tls else None
+        if not self.tls:
+            return None
+        chain, key = self.client_certificate or (None, None)
+        return grpc.ssl_channel_credentials(self.root_certificates, key, chain)
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:

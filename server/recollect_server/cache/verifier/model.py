@@ -11,16 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recollect_server.cache.conversation import Conversation
-from recollect_server.cache.verifier.features import (
-    NAMES,
-    Kind,
-    View,
-    compare,
-    kind_of,
-    needs_same_words,
-    same_words,
-)
+from recollect_server.cache.verifier.features import NAMES, compare
+from recollect_server.cache.verifier.rules import Kind, kind_of, needs_same_words, same_words
 from recollect_server.cache.verifier.trees import Trees
+from recollect_server.cache.verifier.view import View
 
 MODEL_FILE = Path(__file__).with_name("model.json")
 SAME_WORDS = 0.999
@@ -66,22 +60,26 @@ class TreeVerifier:
         self, asked: Conversation, stored: Sequence[Conversation]
     ) -> NDArray[np.float64]:
         """Return for each stored conversation the probability that its answer is right."""
-        one = View(asked)
+        one, others = View(asked), [View(each) for each in stored]
         found = np.zeros(len(stored))
-        by_kind: dict[Kind, list[tuple[int, NDArray[np.float64]]]] = {}
-        for place, each in enumerate(stored):
-            other = View(each)
-            if self._only_words(one, other):
-                found[place] = SAME_WORDS if same_words(one, other) else 0.0
-                continue
-            values = compare(one, other)
-            by_kind.setdefault(kind_of(one, other, values), []).append((place, values))
+        learnt = []
+        for place, other in enumerate(others):
+            if not self._only_words(one, other):
+                learnt.append(place)
+            elif same_words(one, other):
+                found[place] = SAME_WORDS
+        if not learnt:
+            return found
+        values = compare(one, [others[place] for place in learnt])
+        by_kind: dict[Kind, list[int]] = {}
+        for row, place in enumerate(learnt):
+            by_kind.setdefault(kind_of(one, others[place], values[row]), []).append(row)
         # What breaks a rule stays at 0.
         by_kind.pop(Kind.BROKEN, None)
-        for kind, pairs in by_kind.items():
-            places = [place for place, _ in pairs]
-            odds = self.trees[kind].log_odds(np.stack([values for _, values in pairs]))
-            found[places] = self.calibrations[kind].probabilities_of(1 / (1 + np.exp(-odds)))
+        for kind, rows in by_kind.items():
+            odds = self.trees[kind].log_odds(values[rows])
+            sure = self.calibrations[kind].probabilities_of(1 / (1 + np.exp(-odds)))
+            found[[learnt[row] for row in rows]] = sure
         return found
 
     def threshold(self, max_false_hit_rate: float) -> float:
@@ -98,7 +96,7 @@ class TreeVerifier:
         The last two are 1 if only the same words were a hit, and if a rule forbade one.
         """
         one, other = View(asked), View(stored)
-        values = compare(one, other)
+        (values,) = compare(one, [other])
         broken = kind_of(one, other, values) is Kind.BROKEN
         return (
             *zip(NAMES, map(float, values), strict=True),
@@ -108,7 +106,7 @@ class TreeVerifier:
 
     def _only_words(self, asked: View, stored: View) -> bool:
         models = {asked.conversation.model, stored.conversation.model}
-        return models != {self.embedder} or needs_same_words(asked, stored)
+        return models != {self.embedder} or needs_same_words(asked) or needs_same_words(stored)
 
 
 def from_stored(stored: Mapping[str, Any]) -> TreeVerifier:

@@ -29,6 +29,8 @@ _MULTIPLES = {
 }  # fmt: skip
 _PERCENT = frozenset(("%", "percent", "pct"))
 _DIGITS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d*\.\d+|\d+")
+_STARTS = frozenset((*_UNITS, *_TENS, *_SCALES, *_MULTIPLES, "half", "halves", "a", "an"))
+"""Words that a quantity may begin with, beside digits."""
 TOKEN = re.compile(rf"{_DIGITS.pattern}|[^\W\d_]+|[%$€£¥₹/]")
 """Numbers, words and the signs that tell what a number counts."""
 
@@ -114,16 +116,14 @@ def quantities(words: Sequence[str]) -> tuple[list[Quantity], set[int]]:
     """Return the quantities of case-folded words of `TOKEN`, and the places they take."""
     found: list[tuple[float, int, int]] = []
     taken: set[int] = set()
-    place = 0
-    while place < len(words):
-        read = _quantity(words, place)
-        if read is None:
-            place += 1
+    for place, word in enumerate(words):
+        if place in taken or not (word in _STARTS or word[0].isdigit() or word[0] == "."):
             continue
-        value, end = read
-        found.append((value, place, end))
-        taken.update(range(place, end))
-        place = end
+        read = _quantity(words, place)
+        if read is not None:
+            value, end = read
+            found.append((value, place, end))
+            taken.update(range(place, end))
     return [
         Quantity(
             round(value, 9),

@@ -79,12 +79,13 @@ _LIGHT = listed(
     """
 )
 """Words that only frame a question."""
+_EMPTY = STOP_WORDS | _LIGHT
 _ENGLISH = STOP_WORDS | _QUALIFIERS
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A text, read.
+    """A question, read.
 
     Attributes:
         words: case folded, in order.
@@ -115,34 +116,79 @@ class Reading:
     asking: tuple[str, ...]
 
 
-def _names(text: str) -> frozenset[str]:
-    found = set()
-    for match in TOKEN.finditer(text):
-        folded = match.group().casefold()
-        if match.group()[0].isupper() and folded not in STOP_WORDS and folded not in _LIGHT:
-            found.add(stem(folded))
-    return frozenset(found)
+@dataclass(frozen=True, slots=True)
+class Gist:
+    """What counts of a message before the question.
+
+    Attributes:
+        content: stems of the words that carry a topic.
+        told: how many there are, repeats counted.
+        values: of its quantities.
+        words: how many.
+        foreign: how many of them are outside the Latin script.
+    """
+
+    content: frozenset[str]
+    told: int
+    values: frozenset[float]
+    words: int
+    foreign: int
 
 
 def _latin(word: str) -> bool:
     return ord(word[0]) < 0x0250
 
 
-@lru_cache(maxsize=16_384)
-def read(text: str) -> Reading:
-    """Read a text; those of up to 16,384 recent calls are kept."""
-    normal = unicodedata.normalize("NFKC", text)
-    tokens = [match.group() for match in TOKEN.finditer(normal.casefold())]
+def _tokens(normal: str) -> tuple[list[str], list[Quantity], list[str]]:
+    """Return the tokens of a text in NFKC, its quantities, and its words in Latin letters."""
+    tokens = TOKEN.findall(normal.casefold())
     found, taken = quantities(tokens)
-    bare = {"one"}
-    counted = tuple(q for q in found if tokens[q.start] not in bare or q.value != 1)
+    # "One" is seldom a number.
+    counted = [q for q in found if tokens[q.start] != "one" or q.value != 1]
     latin = [t for i, t in enumerate(tokens) if i not in taken and t.isalpha() and _latin(t)]
+    return tokens, counted, latin
+
+
+def _content(latin: list[str]) -> list[str]:
+    return [stem(t) for t in latin if t not in _EMPTY]
+
+
+def _foreign(normal: str, folded: list[str]) -> list[str]:
+    return [] if normal.isascii() else [word for word in folded if not _latin(word)]
+
+
+def _names(text: str) -> frozenset[str]:
+    tokens = TOKEN.findall(text)
+    capitals = (token.casefold() for token in tokens if token[0].isupper())
+    return frozenset(stem(word) for word in capitals if word not in _EMPTY)
+
+
+@lru_cache(maxsize=16_384)
+def gist(text: str) -> Gist:
+    """Read a message before the question; those of up to 16,384 recent calls are kept."""
+    normal = unicodedata.normalize("NFKC", text)
+    _, counted, latin = _tokens(normal)
+    content, folded = _content(latin), words(normal)
+    return Gist(
+        content=frozenset(content),
+        told=len(content),
+        values=frozenset(q.value for q in counted),
+        words=len(folded),
+        foreign=len(_foreign(normal, folded)),
+    )
+
+
+@lru_cache(maxsize=4096)
+def read(text: str) -> Reading:
+    """Read a question; those of up to 4,096 recent calls are kept."""
+    normal = unicodedata.normalize("NFKC", text)
+    tokens, counted, latin = _tokens(normal)
     folded = words(normal)
     return Reading(
         words=tuple(folded),
-        content=tuple(stem(t) for t in latin if t not in STOP_WORDS and t not in _LIGHT),
+        content=tuple(_content(latin)),
         names=_names(normal),
-        quantities=counted,
+        quantities=tuple(counted),
         asks=frozenset(t for t in latin if t in QUESTION_WORDS),
         negations=sum(
             t in _NEGATIONS or (t == "t" and i > 0 and tokens[i - 1].endswith("n"))
@@ -150,12 +196,12 @@ def read(text: str) -> Reading:
         ),
         turns=frozenset(_OPPOSITES[t] for t in latin if t in _OPPOSITES),
         qualifiers=frozenset(t for t in latin if t in _QUALIFIERS),
-        foreign=tuple(w for w in folded if not _latin(w)),
+        foreign=tuple(_foreign(normal, folded)),
         english=sum(t in _ENGLISH for t in latin) / len(latin) if len(latin) >= _FEW else 1.0,
         points=len(latin) < _LONG and any(t in _POINTERS for t in latin),
         asking=tuple(
             stem(t)
             for t in TOKEN.findall(_SENTENCES.split(normal.casefold().strip())[-1])
-            if t.isalpha() and _latin(t) and t not in STOP_WORDS
+            if t not in STOP_WORDS and t.isalpha() and _latin(t)
         ),
     )

@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
 from recollect_server.memory.model import Role
 from recollect_server.memory.recall.corpus import Corpus
 from recollect_server.memory.recall.dates import NamedDate, asks_for_time, named_dates
+from recollect_server.memory.recall.periods import Period, named_periods
 from recollect_server.memory.recall.words import STOP_WORDS, terms, words
 
 _WORD = re.compile(r"(?P<word>\w+)(?:['’]s\b)?")
@@ -38,6 +40,7 @@ class Query:
         speakers: speakers of the corpus that it names.
         roles: roles that it names by "I" or "you".
         dates: the dates that it names.
+        periods: the times that it names from the present, such as yesterday.
         asks_for_time: its answer is a time.
     """
 
@@ -47,11 +50,16 @@ class Query:
     speakers: frozenset[str]
     roles: frozenset[Role]
     dates: tuple[NamedDate, ...]
+    periods: tuple[Period, ...]
     asks_for_time: bool
 
 
-def analyse(text: str, corpus: Corpus) -> Query:
-    """Read a question as one about this corpus."""
+def analyse(text: str, corpus: Corpus, now: datetime | None = None) -> Query:
+    """Read a question as one about this corpus.
+
+    Args:
+        now: when it is asked; without it, "yesterday" says nothing.
+    """
     text = text.strip()
     bare, speakers = _without_names(text, corpus)
     distinct = tuple(dict.fromkeys(terms(words(bare))))
@@ -65,6 +73,7 @@ def analyse(text: str, corpus: Corpus) -> Query:
         speakers=frozenset(speakers),
         roles=frozenset(role for role, asks in _LOOKS_BACK.items() if asks.search(text)),
         dates=named_dates(text),
+        periods=() if now is None else named_periods(text, now),
         asks_for_time=asks_for_time(text),
     )
 

@@ -147,10 +147,15 @@ class Evidence:
 
     @cached_property
     def date(self) -> Floats:
-        """1 where the query names the item's month, 2 where also its day, 0.5 for its year."""
+        """1 where the query names the item's month, 2 where also its day, 0.5 for its year; half of
+        that, and 0.7 for its week, where it counts from the present."""
         best = np.zeros(len(self.items), np.float32)
         for named in self._query.dates:
             np.maximum(best, _date_match(self.items, named), out=best)
+        time = self.items["time"]
+        for period in self._query.periods:
+            within = (time >= period.start) & (time < period.end)
+            np.maximum(best, within * np.float32(period.worth), out=best)
         return best
 
     @cached_property

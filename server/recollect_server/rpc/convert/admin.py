@@ -2,7 +2,7 @@
 
 from recollect.v1 import admin_pb2 as pb
 from recollect_server.admin.erasure import Erasure
-from recollect_server.admin.model import ApiKey, JobRecord, JobState
+from recollect_server.admin.model import ApiKey, Grants, JobRecord, JobState, KeyRole, Service
 from recollect_server.memory.audit import AuditEvent
 from recollect_server.memory.ports import EmbeddingBacklog
 from recollect_server.rpc.convert.common import from_time
@@ -14,11 +14,24 @@ def from_api_key(key: ApiKey) -> pb.ApiKey:
         key_id=key.key_id,
         name=key.name,
         user_id=key.user_id,
-        role=pb.KeyRole.ValueType(key.role),
+        role=pb.KeyRole.ValueType(key.grants.role),
+        service_roles=from_service_roles(key.grants),
         create_time=from_time(key.create_time),
         expire_time=from_time(key.expire_time) if key.expire_time is not None else None,
         revoke_time=from_time(key.revoke_time) if key.revoke_time is not None else None,
+        last_use_time=from_time(key.last_use_time) if key.last_use_time is not None else None,
     )
+
+
+def from_service_roles(grants: Grants) -> dict[str, pb.KeyRole.ValueType]:
+    """Return the roles on single services, by their names."""
+    return {str(name): pb.KeyRole.ValueType(role) for name, role in grants.services}
+
+
+def to_grants(request: pb.CreateApiKeyRequest) -> Grants:
+    """Return what a new key may do."""
+    services = {Service(name): KeyRole(role) for name, role in request.service_roles.items()}
+    return Grants.of(KeyRole(request.role), services)
 
 
 def from_job(job: JobRecord) -> pb.Job:

@@ -24,6 +24,7 @@ from recollect_server.rpc.convert.common import (
     from_time,
     from_usage,
     to_prompt,
+    to_time,
 )
 
 DEFAULT_TTL = timedelta(minutes=30)
@@ -41,6 +42,7 @@ def to_options(request: pb.StoreRequest) -> CacheOptions:
         tags=tuple(request.tags),
         cited_fact_ids=tuple(request.cited_fact_ids),
         holds_memory=request.holds_memory,
+        context_time=to_time(request.context_time) if request.HasField("context_time") else None,
     )
 
 

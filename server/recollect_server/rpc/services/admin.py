@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from datetime import datetime
 
 from google.protobuf.descriptor import ServiceDescriptor
 
 from recollect.v1 import admin_pb2 as pb
 from recollect_server.admin.erasing import Erasing
-from recollect_server.admin.keys import ApiKeys
-from recollect_server.admin.model import JobState, KeyRole
+from recollect_server.admin.keys import OVERLAP, ApiKeys, CreatedKey
+from recollect_server.admin.model import JobState
 from recollect_server.admin.portability import Exporting, Importing
 from recollect_server.admin.ports import JobStore
 from recollect_server.admin.server import ServerFacts
@@ -22,7 +23,9 @@ from recollect_server.rpc.convert.admin import (
     from_erasure,
     from_event,
     from_job,
+    from_service_roles,
     job_rank,
+    to_grants,
 )
 from recollect_server.rpc.convert.common import to_time
 from recollect_server.rpc.idempotency import request_key
@@ -96,15 +99,32 @@ class AdminServicer:
         self, call: Call, request: pb.CreateApiKeyRequest
     ) -> pb.CreateApiKeyResponse:
         """Serve CreateApiKey."""
-        created = await self._keys.create(
-            call.principal.tenant,
-            name=request.name,
-            user_id=request.user_id,
-            role=KeyRole(request.role),
-            expire_time=to_time(request.expire_time) if request.HasField("expire_time") else None,
-            request=request_key("CreateApiKey", request),
+        created = await (self._rotated if request.replaces else self._created)(
+            call.principal.tenant, request
         )
         return pb.CreateApiKeyResponse(api_key=from_api_key(created.key), token=created.token)
+
+    async def _created(self, tenant: str, request: pb.CreateApiKeyRequest) -> CreatedKey:
+        return await self._keys.create(
+            tenant,
+            name=request.name,
+            user_id=request.user_id,
+            grants=to_grants(request),
+            expire_time=_expire_time(request),
+            request=request_key("CreateApiKey", request),
+        )
+
+    async def _rotated(self, tenant: str, request: pb.CreateApiKeyRequest) -> CreatedKey:
+        for name in ("name", "user_id", "role", "service_roles"):
+            if getattr(request, name):
+                raise InvalidArgument(name, "must be empty: the replaced key's is taken")
+        return await self._keys.rotate(
+            tenant,
+            request.replaces,
+            expire_time=_expire_time(request),
+            overlap=request.overlap.ToTimedelta() or OVERLAP,
+            request=request_key("CreateApiKey", request),
+        )
 
     async def list_api_keys(
         self, call: Call, request: pb.ListApiKeysRequest
@@ -203,7 +223,8 @@ class AdminServicer:
             authentication=facts.authentication,
             tenant=call.principal.tenant,
             user_id=call.principal.user_id,
-            role=pb.KeyRole.ValueType(call.principal.role),
+            role=pb.KeyRole.ValueType(call.principal.grants.role),
+            service_roles=from_service_roles(call.principal.grants),
             max_message_bytes=facts.max_message_bytes,
             max_request_bytes=facts.max_request_bytes,
             embedding_backlog=await self._backlog(call.principal.tenant),
@@ -214,3 +235,7 @@ class AdminServicer:
             return from_backlog(await self._facts.backlog(tenant))
         except Unavailable:
             return None
+
+
+def _expire_time(request: pb.CreateApiKeyRequest) -> datetime | None:
+    return to_time(request.expire_time) if request.HasField("expire_time") else None

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import structlog
@@ -140,6 +141,11 @@ class Residents:
         complete = changes.complete or since == 0
         size = len(changes.upserts)
         await _run(lambda: resident.apply(changes, complete=complete), large=size > _LARGE_CHANGE)
+
+
+def utc_now() -> datetime:
+    """Return the present."""
+    return datetime.now(UTC)
 
 
 async def embed_query(embedder: Embedder, text: str) -> Vector | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from recollect_server.scope import Scope
+from recollect_server.timing import Histogram
 
 T = TypeVar("T")
 
@@ -45,12 +46,27 @@ class Transaction(Protocol):
         """Run a statement once for each set of parameters."""
 
 
+class WriterState(Protocol):
+    """How a database's writers fare; see `writers.Writers`."""
+
+    group_sizes: Histogram
+    waits: Histogram
+
+    @property
+    def waiting(self) -> int:
+        """Writes that no thread has taken yet."""
+
+
 class Database(Protocol):
     """Runs functions in transactions.
 
     Every method raises `Unavailable` with STORE_UNAVAILABLE when the database does not work, and
     whatever the function raises, after undoing what it did.
     """
+
+    @property
+    def writer(self) -> WriterState:
+        """How its writers fare."""
 
     async def write(self, work: Callable[[Transaction], T], scope: Scope | None = None) -> T:
         """Run `work` in a transaction; it is durable on return.

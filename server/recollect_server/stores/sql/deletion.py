@@ -5,7 +5,7 @@ from recollect_server.memory.watch import ChangeType
 from recollect_server.stores.codec import pack, unpack
 from recollect_server.stores.sql.changes import ChangeLog
 from recollect_server.stores.sql.database import Transaction
-from recollect_server.stores.sql.fact_notices import note_facts
+from recollect_server.stores.sql.fact_notices import note_facts, note_session
 from recollect_server.stores.sql.pending import bury, forget_pending
 
 _TABLES = (
@@ -57,6 +57,7 @@ def delete_session(tx: Transaction, changes: ChangeLog, session_key: int, sessio
             )
     bury(tx, user_key, revision, MemoryKind.FACT, orphans)
     note_facts(tx, user_key, revision, orphans, changes.now)
+    note_session(tx, user_key, revision, session_id, changes.now)
     for fact_id in orphans:
         forget_pending(tx, user_key, MemoryKind.FACT, fact_id)
         tx.execute(

@@ -1,12 +1,22 @@
-"""Notices of facts changed or forgotten, written with that change; see `memory.forgetting`."""
+"""Notices of facts and sessions changed or gone, written with that change; `memory.forgetting`."""
 
 from collections.abc import Sequence
 
 from recollect_server.memory.due import JobKind
+from recollect_server.memory.forgetting import Gone
 from recollect_server.scope import Scope
 from recollect_server.stores.sql.database import Database, Transaction
 from recollect_server.stores.sql.jobs import queue_job
 from recollect_server.stores.sql.users import find_user
+
+SESSION = "session/"
+"""Stands before a session's id in the column of facts' ids. A fact whose id begins so is taken for
+both: at worst answers fall that need not."""
+
+
+def note_session(tx: Transaction, user_key: int, revision: int, session_id: str, now: int) -> None:
+    """Write a notice of a deleted session, and the job that passes it on."""
+    note_facts(tx, user_key, revision, [SESSION + session_id], now)
 
 
 def note_facts(
@@ -23,26 +33,26 @@ def note_facts(
     queue_job(tx, JobKind.FORGET, user_key, 0, now)
 
 
-class SqlFactNotices:
-    """Implements `memory.forgetting.FactNotices`."""
+class SqlNotices:
+    """Implements `memory.forgetting.Notices`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def fact_notices(self, scope: Scope, limit: int) -> tuple[tuple[str, ...], int]:
-        """See `FactNotices`."""
+    async def notices(self, scope: Scope, limit: int) -> Gone:
+        """See `Notices`."""
 
-        def work(tx: Transaction) -> tuple[tuple[str, ...], int]:
+        def work(tx: Transaction) -> Gone:
             user = find_user(tx, scope)
             if user is None:
-                return (), 0
+                return Gone()
             oldest = tx.execute(
                 "SELECT user_revision FROM fact_notices WHERE user_key = :user_key "
                 "ORDER BY user_revision LIMIT :limit",
                 {"user_key": user[0], "limit": limit},
             )
             if not oldest:
-                return (), 0
+                return Gone()
             # Whole revisions, or notices of the last one would be removed unread.
             through: int = oldest[-1][0]
             rows = tx.execute(
@@ -50,12 +60,14 @@ class SqlFactNotices:
                 "WHERE user_key = :user_key AND user_revision <= :through",
                 {"user_key": user[0], "through": through},
             )
-            return tuple(row[0] for row in rows), through
+            names = [row[0] for row in rows]
+            sessions = [name.removeprefix(SESSION) for name in names if name.startswith(SESSION)]
+            return Gone(tuple(names), tuple(sessions), through)
 
         return await self._database.read(work)
 
-    async def remove_fact_notices(self, scope: Scope, through: int) -> None:
-        """See `FactNotices`."""
+    async def remove_notices(self, scope: Scope, through: int) -> None:
+        """See `Notices`."""
 
         def work(tx: Transaction) -> None:
             user = find_user(tx, scope)

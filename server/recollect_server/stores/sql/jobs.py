@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from recollect_server.admin.model import JobRecord, JobState
+from recollect_server.admin.model import JobDepth, JobRecord, JobState
 from recollect_server.errors import NotFound, Reason
 from recollect_server.ids import uuid7
 from recollect_server.memory.due import JobKind
@@ -225,6 +225,25 @@ class SqlJobQueue:
         now = to_microseconds(self._clock())
         await self._database.write(
             lambda tx: fail(tx, job.job_id, job.lease, error, now, waits=waits)
+        )
+
+    async def depths(self) -> tuple[JobDepth, ...]:
+        """Return how many jobs of each kind and state there are, of all tenants."""
+        now = to_microseconds(self._clock())
+        rows = await self._database.read(
+            lambda tx: tx.execute(
+                "SELECT kind, state, COUNT(*), MIN(NULLIF(run_time, 0)) FROM jobs "
+                "GROUP BY kind, state"
+            )
+        )
+        return tuple(
+            JobDepth(
+                kind,
+                JobState[state.upper()],
+                count,
+                max(0, now - (run_time or now)) / _SECOND if state == "due" else 0.0,
+            )
+            for kind, state, count, run_time in rows
         )
 
     async def list_jobs(

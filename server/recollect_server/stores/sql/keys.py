@@ -1,17 +1,20 @@
 """API keys."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from recollect_server.admin.model import ApiKey, KeyRole
+from recollect_server.admin.model import ApiKey, Grants, KeyRole
 from recollect_server.errors import NotFound, Reason
 from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.codec import from_microseconds, to_microseconds
 from recollect_server.stores.sql.database import Database, Row, Transaction
 from recollect_server.stores.sql.requests import idempotent
 
-_COLUMNS = "key_id, tenant, name, user_id, role, create_time, expire_time, revoke_time"
+_COLUMNS = (
+    "key_id, tenant, name, user_id, role, service_roles, create_time, expire_time, revoke_time, "
+    "last_use_time"
+)
 
 
 def _optional(microseconds: int | None) -> datetime | None:
@@ -24,10 +27,11 @@ def _to_key(row: Row) -> ApiKey:
         tenant=row[1],
         name=row[2],
         user_id=row[3],
-        role=KeyRole(row[4]),
-        create_time=from_microseconds(row[5]),
-        expire_time=_optional(row[6]),
-        revoke_time=_optional(row[7]),
+        grants=Grants(KeyRole(row[4]), Grants.parse(row[5]).services),
+        create_time=from_microseconds(row[6]),
+        expire_time=_optional(row[7]),
+        revoke_time=_optional(row[8]),
+        last_use_time=_optional(row[9]),
     )
 
 
@@ -43,7 +47,11 @@ class SqlApiKeyStore:
         self._clock = clock
 
     async def add_key(
-        self, key: ApiKey, secret_hash: bytes, request: RequestKey | None = None
+        self,
+        key: ApiKey,
+        secret_hash: bytes,
+        request: RequestKey | None = None,
+        replaces: tuple[str, datetime] | None = None,
     ) -> ApiKey:
         """See `ApiKeyStore`."""
         params: dict[str, Any] = {
@@ -51,7 +59,8 @@ class SqlApiKeyStore:
             "tenant": key.tenant,
             "name": key.name,
             "user_id": key.user_id,
-            "role": int(key.role),
+            "role": int(key.grants.role),
+            "service_roles": str(Grants(services=key.grants.services)),
             "secret_hash": secret_hash,
             "create_time": to_microseconds(key.create_time),
             "expire_time": (
@@ -61,11 +70,21 @@ class SqlApiKeyStore:
 
         def add(tx: Transaction) -> ApiKey:
             tx.execute(
-                "INSERT INTO api_keys (key_id, tenant, name, user_id, role, secret_hash, "
-                "create_time, expire_time) VALUES (:key_id, :tenant, :name, :user_id, :role, "
-                ":secret_hash, :create_time, :expire_time)",
+                "INSERT INTO api_keys (key_id, tenant, name, user_id, role, service_roles, "
+                "secret_hash, create_time, expire_time) VALUES (:key_id, :tenant, :name, "
+                ":user_id, :role, :service_roles, :secret_hash, :create_time, :expire_time)",
                 params,
             )
+            if replaces is not None:
+                tx.execute(
+                    "UPDATE api_keys SET expire_time = :time WHERE tenant = :tenant "
+                    "AND key_id = :key_id AND (expire_time IS NULL OR expire_time > :time)",
+                    {
+                        "tenant": key.tenant,
+                        "key_id": replaces[0],
+                        "time": to_microseconds(replaces[1]),
+                    },
+                )
             return key
 
         def renew(tx: Transaction, key_id: str) -> ApiKey:
@@ -97,7 +116,7 @@ class SqlApiKeyStore:
                 {"key_id": key_id},
             )
         )
-        return (_to_key(rows[0]), bytes(rows[0][8])) if rows else None
+        return (_to_key(rows[0]), bytes(rows[0][10])) if rows else None
 
     async def list_keys(
         self, tenant: str, *, limit: int, after: tuple[datetime, str] | None
@@ -135,3 +154,17 @@ class SqlApiKeyStore:
             return _to_key(rows[0])
 
         return await self._database.write(work)
+
+    async def used(self, times: Mapping[str, datetime]) -> None:
+        """See `ApiKeyStore`."""
+        params = [
+            {"key_id": key_id, "time": to_microseconds(time)}
+            for key_id, time in sorted(times.items())
+        ]
+        await self._database.write(
+            lambda tx: tx.execute_many(
+                "UPDATE api_keys SET last_use_time = :time WHERE key_id = :key_id "
+                "AND (last_use_time IS NULL OR last_use_time < :time)",
+                params,
+            )
+        )

@@ -82,6 +82,11 @@ class PostgresDatabase:
             lambda: _Lookups(Connection(url, "on")), threads=1, name="postgres-lookup"
         )
 
+    @property
+    def writer(self) -> Writers:
+        """See `Database`."""
+        return self._writers
+
     async def write(self, work: Callable[[Transaction], T], scope: Scope | None = None) -> T:
         """See `Database`."""
         return await self._writers.write(work, scope)

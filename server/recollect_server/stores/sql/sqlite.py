@@ -101,6 +101,11 @@ class SqliteDatabase:
         self._loops_own: sqlite3.Connection | None = None
         self._writers = Writers(lambda: _Writer(path, synchronous), threads=1, name="sqlite-write")
 
+    @property
+    def writer(self) -> Writers:
+        """See `Database`."""
+        return self._writers
+
     async def write(self, work: Callable[[Transaction], T], scope: Scope | None = None) -> T:
         """See `Database`."""
         return await self._writers.write(work, scope)

@@ -7,13 +7,15 @@ only then tells those who wait.
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from recollect_server.errors import Reason, Unavailable
 from recollect_server.scope import Scope
 from recollect_server.stores.sql.database import Transaction
+from recollect_server.timing import SIZES, Histogram
 
 T = TypeVar("T")
 
@@ -22,13 +24,18 @@ MAX_GROUP = 256
 
 @dataclass(slots=True)
 class Unit:
-    """A queued write: what to run, and what came of it."""
+    """A queued write: what to run, and what came of it.
+
+    Attributes:
+        queued: when it was queued, of `time.perf_counter`.
+    """
 
     work: Callable[[Transaction], Any]
     scope: Scope | None
     future: asyncio.Future[Any]
     result: Any = None
     error: BaseException | None = None
+    queued: float = field(default_factory=time.perf_counter)
 
 
 class Committer(Protocol):
@@ -50,6 +57,10 @@ class Writers:
     Args:
         make: makes a thread's connection, in that thread.
         name: of the threads.
+
+    Attributes:
+        group_sizes: units that shared a commit.
+        waits: seconds that the first unit of a group waited for its turn.
     """
 
     def __init__(self, make: Callable[[], Committer], *, threads: int, name: str) -> None:
@@ -57,6 +68,8 @@ class Writers:
         self._queue: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self.group_sizes = Histogram(SIZES)
+        self.waits = Histogram()
         self._threads = [
             threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True)
             for number in range(threads)
@@ -73,6 +86,11 @@ class Writers:
         result: T = await unit.future
         return result
 
+    @property
+    def waiting(self) -> int:
+        """Units that no thread has taken yet."""
+        return self._queue.qsize()
+
     async def close(self) -> None:
         """Finish what was accepted and end the threads."""
         if not self._closed:
@@ -87,12 +105,13 @@ class Writers:
         while True:
             units, ended = self._take()
             if units:
+                waited = time.perf_counter() - units[0].queued
                 try:
                     committer.commit(units)
                 except Exception as error:  # noqa: BLE001 - those who wait get it
                     for unit in units:
                         unit.result, unit.error = None, error
-                self._loop.call_soon_threadsafe(_tell, units)
+                self._loop.call_soon_threadsafe(self._tell, units, waited)
             if ended:
                 committer.close()
                 return
@@ -113,12 +132,13 @@ class Writers:
             units.append(unit)
         return units, False
 
-
-def _tell(units: list[Unit]) -> None:
-    for unit in units:
-        if unit.future.done():
-            continue
-        if unit.error is not None:
-            unit.future.set_exception(unit.error)
-        else:
-            unit.future.set_result(unit.result)
+    def _tell(self, units: list[Unit], waited: float) -> None:
+        self.group_sizes.observe(len(units))
+        self.waits.observe(waited)
+        for unit in units:
+            if unit.future.done():
+                continue
+            if unit.error is not None:
+                unit.future.set_exception(unit.error)
+            else:
+                unit.future.set_result(unit.result)

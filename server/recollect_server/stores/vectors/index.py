@@ -5,6 +5,9 @@ not. Candidates are what the vector store finds by meaning and what words find; 
 exactly the exact index's rules, with their vectors read from SQL. Few items need no vector store.
 """
 
+from collections.abc import Callable
+from datetime import datetime
+
 import structlog
 
 from recollect_server.errors import Unavailable
@@ -32,7 +35,9 @@ from recollect_server.stores.exact.residents import (
     Resident,
     Residents,
     embed_query,
+    utc_now,
 )
+from recollect_server.timing import Timings
 
 log = structlog.get_logger("recollect.vector_index")
 
@@ -75,6 +80,7 @@ class VectorIndex:
         state: tells how far the store is behind.
         vectors: where the candidates' vectors are read.
         few: up to so many items that pass the filter are ranked without the store.
+        clock, stages: as in the exact index.
     """
 
     def __init__(
@@ -88,9 +94,13 @@ class VectorIndex:
         vectors: VectorSource,
         budget: int = DEFAULT_BUDGET,
         few: int = FEW,
+        clock: Callable[[], datetime] = utc_now,
+        stages: Timings | None = None,
     ) -> None:
+        self._stages = stages or Timings("stage")
         self._residents = Residents(_WordsOnly(source), embedder.model, budget)
         self._embedder = embedder
+        self._clock = clock
         self._store = store
         self._registered = registered
         self._state = state
@@ -100,6 +110,16 @@ class VectorIndex:
     def forget_user(self, scope: Scope) -> int:
         """See `RecallIndex`."""
         return self._residents.forget(scope)
+
+    @property
+    def nbytes(self) -> int:
+        """See `RecallIndex`."""
+        return self._residents.nbytes
+
+    @property
+    def resident_users(self) -> int:
+        """See `RecallIndex`."""
+        return len(self._residents.scopes())
 
     async def search(
         self,
@@ -114,11 +134,13 @@ class VectorIndex:
         with self._residents.using(scope) as resident:
             _, indexed = await self._state.indexed_revision(self._registered, scope)
             async with resident.lock:
-                await self._residents.refresh(scope, resident)
+                with self._stages.time("refresh"):
+                    await self._residents.refresh(scope, resident)
                 if not len(resident.corpus) or not query.strip():
                     return IndexResult((), indexed, degraded=False)
-                asked = analyse(query, resident.corpus)
-            vector = await embed_query(self._embedder, asked.embedding_text)
+                asked = analyse(query, resident.corpus, self._clock())
+            with self._stages.time("embed"):
+                vector = await embed_query(self._embedder, asked.embedding_text)
             ranked = None
             if vector is not None:
                 ranked = await self._ranked(scope, resident, asked, vector, kinds, filter, limit)
@@ -152,12 +174,13 @@ class VectorIndex:
                 candidates.all() if few else candidates.by_words(max(BY_WORDS, limit)),
             )
 
-        passing, total, keys = await resident.run(by_words)
-        if passing > self._few:
-            found = await self._by_meaning(scope, vector, kinds, filter, limit, passing, total)
-            if found is None:
-                return None
-            keys |= found
+        with self._stages.time("candidates"):
+            passing, total, keys = await resident.run(by_words)
+            if passing > self._few:
+                found = await self._by_meaning(scope, vector, kinds, filter, limit, passing, total)
+                if found is None:
+                    return None
+                keys |= found
         near = await resident.run(
             lambda: Candidates(corpus, asked, kinds, filter).neighbourhood(keys)
         )
@@ -167,7 +190,8 @@ class VectorIndex:
             evidence = CandidateEvidence(corpus, asked, vector, kinds, keys, vectors)
             return rank(corpus, asked, vector, kinds, filter, limit, evidence=evidence)
 
-        return await resident.run(best)
+        with self._stages.time("rank"):
+            return await resident.run(best)
 
     async def _by_meaning(
         self,

@@ -71,6 +71,16 @@ class SwitchingIndex:
             return EXACT_URL.rstrip(":")
         return self._active.url.partition(":")[0].partition("+")[0]
 
+    @property
+    def nbytes(self) -> int:
+        """See `RecallIndex`."""
+        return self._index.nbytes
+
+    @property
+    def resident_users(self) -> int:
+        """See `RecallIndex`."""
+        return self._index.resident_users
+
     async def available(self) -> bool:
         """Whether what answers does not rank by words alone for want of its store."""
         return self._active is None or await self._ping(self._active)

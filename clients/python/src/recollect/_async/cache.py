@@ -1,10 +1,10 @@
 """CacheService."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from recollect._async.transport import AsyncTransport
-from recollect._messages import duration
+from recollect._messages import duration, timestamp
 from recollect.v1 import cache_pb2 as pb
 from recollect.v1.common_pb2 import ContentPart, Prompt, Usage
 
@@ -83,10 +83,15 @@ class AsyncCache:
         cited_fact_ids: Iterable[str] = (),
         holds_memory: bool = False,
         usage: Usage | None = None,
+        context_time: datetime | None = None,
         user_id: str | None = None,
         timeout: float | None = None,
     ) -> pb.CacheEntry:
-        """Store the answer to a prompt."""
+        """Store the answer to a prompt.
+
+        Args:
+            context_time: when the memory in the prompt was read; taken before it was asked for.
+        """
         request = pb.StoreRequest(
             user_id=self._user(user_id),
             session_id=session_id,
@@ -98,6 +103,7 @@ class AsyncCache:
             cited_fact_ids=cited_fact_ids,
             holds_memory=holds_memory,
             usage=usage,
+            context_time=timestamp(context_time),
         )
         response = await self._transport.unary(
             "CacheService/Store", request, pb.StoreResponse, timeout

@@ -1,11 +1,11 @@
 # Written by scripts/unasync.py from _async/admin.py; do not edit.
 """AdminService."""
 
-from collections.abc import Iterator, Iterable
-from datetime import datetime
+from collections.abc import Iterator, Iterable, Mapping
+from datetime import datetime, timedelta
 
 from recollect._sync.transport import Transport
-from recollect._messages import new_request_id, timestamp
+from recollect._messages import duration, new_request_id, timestamp
 from recollect.v1 import admin_pb2 as pb
 
 
@@ -86,20 +86,33 @@ class Admin:
 
     def create_api_key(
         self,
-        name: str,
-        role: pb.KeyRole.ValueType,
+        name: str = "",
+        role: pb.KeyRole.ValueType = pb.KEY_ROLE_UNSPECIFIED,
         *,
+        service_roles: Mapping[str, pb.KeyRole.ValueType] | None = None,
         user_id: str = "",
         expire_time: datetime | None = None,
+        replaces: str = "",
+        overlap: timedelta | float | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> pb.CreateApiKeyResponse:
-        """Make an API key; its token is in the response and nowhere else."""
+        """Make an API key; its token is in the response and nowhere else.
+
+        Args:
+            service_roles: roles on `memory`, `cache`, `chat` and `admin` that differ from `role`.
+            replaces: id of a key whose name, user and roles the new one takes, so give none of
+                them; that one expires after the overlap.
+            overlap: seconds or a timedelta; the server's default is 24 hours.
+        """
         request = pb.CreateApiKeyRequest(
             name=name,
             role=role,
+            service_roles=service_roles,
             user_id=user_id,
             expire_time=timestamp(expire_time),
+            replaces=replaces,
+            overlap=duration(overlap),
             request_id=request_id or new_request_id(),
         )
         return self._transport.unary(

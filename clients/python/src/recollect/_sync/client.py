@@ -22,9 +22,11 @@ class Recollect:
 
     Args:
         address: HOST:PORT or unix:PATH.
-        api_key: sent with every call.
+        api_key: an API key or another token, sent with every call.
         tls: encrypt; needed for an API key that leaves this machine.
         root_certificates: PEM of the authorities to trust. Default: the system's.
+        client_certificate: PEM of a certificate chain and of its key, for a server that knows its
+            clients by theirs.
         insecure: send an API key in plain text, on a network that is trusted.
         timeout: seconds a call may take, unless it says otherwise. Chat has 300.
         user_id: whose memory, unless a call says otherwise.
@@ -37,7 +39,8 @@ class Recollect:
         admin: keys and the server itself.
 
     Raises:
-        ValueError: an API key would cross the network in plain text.
+        ValueError: an API key would cross the network in plain text, or a certificate is given
+            without TLS.
     """
 
     def __init__(
@@ -47,12 +50,22 @@ class Recollect:
         api_key: str | None = None,
         tls: bool = False,
         root_certificates: bytes | None = None,
+        client_certificate: tuple[bytes, bytes] | None = None,
         insecure: bool = False,
         timeout: float = DEFAULT_TIMEOUT,
         user_id: str | None = None,
         channel: grpc.Channel | None = None,
     ) -> None:
-        settings = Settings(address, api_key, tls, root_certificates, insecure, timeout, user_id)
+        settings = Settings(
+            address,
+            api_key,
+            tls,
+            root_certificates,
+            client_certificate,
+            insecure,
+            timeout,
+            user_id,
+        )
         self._transport = Transport(settings, channel)
         self.memory = Memory(self._transport)
         self.cache = Cache(self._transport)

@@ -9,6 +9,7 @@ Administration of a tenant and of the server: erasure, export, audit, keys, inde
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -412,6 +413,26 @@ class ApiKey(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ServiceRolesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: Global___KeyRole.ValueType
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___KeyRole.ValueType = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     KEY_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
@@ -419,6 +440,8 @@ class ApiKey(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
+    SERVICE_ROLES_FIELD_NUMBER: _builtins.int
+    LAST_USE_TIME_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Its id, the public part of the key."""
     name: _builtins.str
@@ -439,6 +462,16 @@ class ApiKey(_message.Message):
     def revoke_time(self) -> _timestamp_pb2.Timestamp:
         """Since when it is revoked; missing while it is not."""
 
+    @_builtins.property
+    def service_roles(self) -> _containers.ScalarMap[_builtins.str, Global___KeyRole.ValueType]:
+        """What it may do on single services, named `memory`, `cache`, `chat` and `admin`; `role` is what
+        it may do on the others.
+        """
+
+    @_builtins.property
+    def last_use_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last accepted, as of a minute ago; missing if it never was."""
+
     def __init__(
         self,
         *,
@@ -449,10 +482,12 @@ class ApiKey(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
+        service_roles: _abc.Mapping[_builtins.str, Global___KeyRole.ValueType] | None = ...,
+        last_use_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "revoke_time", b"revoke_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "last_use_time", b"last_use_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "key_id", b"key_id", "name", b"name", "revoke_time", b"revoke_time", "role", b"role", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "key_id", b"key_id", "last_use_time", b"last_use_time", "name", b"name", "revoke_time", b"revoke_time", "role", b"role", "service_roles", b"service_roles", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -464,24 +499,64 @@ class CreateApiKeyRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ServiceRolesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: Global___KeyRole.ValueType
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___KeyRole.ValueType = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SERVICE_ROLES_FIELD_NUMBER: _builtins.int
+    REPLACES_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """A name for people."""
+    """A name for people. Required, unless the key replaces another one."""
     user_id: _builtins.str
     """The only user it may name. Default: a service key."""
     role: Global___KeyRole.ValueType
-    """What it may do."""
+    """What it may do on the services that `service_roles` does not name. Required where that is empty.
+    Default: nothing.
+    """
     request_id: _builtins.str
     """A UUID by which a repeat of the call is known: it returns the same key with a new secret, and the
     one before, which is kept nowhere, is valid no longer. Default: each call makes a key.
     """
+    replaces: _builtins.str
+    """Id of the key that the new one replaces: the new one has its name, user and roles, which must
+    then not be given, and the old one expires after `overlap`. A key that is expired or revoked
+    gets INVALID_ARGUMENT. Default: none.
+    """
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """From when on it is refused. Default: never."""
+
+    @_builtins.property
+    def service_roles(self) -> _containers.ScalarMap[_builtins.str, Global___KeyRole.ValueType]:
+        """What it may do on single services, by their names: `memory`, `cache`, `chat` and `admin`.
+        KEY_ROLE_UNSPECIFIED means nothing. Default: `role` is for all.
+        """
+
+    @_builtins.property
+    def overlap(self) -> _duration_pb2.Duration:
+        """How long the replaced key is still accepted; at most 365 days. Default: 24 hours."""
 
     def __init__(
         self,
@@ -491,10 +566,13 @@ class CreateApiKeyRequest(_message.Message):
         role: Global___KeyRole.ValueType = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         request_id: _builtins.str = ...,
+        service_roles: _abc.Mapping[_builtins.str, Global___KeyRole.ValueType] | None = ...,
+        replaces: _builtins.str = ...,
+        overlap: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "overlap", b"overlap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "name", b"name", "request_id", b"request_id", "role", b"role", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "name", b"name", "overlap", b"overlap", "replaces", b"replaces", "request_id", b"request_id", "role", b"role", "service_roles", b"service_roles", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -944,6 +1022,26 @@ class GetServerInfoResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ServiceRolesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: Global___KeyRole.ValueType
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___KeyRole.ValueType = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     VERSION_FIELD_NUMBER: _builtins.int
     CHAT_PROVIDER_FIELD_NUMBER: _builtins.int
     CHAT_MODEL_FIELD_NUMBER: _builtins.int
@@ -958,6 +1056,7 @@ class GetServerInfoResponse(_message.Message):
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
     MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
     EMBEDDING_BACKLOG_FIELD_NUMBER: _builtins.int
+    SERVICE_ROLES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The server's version, as in `0.1.0`."""
     chat_provider: _builtins.str
@@ -990,6 +1089,10 @@ class GetServerInfoResponse(_message.Message):
     def embedding_backlog(self) -> Global___EmbeddingBacklog:
         """What waits for its vectors; missing while SQL is down."""
 
+    @_builtins.property
+    def service_roles(self) -> _containers.ScalarMap[_builtins.str, Global___KeyRole.ValueType]:
+        """What the caller may do on single services; `role` is what it may do on the others."""
+
     def __init__(
         self,
         *,
@@ -1007,10 +1110,11 @@ class GetServerInfoResponse(_message.Message):
         max_message_bytes: _builtins.int = ...,
         max_request_bytes: _builtins.int = ...,
         embedding_backlog: Global___EmbeddingBacklog | None = ...,
+        service_roles: _abc.Mapping[_builtins.str, Global___KeyRole.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["embedding_backlog", b"embedding_backlog"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authentication", b"authentication", "chat_model", b"chat_model", "chat_notice", b"chat_notice", "chat_provider", b"chat_provider", "embedding_backlog", b"embedding_backlog", "embedding_dimensions", b"embedding_dimensions", "embedding_model", b"embedding_model", "max_message_bytes", b"max_message_bytes", "max_request_bytes", b"max_request_bytes", "role", b"role", "stores", b"stores", "tenant", b"tenant", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authentication", b"authentication", "chat_model", b"chat_model", "chat_notice", b"chat_notice", "chat_provider", b"chat_provider", "embedding_backlog", b"embedding_backlog", "embedding_dimensions", b"embedding_dimensions", "embedding_model", b"embedding_model", "max_message_bytes", b"max_message_bytes", "max_request_bytes", b"max_request_bytes", "role", b"role", "service_roles", b"service_roles", "stores", b"stores", "tenant", b"tenant", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -135,8 +135,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateApiKey(self, request, context):
-        """Makes an API key. Its secret is in this response and nowhere else, so a repeat by `request_id`
-        gives the key a new one.
+        """Makes an API key, a new one or one that replaces another. Its secret is in this response and
+        nowhere else, so a repeat by `request_id` gives the key a new one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

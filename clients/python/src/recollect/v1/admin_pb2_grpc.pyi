@@ -60,8 +60,8 @@ class AdminServiceStub:
     contexts with the profile AUDIT.
     """
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateApiKeyRequest, _admin_pb2.CreateApiKeyResponse]
-    """Makes an API key. Its secret is in this response and nowhere else, so a repeat by `request_id`
-    gives the key a new one.
+    """Makes an API key, a new one or one that replaces another. Its secret is in this response and
+    nowhere else, so a repeat by `request_id` gives the key a new one.
     """
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListApiKeysRequest, _admin_pb2.ListApiKeysResponse]
     """Lists the tenant's API keys, newest first."""
@@ -107,8 +107,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     contexts with the profile AUDIT.
     """
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateApiKeyRequest, _admin_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
-    """Makes an API key. Its secret is in this response and nowhere else, so a repeat by `request_id`
-    gives the key a new one.
+    """Makes an API key, a new one or one that replaces another. Its secret is in this response and
+    nowhere else, so a repeat by `request_id` gives the key a new one.
     """
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListApiKeysRequest, _admin_pb2.ListApiKeysResponse]  # type: ignore[assignment]
     """Lists the tenant's API keys, newest first."""
@@ -181,8 +181,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.CreateApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.CreateApiKeyResponse, _abc.Awaitable[_admin_pb2.CreateApiKeyResponse]]:
-        """Makes an API key. Its secret is in this response and nowhere else, so a repeat by `request_id`
-        gives the key a new one.
+        """Makes an API key, a new one or one that replaces another. Its secret is in this response and
+        nowhere else, so a repeat by `request_id` gives the key a new one.
         """
 
     @_abc_1.abstractmethod

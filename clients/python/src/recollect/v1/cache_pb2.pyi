@@ -240,7 +240,7 @@ class CacheEntry(_message.Message):
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was stored."""
+        """As of when it holds: `context_time` of Store, by default when it was stored."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -538,6 +538,7 @@ class StoreRequest(_message.Message):
     CITED_FACT_IDS_FIELD_NUMBER: _builtins.int
     HOLDS_MEMORY_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    CONTEXT_TIME_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user."""
     session_id: _builtins.str
@@ -570,6 +571,12 @@ class StoreRequest(_message.Message):
     def usage(self) -> _common_pb2.Usage:
         """Tokens of the call that made the answer. Default: unknown."""
 
+    @_builtins.property
+    def context_time(self) -> _timestamp_pb2.Timestamp:
+        """When the memory in the prompt was read: just before GetContext or Recall was asked for it.
+        Facts that changed between then and now make the entry miss. Default, and at most: now.
+        """
+
     def __init__(
         self,
         *,
@@ -583,10 +590,11 @@ class StoreRequest(_message.Message):
         cited_fact_ids: _abc.Iterable[_builtins.str] | None = ...,
         holds_memory: _builtins.bool = ...,
         usage: _common_pb2.Usage | None = ...,
+        context_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt", "ttl", b"ttl", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context_time", b"context_time", "prompt", b"prompt", "ttl", b"ttl", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "cited_fact_ids", b"cited_fact_ids", "holds_memory", b"holds_memory", "prompt", b"prompt", "scope", b"scope", "session_id", b"session_id", "tags", b"tags", "ttl", b"ttl", "usage", b"usage", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "cited_fact_ids", b"cited_fact_ids", "context_time", b"context_time", "holds_memory", b"holds_memory", "prompt", b"prompt", "scope", b"scope", "session_id", b"session_id", "tags", b"tags", "ttl", b"ttl", "usage", b"usage", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

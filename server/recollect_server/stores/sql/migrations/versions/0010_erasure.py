@@ -8,7 +8,7 @@ from alembic import op
 from recollect_server.stores.sql.migrations import run
 
 revision = "0010"
-down_revision = "0007"
+down_revision = "0009"
 
 STATEMENTS = (
     # Set where the row stands for one who was erased: the keyed digest of who that was. Such a row

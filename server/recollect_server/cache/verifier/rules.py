@@ -1,0 +1,65 @@
+"""What is no matter of degree: kinds of pairs, rules, and languages that were not learnt."""
+
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recollect_server.cache.verifier.features import NAMES
+from recollect_server.cache.verifier.view import View
+from recollect_server.memory.recall.words import words
+
+_LEAST_ENGLISH = 0.1
+_MOST_FOREIGN = 0.2
+
+RULES = (
+    "only_added",
+    "value_difference",
+    "values_disordered",
+    "renamed",
+    "opposed",
+    "negation_differs",
+    "shuffled",
+    "dangling",
+)
+"""Features of which none may be over 0 where nothing but the questions can be compared."""
+
+_RULES = [NAMES.index(name) for name in RULES]
+_AGREE = NAMES.index("values_agree")
+
+
+class Kind(Enum):
+    """What there is to compare; each kind is calibrated by itself."""
+
+    HISTORY = "history"
+    ALONE = "alone"
+    COUNTED = "counted"
+    """Alone, and the same two or more quantities."""
+    BROKEN = "broken"
+    """Alone, and a rule says that it is not the same question."""
+
+
+def kind_of(asked: View, stored: View, values: NDArray[np.float64]) -> Kind:
+    """Return the kind of a pair with these values of `FEATURES`."""
+    if not (asked.alone and stored.alone):
+        return Kind.HISTORY
+    if (values[_RULES] > 0).any():
+        return Kind.BROKEN
+    return Kind.COUNTED if values[_AGREE] >= 2 else Kind.ALONE
+
+
+def needs_same_words(view: View) -> bool:
+    """Whether it is in a language that the model did not learn: then only words can be sure."""
+    if view.reading.foreign or view.reading.english < _LEAST_ENGLISH:
+        return True
+    near = sum(earlier.words for earlier in view.near)
+    return sum(earlier.foreign for earlier in view.near) > _MOST_FOREIGN * near
+
+
+def same_words(asked: View, stored: View) -> bool:
+    """Whether question and history say the same, message by message, but for case and signs."""
+    a, s = asked.conversation, stored.conversation
+    return a.roles == s.roles and all(
+        one == other or (bool(words(one)) and words(one) == words(other))
+        for one, other in zip(a.texts, s.texts, strict=True)
+    )

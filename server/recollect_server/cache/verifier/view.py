@@ -1,0 +1,82 @@
+"""A conversation as comparisons of wording read it."""
+
+from functools import cached_property
+
+from recollect_server.cache.conversation import Conversation
+from recollect_server.cache.verifier.reading import Gist, Reading, gist, read
+from recollect_server.memory.model import Role
+
+NEAR = 4
+"""How many messages before the question may hold what the question leaves out."""
+
+
+class View:
+    """What is read of a conversation's texts, each once."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self.conversation = conversation
+
+    @cached_property
+    def reading(self) -> Reading:
+        """The question, read."""
+        return read(self.conversation.texts[-1])
+
+    @cached_property
+    def near(self) -> tuple[Gist, ...]:
+        """The messages just before the question, read."""
+        return tuple(gist(text) for text in self.conversation.texts[-1 - NEAR : -1])
+
+    @cached_property
+    def own(self) -> frozenset[str]:
+        """Content words of the question."""
+        return frozenset(self.reading.content)
+
+    @cached_property
+    def said(self) -> frozenset[str]:
+        """Content words of what is near the question, without its own."""
+        return frozenset().union(*(earlier.content for earlier in self.near))
+
+    @cached_property
+    def vocabulary(self) -> frozenset[str]:
+        """Content words of the question and of what is near it."""
+        return self.own | self.said
+
+    @cached_property
+    def asking(self) -> frozenset[str]:
+        """Content of the question's last sentence."""
+        return frozenset(self.reading.asking)
+
+    @cached_property
+    def single(self) -> tuple[str, ...]:
+        """Content words that the question has once, in order."""
+        content = self.reading.content
+        return tuple(word for word in content if content.count(word) == 1)
+
+    @cached_property
+    def sorted_words(self) -> list[str]:
+        """The question's words without their order."""
+        return sorted(self.reading.words)
+
+    @cached_property
+    def values(self) -> tuple[float, ...]:
+        """Values of the question's quantities, in order."""
+        return tuple(quantity.value for quantity in self.reading.quantities)
+
+    @cached_property
+    def known_values(self) -> frozenset[float]:
+        """Values of the quantities of the question and of what is near it."""
+        return frozenset(self.values).union(*(earlier.values for earlier in self.near))
+
+    @cached_property
+    def answer_content(self) -> int:
+        """How many content words the last answer has."""
+        roles = self.conversation.roles
+        for place in range(len(roles) - 2, -1, -1):
+            if roles[place] is Role.ASSISTANT:
+                return gist(self.conversation.texts[place]).told
+        return 0
+
+    @property
+    def alone(self) -> bool:
+        """Nothing was said before the question."""
+        return len(self.conversation.texts) == 1

@@ -1,0 +1,26 @@
+"""All checks, in the order in which their findings are told."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+from recollect_server.config import Settings
+from recollect_server.diagnosis.finding import Finding
+from recollect_server.diagnosis.machine import check_folder, check_tls
+from recollect_server.diagnosis.models import check_chat, check_embedder
+from recollect_server.diagnosis.stores import check_sql, check_valkey, check_vectors
+from recollect_server.parts import utc_now
+
+
+async def examine(settings: Settings, clock: Callable[[], datetime] = utc_now) -> list[Finding]:
+    """Look at everything that the settings name, and change nothing of it.
+
+    Args:
+        clock: returns the present as an aware UTC datetime.
+    """
+    machine = [*check_folder(settings), *check_tls(settings, clock())]
+    sql = await asyncio.to_thread(check_sql, settings, clock())
+    valkey = await check_valkey(settings, clock())
+    embedder, dimensions = await check_embedder(settings)
+    vectors = [await check_vectors(settings, dimensions)] if dimensions else []
+    return [*machine, *sql, *valkey, *vectors, *embedder, await check_chat(settings)]

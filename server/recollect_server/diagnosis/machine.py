@@ -1,0 +1,88 @@
+"""Checks of this machine: folders, disk, certificates."""
+
+import shutil
+import ssl
+import stat
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+
+from recollect_server.config import MIB, Settings
+from recollect_server.diagnosis.finding import Finding, fail, ok, warn
+
+LEAST_BYTES = 256 * MIB
+LOW_BYTES = 2048 * MIB
+EXPIRY_NOTICE = timedelta(days=30)
+
+
+def check_folder(settings: Settings) -> Iterator[Finding]:
+    """Look whether the data directory can be written, has room, and is read by nobody else."""
+    folder = settings.data_dir.absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"x")
+    except OSError as error:
+        yield fail(
+            "data folder",
+            f"{folder} cannot be written: {error.strerror}",
+            "give its owner this user, or name another folder with --data-dir",
+        )
+        return
+    yield ok("data folder", f"{folder} can be written")
+    if stat.S_IMODE(folder.stat().st_mode) & 0o007 and not settings.uses_postgres:
+        yield warn(
+            "permissions",
+            f"{folder} is open to other users of this machine",
+            f"chmod o-rwx {folder}",
+        )
+    free = shutil.disk_usage(folder).free
+    text = f"{free // MIB} MiB free in {folder}"
+    if free < LEAST_BYTES:
+        yield fail("disk", text, "make room: a full disk refuses every write")
+    elif free < LOW_BYTES:
+        yield warn("disk", text, "make room before it is full: a full disk refuses every write")
+    else:
+        yield ok("disk", text)
+
+
+def check_tls(settings: Settings, now: datetime) -> Iterator[Finding]:
+    """Look whether the certificates hold, for how long, and whether the key is theirs."""
+    certificate, key = settings.tls_cert, settings.tls_key
+    if certificate is None or key is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+        chain = x509.load_pem_x509_certificates(certificate.read_bytes())
+    except (OSError, ValueError) as error:
+        # An SSLError is an OSError; its reason says whether the two belong together.
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None)
+        yield fail(
+            "tls",
+            f"{certificate} and {key} cannot be used: {reason or 'no PEM certificate'}",
+            "name a PEM chain and its own key with --tls-cert and --tls-key",
+        )
+        return
+    begins = max(each.not_valid_before_utc for each in chain)
+    ends = min(each.not_valid_after_utc for each in chain)
+    if ends <= now:
+        yield fail("tls", f"{certificate} expired at {ends:%Y-%m-%d %H:%M} UTC", "renew it")
+    elif begins > now:
+        yield fail(
+            "tls",
+            f"{certificate} holds from {begins:%Y-%m-%d %H:%M} UTC on",
+            "use one that holds now, or set this machine's clock right",
+        )
+    elif ends - now < EXPIRY_NOTICE:
+        yield warn("tls", f"{certificate} expires at {ends:%Y-%m-%d %H:%M} UTC", "renew it soon")
+    else:
+        yield ok("tls", f"{certificate} holds until {ends:%Y-%m-%d}")
+    if _is_open(key):
+        yield warn("tls", f"{key} can be read by other users", f"chmod o-rwx {key}")
+
+
+def _is_open(path: Path) -> bool:
+    return bool(stat.S_IMODE(path.stat().st_mode) & 0o004)

@@ -1,0 +1,33 @@
+"""The TypeScript client as its suites use it: built from what is there."""
+
+import fcntl
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.harness import ROOT, toolchain
+
+CLIENT = ROOT / "clients/typescript"
+
+
+def node() -> str:
+    """Return the path of node, or skip; in CI it must be there."""
+    return toolchain("node")
+
+
+def build() -> Path:
+    """Build the client with its examples and tests, and return the folder they are in.
+
+    Skips without its packages; in CI they must be there.
+    """
+    npm = toolchain("npm")
+    if not (CLIENT / "node_modules").exists():
+        if os.environ.get("CI") == "true":
+            pytest.fail("`make tools` must install the TypeScript client's packages in CI")
+        pytest.skip("needs the TypeScript client's packages: `make tools` with npm")
+    # Suites may run side by side. What is current is not written again.
+    with (CLIENT / "node_modules/.build-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run([npm, "run", "--silent", "build"], cwd=CLIENT, check=True)
+    return CLIENT / "dist"
