@@ -18,6 +18,7 @@ from protovalidate import Validator
 
 from recollect_server import errors
 from recollect_server.activity import Activity
+from recollect_server.admin.gate import Gate
 from recollect_server.errors import Reason, RecollectError
 from recollect_server.ids import uuid7
 from recollect_server.rpc.call import Call, current_call
@@ -245,6 +246,55 @@ class Validation(Check):
             raise errors.InvalidFields(tuple(describe(v.proto) for v in violations))
 
 
+class Erasure:
+    """Keeps calls about a user away while the user is erased.
+
+    Args:
+        gate: None where no user is ever erased.
+    """
+
+    LET_IN = frozenset({"EraseUser", "ListAuditEvents"})
+    """Methods that tell of an erasure."""
+
+    def __init__(self, gate: Gate | None) -> None:
+        self._gate = gate
+
+    def unary(self, inner: Unary) -> Unary:
+        """See `Interceptor`."""
+        gate = self._gate
+        if gate is None:
+            return inner
+
+        async def handler(call: Call, request: Any) -> Any:
+            scope = call.scope_
+            if scope is None or call.method.rpartition("/")[2] in self.LET_IN:
+                return await inner(call, request)
+            with gate.passing(scope):
+                return await inner(call, request)
+
+        return handler
+
+    def stream(self, inner: Stream) -> Stream:
+        """See `Interceptor`."""
+        gate = self._gate
+        if gate is None:
+            return inner
+
+        async def handler(call: Call, request: Any) -> AsyncIterator[Any]:
+            return items(call, request)
+
+        async def items(call: Call, request: Any) -> AsyncIterator[Any]:
+            if call.scope_ is None:
+                async for item in await inner(call, request):
+                    yield item
+                return
+            with gate.passing(call.scope_):
+                async for item in await inner(call, request):
+                    yield item
+
+        return handler
+
+
 class Deadline:
     """Bounds unary calls without a deadline by `default` seconds.
 
@@ -284,6 +334,7 @@ def interceptors(
     activity: Activity,
     authentication: Interceptor,
     default_deadline: float,
+    gate: Gate | None = None,
     counts: CallCounts | None = None,
 ) -> tuple[Interceptor, ...]:
     """Return the interceptors, outermost first.
@@ -292,6 +343,7 @@ def interceptors(
         activity: counts the calls that were answered.
         authentication: finds who calls, and refuses a role that is too low.
         default_deadline: seconds a unary call may take without a deadline of its own.
+        gate: keeps calls about users away who are being erased.
         counts: where calls are counted, None for nowhere.
     """
     return (
@@ -303,5 +355,6 @@ def interceptors(
         Decoding(),
         Tenancy(),
         Validation(),
+        Erasure(gate),
         Deadline(default_deadline),
     )

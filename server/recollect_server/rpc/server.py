@@ -8,6 +8,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 
 from recollect_server.activity import Activity
+from recollect_server.admin.gate import Gate
 from recollect_server.rpc.authentication import Authentication, Authenticator
 from recollect_server.rpc.counting import CallCounts
 from recollect_server.rpc.health import HEALTH_SERVICE, HealthEndpoint, health_handler
@@ -43,6 +44,7 @@ class RpcServer:
         listen: HOST:PORT, or unix:PATH; port 0 picks a free one.
         authenticator: None switches authentication off.
         activity: counts the calls that were answered.
+        gate: keeps calls about users away who are being erased.
         counts: where calls are counted, None for nowhere.
         health_listen: a further address, in plain text, that serves nothing but health; "" for
             none. Probes of orchestrators speak neither TLS nor keys.
@@ -57,6 +59,7 @@ class RpcServer:
         options: ServerOptions,
         authenticator: Authenticator | None,
         activity: Activity,
+        gate: Gate | None = None,
         counts: CallCounts | None = None,
     ) -> None:
         servicers = tuple(servicers)
@@ -66,6 +69,7 @@ class RpcServer:
                 authenticator, rules(servicer.service for servicer in servicers)
             ),
             default_deadline=options.default_deadline,
+            gate=gate,
             counts=counts,
         )
         self._services = tuple(servicer.service.full_name for servicer in servicers)
