@@ -48,7 +48,7 @@ def _shortened(text: str, most: int = MOST_TEXT_BYTES) -> str:
     return data[: most - len("…".encode())].decode(errors="ignore") + "…"
 
 
-def _bad_request(error: errors.InvalidArgument) -> Message:
+def _bad_request(error: errors.InvalidArgument) -> error_details_pb2.BadRequest:
     """Return the violations in their order, as many as fit; a last one counts the others."""
     found = error_details_pb2.BadRequest()
     left = MOST_VIOLATION_BYTES

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-HEAD = "0010"
+HEAD = "0009"
 """The revision this code works with: the last file of `migrations/versions`."""
 
-OVERWRITES = "0010"
+OVERWRITES = "0009"
 """Since this revision SQLite overwrites what it deletes; files from before hold remnants."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"

@@ -7,8 +7,8 @@ from alembic import op
 
 from recollect_server.stores.sql.migrations import run
 
-revision = "0010"
-down_revision = "0009"
+revision = "0009"
+down_revision = "0008"
 
 STATEMENTS = (
     # Set where the row stands for one who was erased: the keyed digest of who that was. Such a row
