@@ -48,9 +48,9 @@ def _shortened(text: str, most: int = MOST_TEXT_BYTES) -> str:
     return data[: most - len("…".encode())].decode(errors="ignore") + "…"
 
 
-def _bad_request(error: errors.InvalidArgument) -> Message:
+def _violations(error: errors.InvalidArgument) -> list[Message]:
     """Return the violations in their order, as many as fit; a last one counts the others."""
-    found = error_details_pb2.BadRequest()
+    found: list[Message] = []
     left = MOST_VIOLATION_BYTES
     for number, (field, description) in enumerate(error.violations):
         violation = error_details_pb2.BadRequest.FieldViolation(
@@ -59,9 +59,11 @@ def _bad_request(error: errors.InvalidArgument) -> Message:
         left -= violation.ByteSize()
         if left < 0:
             more = f"{len(error.violations) - number} more fields are wrong"
-            found.field_violations.add(description=more, reason=error.reason)
-            break
-        found.field_violations.append(violation)
+            rest = error_details_pb2.BadRequest.FieldViolation(
+                description=more, reason=error.reason
+            )
+            return [*found, rest]
+        found.append(violation)
     return found
 
 
@@ -69,7 +71,7 @@ def _details(error: RecollectError) -> list[Message]:
     found: list[Message] = []
     match error:
         case errors.InvalidArgument():
-            found.append(_bad_request(error))
+            found.append(error_details_pb2.BadRequest(field_violations=_violations(error)))
         case errors.NotFound() | errors.AlreadyExists():
             found.append(
                 error_details_pb2.ResourceInfo(
