@@ -375,8 +375,11 @@ class Actor:
         gone = [
             s for s, (_, of) in self.model.answers.items() if of == tag and s.user in ("", name)
         ]
-        count = await self.client.cache.invalidate(tag=tag, user_id=name)
+        count = await self.client.cache.invalidate(tag=tag, user_id=name, dry_run=True)
         self._equal(f"the number of {tag} answers", count, len(gone))
+        # The client may have repeated it, which counts what was still there.
+        count = await self.client.cache.invalidate(tag=tag, user_id=name)
+        self._equal("more than there were", max(count, len(gone)), len(gone))
         for each in gone:
             del self.model.answers[each]
 
