@@ -61,8 +61,8 @@ lint: .venv/.dev $(TOOLS)/.go $(TYPESCRIPT_PACKAGES) ## Check style, types, laye
 unit: .venv/.dev $(if $(filter true,$(CI)),.venv/.torch) tools ## Run the tests.
 	$(PYTEST) $(ARGS)
 
-clients: .venv/.dev tools ## Test each client and its examples and the gateway for browsers.
-	$(BIN)/python -m pytest tests/clients tests/docs tests/gateway $(ARGS)
+clients: .venv/.dev tools ## Test each client and its examples, the gateway for browsers, and old stubs.
+	$(BIN)/python -m pytest tests/clients tests/docs tests/gateway tests/compatibility $(ARGS)
 
 conformance: .venv/.dev tools ## Play every scenario with every client, and show the table.
 	$(BIN)/python -m pytest tests/conformance $(ARGS)
