@@ -3,6 +3,7 @@
 import fcntl
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ def node() -> str:
     return toolchain("node")
 
 
-def build() -> Path:
+@cache
+def built() -> Path:
     """Build the client with its examples and tests, and return the folder they are in.
 
     Skips without its packages; in CI they must be there.
@@ -27,15 +29,17 @@ def build() -> Path:
             pytest.fail("`make tools` must install the TypeScript client's packages in CI")
         pytest.skip("needs the TypeScript client's packages: `make tools` with npm")
     # Suites may run side by side. What is current is not written again.
-    with (CLIENT / "node_modules/.build-lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = ROOT / ".tools/typescript.lock"
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
         subprocess.run([npm, "run", "--silent", "build"], cwd=CLIENT, check=True)
     return CLIENT / "dist"
 
 
 def program(code: str, folder: Path) -> list[str]:
     """Make a package that uses the client, compile it, and return how to run it in that folder."""
-    build()
+    built()
     packages = folder / "node_modules"
     (packages / "@recollect-ai").mkdir(parents=True)
     (packages / "@recollect-ai/client").symlink_to(CLIENT)

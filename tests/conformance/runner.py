@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from tests.harness import toolchain
 from tests.java import START_QUICKLY, classpath
-from tests.typescript import build, node
+from tests.typescript import built, node
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWER_SECONDS = 60.0
@@ -47,7 +47,7 @@ def rust() -> list[str]:
 
 def typescript() -> list[str]:
     """Build the TypeScript client's runner and return its command."""
-    return [node(), str(build() / "conformance/runner.js")]
+    return [node(), str(built() / "conformance/runner.js")]
 
 
 LANGUAGES: dict[str, Callable[[], list[str]]] = {

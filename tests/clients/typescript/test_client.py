@@ -6,7 +6,7 @@ import subprocess
 import tarfile
 
 from tests.harness import toolchain, unique
-from tests.typescript import CLIENT, build, node
+from tests.typescript import CLIENT, built, node
 
 
 def _run(*command: str, **more) -> str:
@@ -19,7 +19,7 @@ def _run(*command: str, **more) -> str:
 
 def test_its_own_tests_pass():
     sources = sorted((CLIENT / "test").glob("*.test.ts"))
-    tests = [str(build() / "test" / f"{source.stem}.js") for source in sources]
+    tests = [str(built() / "test" / f"{source.stem}.js") for source in sources]
     told = _run(node(), "--test", "--test-reporter=tap", *tests)
     assert "# fail 0" in told
     assert "# pass 0" not in told
@@ -31,14 +31,14 @@ def test_its_example_chats_and_remembers(server):
         client.memory.remember([f"My cat is called {name}"])
     environment = os.environ | {"RECOLLECT_ADDRESS": server.address}
     typed = "Hello\n\nHow is my cat called?\n"
-    chat = str(build() / "examples/chat/chat.js")
+    chat = str(built() / "examples/chat/chat.js")
     said = _run(node(), chat, input=typed, env=environment)
     assert said.count("> ") == 4
     assert name in said
 
 
 def test_its_package_has_what_its_exports_name_and_no_tests(tmp_path):
-    build()
+    built()
     _run(toolchain("npm"), "pack", "--ignore-scripts", f"--pack-destination={tmp_path}")
     (packed,) = tmp_path.glob("*.tgz")
     with tarfile.open(packed) as archive:
