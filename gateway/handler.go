@@ -70,7 +70,18 @@ func newHandler(s settings) (http.Handler, error) {
 		AllowedHeaders:  append(connectcors.AllowedHeaders(), "Authorization"),
 		ExposedHeaders:  append(connectcors.ExposedHeaders(), "X-Request-Id", "Trailer-X-Request-Id"),
 		MaxAge:          int(preflight.Seconds()),
-	}).Handler(transcoder), nil
+	}).Handler(fullDuplex(transcoder)), nil
+}
+
+// fullDuplex lets a response begin before its request has been read to the end, which a stream does
+// and HTTP/1.1 would cut off.
+func fullDuplex(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil && r.ProtoMajor == 1 {
+			slog.Warn("streams may be cut off", "error", err)
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // checkOrigin refuses what no browser sends as an origin, which would allow nobody.
