@@ -103,9 +103,16 @@ class RunningServer:
     Args:
         flags: more of the command line.
         environment: more of the environment.
+        start_seconds: how long it may take to serve.
     """
 
-    def __init__(self, *flags: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *flags: str,
+        environment: dict[str, str] | None = None,
+        start_seconds: float = START_SECONDS,
+    ) -> None:
+        self._start_seconds = start_seconds
         self._folder = Path(tempfile.mkdtemp(prefix="recollect-test-"))
         self.data_dir = self._folder / "data"
         self._flags = flags
@@ -137,7 +144,7 @@ class RunningServer:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=self._environment, cwd=self._folder
             )
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + self._start_seconds
         while not ready.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"the server did not start:\n{self.log}")

@@ -87,4 +87,10 @@ const (
 	ReasonInternal Reason = "INTERNAL"
 	// FAILED_PRECONDITION: the session is ephemeral, which has no turns of chat.
 	ReasonSessionEphemeral Reason = "SESSION_EPHEMERAL"
+	// ABORTED: the user is being erased; try again when EraseUser has answered.
+	ReasonUserBeingErased Reason = "USER_BEING_ERASED"
+	// ALREADY_EXISTS: an import needs a user who was never used, or was erased.
+	ReasonUserExists Reason = "USER_EXISTS"
+	// NOT_FOUND: nothing is kept of the user.
+	ReasonUserNotFound Reason = "USER_NOT_FOUND"
 )

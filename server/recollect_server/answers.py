@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from recollect_server.admin.erasure import UserMemory
 from recollect_server.cache.maintenance import CacheMaintenance
 from recollect_server.cache.ports import Facts
 from recollect_server.cache.semantic import SemanticTier
@@ -33,6 +34,7 @@ class Answers:
     Attributes:
         loops: what must run beside it.
         flush: to be awaited at the end.
+        memories: what of it this process keeps of users.
         statistics: what lookups of this process found.
     """
 
@@ -40,6 +42,7 @@ class Answers:
     maintenance: CacheMaintenance
     loops: Mapping[str, Callable[[], Awaitable[None]]]
     flush: Callable[[], Awaitable[None]]
+    memories: tuple[UserMemory, ...]
     statistics: Statistics
 
 
@@ -92,4 +95,4 @@ async def open_answers(
     )
     maintenance = CacheMaintenance(cache, store, records, vectors, verifier, statistics)
     loops = {"cache statistics": statistics.run, "cache registers": RegisterSweeper(patient).run}
-    return Answers(cache, maintenance, loops, statistics.flush, statistics)
+    return Answers(cache, maintenance, loops, statistics.flush, (statistics, index), statistics)

@@ -11,7 +11,11 @@ import structlog
 from grpc_health.v1 import health, health_pb2
 
 from recollect_server.activity import Activity
+from recollect_server.admin.erasing import Erasing
+from recollect_server.admin.erasure import UserData, UserMemory
+from recollect_server.admin.gate import Gate
 from recollect_server.admin.keys import ApiKeys
+from recollect_server.admin.portability import Exporting, Importing
 from recollect_server.admin.server import ServerFacts, StoreState
 from recollect_server.answers import open_answers
 from recollect_server.background import Loops, forgetting_loop, running, worker_loops
@@ -60,14 +64,19 @@ from recollect_server.stores.sql.audit import SqlAuditLog
 from recollect_server.stores.sql.changes import SqlChangeStore
 from recollect_server.stores.sql.database import Database
 from recollect_server.stores.sql.episodes import SqlEpisodeStore
+from recollect_server.stores.sql.erasing import SqlErasures
+from recollect_server.stores.sql.exporting import SqlExports
 from recollect_server.stores.sql.facts import SqlFactStore
+from recollect_server.stores.sql.importing import SqlImports
 from recollect_server.stores.sql.indexing import SqlIndexSource
 from recollect_server.stores.sql.jobs import SqlJobQueue
 from recollect_server.stores.sql.keys import SqlApiKeyStore
 from recollect_server.stores.sql.sessions import SqlSessionStore
 from recollect_server.stores.sql.turns import SqlTurnStore
+from recollect_server.stores.sql.users import being_erased
 from recollect_server.stores.valkey.connect import Client, connect
 from recollect_server.stores.valkey.ephemeral import ValkeySessions
+from recollect_server.stores.valkey.erasing import ValkeyAnswerData, ValkeySessionData
 from recollect_server.stores.valkey.flights import ValkeyFlights
 from recollect_server.stores.valkey.notices import ValkeyNotices
 from recollect_server.stores.valkey.relay import ValkeyRelay
@@ -193,6 +202,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         open_database(stack, settings),
         open_valkey(stack, settings),
     )
+    urgent = telemetry.watch_embedder(embedder, "stored")
     embedder = telemetry.watch_embedder(embedder, "query")
     database = telemetry.watch_database(database)
     queue = await open_queue(database, embedder)
@@ -213,8 +223,9 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     reconciler = Reconciler(facts, vectors.index, vectors.index, judge, utc_now)
     extractor = extractor_of(model, settings)
     extraction = Extraction(durable, facts, reconciler, extractor, policy, utc_now)
+    sessions = Sessions(durable, ValkeySessions(state, utc_now))
     memory = Memory(
-        sessions=Sessions(durable, ValkeySessions(state, utc_now)),
+        sessions=sessions,
         facts=facts,
         episodes=SqlEpisodeStore(database, utc_now),
         windows=windows,
@@ -265,11 +276,21 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         backlog=queue.backlog,
     )
     watch = Watch(SqlChangeStore(database), notices)
+    gate = Gate(being_erased)
+
+    async def places() -> tuple[UserData, ...]:
+        return (ValkeySessionData(state), ValkeyAnswerData(cache), *await vectors.places())
+
+    memories: list[UserMemory] = [windows, sessions, vectors.index, chat, *answers.memories]
+    erasing = Erasing(SqlErasures(database, utc_now), places, memories, gate)
+    importing = Importing(SqlImports(database, utc_now), settings.max_message_bytes)
     loops: Loops = {
         "windows": windows.run,
         "notices": notices.run,
         "turns": keeper.run,
         "relay": relay.run,
+        "erasing": erasing.run,
+        "importing": importing.run,
         "keys": keys.run,
         **vectors.loops,
         **answers.loops,
@@ -290,7 +311,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
             activity,
             telemetry,
             # A model may tell questions from passages; this one embeds questions.
-            embedder if settings.embedder_choice[0] != "sentence-transformers" else None,
+            urgent if settings.embedder_choice[0] != "sentence-transformers" else None,
         )
     await stack.enter_async_context(running(loops))
     server = _listen(
@@ -306,11 +327,19 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
             CacheServicer(answers.cache, answers.maintenance, utc_now),
             ChatServicer(chat),
             AdminServicer(
-                keys, SqlJobQueue(database, utc_now), audit, server_facts, vectors.reindexing
+                keys,
+                SqlJobQueue(database, utc_now),
+                audit,
+                server_facts,
+                vectors.reindexing,
+                erasing,
+                Exporting(SqlExports(database, utc_now), utc_now),
+                importing,
             ),
         ),
         open_authenticator(stack, settings, keys),
         activity,
+        gate,
         telemetry,
     )
     sources = Sources(
@@ -353,6 +382,7 @@ def _listen(
     servicers: tuple[MemoryServicer, CacheServicer, ChatServicer, AdminServicer],
     authenticator: Authenticator | None,
     activity: Activity,
+    gate: Gate,
     telemetry: Telemetry,
 ) -> RpcServer:
     credentials = open_credentials(settings)
@@ -364,10 +394,12 @@ def _listen(
             options=ServerOptions(
                 max_request_bytes=settings.max_request_bytes,
                 max_connection_age=settings.max_connection_age,
+                share_port=settings.share_port,
                 credentials=credentials,
             ),
             authenticator=authenticator,
             activity=activity,
+            gate=gate,
             counts=telemetry.call_counts,
         )
     except RuntimeError as error:

@@ -109,6 +109,8 @@ class Settings(AccessSettings):
         grace_seconds: how long running calls may go on after SIGTERM.
         index_bytes: memory for resident indexes.
         window_bytes: memory for recent windows.
+        workers: server processes behind one port; `recollect serve` then keeps them running.
+        share_port: let other processes of this user listen on the same port, by SO_REUSEPORT.
         worker: do background work in the server's process; `recollect worker` does it apart.
         small_model: the model for summaries; empty means the provider's small one.
         summary_recent: messages that a summary leaves alone; twice as many make the next one due.
@@ -181,6 +183,8 @@ class Settings(AccessSettings):
     embedding_threads: int = Field(0, ge=0)
     embedding_dimensions: int = Field(0, ge=0, le=65_536)
     window_bytes: int = Field(64 * MIB, gt=0)
+    workers: int = Field(1, ge=1, le=256)
+    share_port: bool = False
     worker: bool = True
     small_model: str = ""
     summary_recent: int = Field(6, ge=1, le=1000)
@@ -197,7 +201,17 @@ class Settings(AccessSettings):
             raise ValueError("database_url must be postgresql://... or sqlite:///PATH")
         self._check_vector_store()
         self._check_embedder()
+        self._check_workers()
         return self
+
+    def _check_workers(self) -> None:
+        if (self.workers > 1 or self.share_port) and self.listen.startswith("unix"):
+            raise ValueError("listen must be HOST:PORT where processes share it")
+        if self.workers > 1 and self.vector_store_url.startswith(("chroma:///", "qdrant:///")):
+            raise ValueError(
+                "workers must be 1 with a vector store in a folder, which one process opens: run a "
+                "server of it"
+            )
 
     def _check_embedder(self) -> None:
         kind, model = self.embedder_choice

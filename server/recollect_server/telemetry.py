@@ -197,6 +197,9 @@ class _WatchedDatabase:
     def read_rows(self, sql: str, params: Mapping[str, Any]) -> Coroutine[Any, Any, list[Row]]:
         return self._read_rows(self._database.read_rows(sql, params))
 
+    async def compact(self, tables: Sequence[str]) -> None:
+        await self._database.compact(tables)
+
     async def close(self) -> None:
         await self._database.close()
 
@@ -226,6 +229,9 @@ class _WatchedClient:
 
     def command(self, key: str | None, *words: str | bytes | int) -> Coroutine[Any, Any, Any]:
         return self._timer(self._client.command(key, *words))
+
+    def scan(self, pattern: str) -> AsyncGenerator[list[str]]:
+        return self._client.scan(pattern)
 
     def ping(self) -> Coroutine[Any, Any, None]:
         return self._timer(self._client.ping())

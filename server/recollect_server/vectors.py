@@ -7,17 +7,24 @@ from dataclasses import dataclass
 
 import structlog
 
+from recollect_server.admin.erasure import INDEX, UserData
 from recollect_server.config import Settings
 from recollect_server.errors import InvalidArgument, Unavailable
 from recollect_server.memory.feeding import Feeder
 from recollect_server.memory.ports import Embedder, IndexSource, RecallIndex
 from recollect_server.memory.reindexing import Reindexing
-from recollect_server.memory.vector_store import RegisteredStore
+from recollect_server.memory.vector_store import (
+    EXACT_URL,
+    OpenVectorStore,
+    RegisteredStore,
+    VectorStore,
+)
 from recollect_server.parts import StartError, utc_now
 from recollect_server.scope import Scope
 from recollect_server.stores.exact import ExactIndex
 from recollect_server.stores.sql.database import Database
 from recollect_server.stores.sql.vector_feeds import SqlVectorFeeds
+from recollect_server.stores.sql.vector_outbox import PGVECTOR_URL
 from recollect_server.stores.sql.vectors import SqlVectorSource
 from recollect_server.stores.vectors import SwitchingIndex, VectorConnections, VectorIndex
 from recollect_server.timing import Timings
@@ -34,14 +41,46 @@ class Vectors:
 
     Attributes:
         index: answers recalls.
+        places: returns the stores outside SQL, as an erasure sees them.
         loops: to run meanwhile, by name.
         stages: what parts of recalls took; see `ExactIndex`.
     """
 
     index: SwitchingIndex
+    places: Callable[[], Awaitable[tuple[UserData, ...]]]
     reindexing: Reindexing
     loops: dict[str, Callable[[], Awaitable[None]]]
     stages: Timings
+
+
+class StoredVectors:
+    """The points of users in a registered store; implements `admin.erasure.UserData`."""
+
+    def __init__(self, store: RegisteredStore, open_store: OpenVectorStore) -> None:
+        self._store = store
+        self._open = open_store
+
+    @property
+    def name(self) -> str:
+        """See `UserData`."""
+        return f"{INDEX}:{self._store.name}"
+
+    async def erase(self, scope: Scope) -> int:
+        """See `UserData`."""
+        store = self._opened()
+        if not await store.exists():
+            return 0
+        count = await store.count(scope)
+        await store.delete_user(scope)
+        return count
+
+    async def count(self, scope: Scope) -> int:
+        """See `UserData`."""
+        store = self._opened()
+        return await store.count(scope) if await store.exists() else 0
+
+    def _opened(self) -> VectorStore:
+        return self._open(self._store.url, self._store.name, self._store.dimensions)
 
 
 def _connections(
@@ -142,8 +181,17 @@ async def open_vectors(
     feeder = Feeder(
         feeds, connections, utc_now, lambda store: settings.worker or _is_embedded(store)
     )
+
+    async def places() -> tuple[UserData, ...]:
+        return tuple(
+            StoredVectors(store, connections)
+            for store in await feeds.stores()
+            if store.url not in (EXACT_URL, PGVECTOR_URL)
+        )
+
     return Vectors(
         index,
+        places,
         reindexing,
         {"index": index.run, "vector-choice": obey, "feeding": feeder.run},
         stages,

@@ -22,6 +22,7 @@ class Pair:
     one: RunningServer
     other: RunningServer
     valkey: Valkey
+    database_url: str
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def pair_on(
             stack.enter_context(RunningServer("--database-url", url, *flags, environment=shared))
             for _ in range(2)
         )
-        yield Pair(one, other, valkey)
+        yield Pair(one, other, valkey, url)
 
 
 def database_url(kind: str, folder: Path, postgres: PostgresServer) -> str:

@@ -58,6 +58,7 @@ def test_interceptors_stand_in_their_order():
         "Decoding",
         "Tenancy",
         "Validation",
+        "Erasure",
         "Deadline",
     ]
 

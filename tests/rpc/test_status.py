@@ -94,3 +94,38 @@ def test_an_unexpected_exception_leaves_only_its_call_id():
     assert code is grpc.StatusCode.INTERNAL
     assert status.message == "internal error, call id call-9"
     assert _unpack(status, error_details_pb2.ErrorInfo).reason == "INTERNAL"
+
+
+MOST_METADATA_BYTES = 8 * 1024
+"""What gRPC's clients take by default, Java's to the byte."""
+
+LONG = "é" * 70_000
+MANY = tuple((f"messages[{number}].{LONG}", LONG) for number in range(1000))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.InvalidFields(MANY),
+        errors.InvalidFields(tuple((f"kinds[{number}]", "no") for number in range(10_000))),
+        errors.InvalidArgument(LONG, LONG),
+        errors.NotFound(Reason.SESSION_NOT_FOUND, "session", LONG),
+        errors.FailedPrecondition(Reason.REQUEST_ID_REUSED, LONG),
+        errors.Unavailable(Reason.STORE_UNAVAILABLE, LONG, 0.5),
+    ],
+)
+def test_an_error_fits_into_what_clients_read(error):
+    _, status = to_status(error, "c" * 128)
+    percent_encoded = 3 * len(status.message.encode())
+    base64 = -(-status.ByteSize() // 3) * 4
+    assert percent_encoded + base64 < MOST_METADATA_BYTES - 512
+    assert _unpack(status, error_details_pb2.ErrorInfo).reason == error.reason
+
+
+def test_violations_that_do_not_fit_are_counted():
+    wrong = tuple((f"kinds[{number}]", "no") for number in range(10_000))
+    _, status = to_status(errors.InvalidFields(wrong), "call")
+    *shown, rest = _unpack(status, error_details_pb2.BadRequest).field_violations
+    assert [(v.field, v.description) for v in shown] == list(wrong[: len(shown)])
+    assert len(shown) > 50
+    assert (rest.field, rest.description) == ("", f"{10_000 - len(shown)} more fields are wrong")

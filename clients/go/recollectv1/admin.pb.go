@@ -147,7 +147,8 @@ type EraseUserRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The user.
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
-	// Makes the call idempotent; a UUID. Default: it is not.
+	// A repeated call gets the receipt of the first one, at any time; a UUID. Default: a call after
+	// the user's erasure is complete erases what came since.
 	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -200,12 +201,15 @@ func (x *EraseUserRequest) GetRequestId() string {
 // What was erased from one store.
 type ErasedStore struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The store, as GetServerInfo names it.
+	// The store: `sql`, `state`, `cache`, `index` for what servers have in memory, and `index:NAME`
+	// for each vector store.
 	Store string `protobuf:"bytes,1,opt,name=store,proto3" json:"store,omitempty"`
-	// Number of things removed.
+	// Number of things removed: rows, keys, points.
 	Removed int64 `protobuf:"varint,2,opt,name=removed,proto3" json:"removed,omitempty"`
 	// Number of things that a search found afterwards; 0 proves the erasure.
-	Remaining     int64 `protobuf:"varint,3,opt,name=remaining,proto3" json:"remaining,omitempty"`
+	Remaining int64 `protobuf:"varint,3,opt,name=remaining,proto3" json:"remaining,omitempty"`
+	// Why the store was not searched, in one sentence; empty if it was.
+	Problem       string `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -261,15 +265,25 @@ func (x *ErasedStore) GetRemaining() int64 {
 	return 0
 }
 
+func (x *ErasedStore) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
 // Response of EraseUser: the receipt.
 type EraseUserResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id of the audit event that records the erasure.
+	// Id of the audit event that records the erasure; empty until there is one. The event holds the
+	// receipt, and in place of the user's id a keyed digest of it.
 	AuditEventId string `protobuf:"bytes,1,opt,name=audit_event_id,json=auditEventId,proto3" json:"audit_event_id,omitempty"`
 	// Each store, and what was removed.
 	Stores []*ErasedStore `protobuf:"bytes,2,rep,name=stores,proto3" json:"stores,omitempty"`
-	// Nothing remains in any store.
-	Complete      bool `protobuf:"varint,3,opt,name=complete,proto3" json:"complete,omitempty"`
+	// Nothing remains in any store, as searches of all of them showed.
+	Complete bool `protobuf:"varint,3,opt,name=complete,proto3" json:"complete,omitempty"`
+	// Names this erasure, in the receipt and in the audit.
+	ErasureId     string `protobuf:"bytes,4,opt,name=erasure_id,json=erasureId,proto3" json:"erasure_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -325,13 +339,23 @@ func (x *EraseUserResponse) GetComplete() bool {
 	return false
 }
 
+func (x *EraseUserResponse) GetErasureId() string {
+	if x != nil {
+		return x.ErasureId
+	}
+	return ""
+}
+
 // Request of ExportUser.
 type ExportUserRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The user.
-	UserId        string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Include the vectors, so that a server with the same embedding model need not make them anew.
+	// Default: no.
+	IncludeVectors bool `protobuf:"varint,2,opt,name=include_vectors,json=includeVectors,proto3" json:"include_vectors,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ExportUserRequest) Reset() {
@@ -371,10 +395,17 @@ func (x *ExportUserRequest) GetUserId() string {
 	return ""
 }
 
+func (x *ExportUserRequest) GetIncludeVectors() bool {
+	if x != nil {
+		return x.IncludeVectors
+	}
+	return false
+}
+
 // Response of ExportUser.
 type ExportUserResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One record: a JSON object as docs/export.md describes.
+	// One record: a JSON object as docs/export-format.md describes.
 	RecordJson    string `protobuf:"bytes,1,opt,name=record_json,json=recordJson,proto3" json:"record_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -475,7 +506,7 @@ func (x *ImportUserRequest) GetRecordJson() string {
 // Response of ImportUser.
 type ImportUserResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Number of records stored.
+	// Number of records that came, the first and the last one included.
 	Records       int64 `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2071,17 +2102,21 @@ const file_recollect_v1_admin_proto_rawDesc = "" +
 	"\x10EraseUserRequest\x12'\n" +
 	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\x12*\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tB\v\xbaH\br\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"[\n" +
+	"request_id\x18\x02 \x01(\tB\v\xbaH\br\x03\xb0\x01\x01\xd8\x01\x01R\trequestId\"u\n" +
 	"\vErasedStore\x12\x14\n" +
 	"\x05store\x18\x01 \x01(\tR\x05store\x12\x18\n" +
 	"\aremoved\x18\x02 \x01(\x03R\aremoved\x12\x1c\n" +
-	"\tremaining\x18\x03 \x01(\x03R\tremaining\"\x88\x01\n" +
+	"\tremaining\x18\x03 \x01(\x03R\tremaining\x12\x18\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\"\xa7\x01\n" +
 	"\x11EraseUserResponse\x12$\n" +
 	"\x0eaudit_event_id\x18\x01 \x01(\tR\fauditEventId\x121\n" +
 	"\x06stores\x18\x02 \x03(\v2\x19.recollect.v1.ErasedStoreR\x06stores\x12\x1a\n" +
-	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"<\n" +
+	"\bcomplete\x18\x03 \x01(\bR\bcomplete\x12\x1d\n" +
+	"\n" +
+	"erasure_id\x18\x04 \x01(\tR\terasureId\"e\n" +
 	"\x11ExportUserRequest\x12'\n" +
-	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\"5\n" +
+	"\auser_id\x18\x01 \x01(\tB\x0e\xbaH\vr\t\x10\x01(\x80\x02\xba\x01\x01\x00R\x06userId\x12'\n" +
+	"\x0finclude_vectors\x18\x02 \x01(\bR\x0eincludeVectors\"5\n" +
 	"\x12ExportUserResponse\x12\x1f\n" +
 	"\vrecord_json\x18\x01 \x01(\tR\n" +
 	"recordJson\"d\n" +

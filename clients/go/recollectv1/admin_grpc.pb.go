@@ -44,12 +44,19 @@ const (
 // Administration. Every method but GetServerInfo needs the role ADMIN.
 type AdminServiceClient interface {
 	// Erases a user everywhere, derived copies and cache included, and proves it by searching each
-	// store. Can be repeated until it is complete.
+	// store. At once nobody finds the user; the answer comes after some seconds, when nothing is left
+	// anywhere, or a second before the deadline, or after a minute. What is not complete by then goes
+	// on by itself, on any server, and can be followed by repeating the call. Until it is complete
+	// other calls about the user get ABORTED (USER_BEING_ERASED), on other servers for a second more;
+	// then the id can be used anew, and revisions go on from where they were. API keys for this user
+	// alone are removed.
 	EraseUser(ctx context.Context, in *EraseUserRequest, opts ...grpc.CallOption) (*EraseUserResponse, error)
-	// Streams everything kept of a user.
+	// Streams everything kept of a user in SQL, as of one moment. Ephemeral sessions, cached answers
+	// and the accounts of turns are not part of it. NOT_FOUND (USER_NOT_FOUND) without data.
 	ExportUser(ctx context.Context, in *ExportUserRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportUserResponse], error)
-	// Stores what ExportUser streamed; the user must not exist yet. Not to be repeated blindly: look
-	// first what became of it.
+	// Stores what ExportUser streamed, whole or not at all: nobody sees anything of it before the
+	// answer. ALREADY_EXISTS (USER_EXISTS) if the user was ever used and not erased since, so a
+	// repeated call stores nothing twice. Texts without a vector of this server's embedding model are embedded afterwards.
 	ImportUser(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ImportUserRequest, ImportUserResponse], error)
 	// Lists the tenant's audit events, newest first. Today these are the reads and model calls of
 	// contexts with the profile AUDIT.
@@ -210,12 +217,19 @@ func (c *adminServiceClient) GetServerInfo(ctx context.Context, in *GetServerInf
 // Administration. Every method but GetServerInfo needs the role ADMIN.
 type AdminServiceServer interface {
 	// Erases a user everywhere, derived copies and cache included, and proves it by searching each
-	// store. Can be repeated until it is complete.
+	// store. At once nobody finds the user; the answer comes after some seconds, when nothing is left
+	// anywhere, or a second before the deadline, or after a minute. What is not complete by then goes
+	// on by itself, on any server, and can be followed by repeating the call. Until it is complete
+	// other calls about the user get ABORTED (USER_BEING_ERASED), on other servers for a second more;
+	// then the id can be used anew, and revisions go on from where they were. API keys for this user
+	// alone are removed.
 	EraseUser(context.Context, *EraseUserRequest) (*EraseUserResponse, error)
-	// Streams everything kept of a user.
+	// Streams everything kept of a user in SQL, as of one moment. Ephemeral sessions, cached answers
+	// and the accounts of turns are not part of it. NOT_FOUND (USER_NOT_FOUND) without data.
 	ExportUser(*ExportUserRequest, grpc.ServerStreamingServer[ExportUserResponse]) error
-	// Stores what ExportUser streamed; the user must not exist yet. Not to be repeated blindly: look
-	// first what became of it.
+	// Stores what ExportUser streamed, whole or not at all: nobody sees anything of it before the
+	// answer. ALREADY_EXISTS (USER_EXISTS) if the user was ever used and not erased since, so a
+	// repeated call stores nothing twice. Texts without a vector of this server's embedding model are embedded afterwards.
 	ImportUser(grpc.ClientStreamingServer[ImportUserRequest, ImportUserResponse]) error
 	// Lists the tenant's audit events, newest first. Today these are the reads and model calls of
 	// contexts with the profile AUDIT.

@@ -315,6 +315,12 @@ const (
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 37
 	// FAILED_PRECONDITION: the session is ephemeral, which has no turns of chat.
 	ErrorReason_ERROR_REASON_SESSION_EPHEMERAL ErrorReason = 38
+	// ABORTED: the user is being erased; try again when EraseUser has answered.
+	ErrorReason_ERROR_REASON_USER_BEING_ERASED ErrorReason = 50
+	// ALREADY_EXISTS: an import needs a user who was never used, or was erased.
+	ErrorReason_ERROR_REASON_USER_EXISTS ErrorReason = 51
+	// NOT_FOUND: nothing is kept of the user.
+	ErrorReason_ERROR_REASON_USER_NOT_FOUND ErrorReason = 52
 )
 
 // Enum value maps for ErrorReason.
@@ -359,6 +365,9 @@ var (
 		36: "ERROR_REASON_GLOBAL_SCOPE_OFF",
 		37: "ERROR_REASON_INTERNAL",
 		38: "ERROR_REASON_SESSION_EPHEMERAL",
+		50: "ERROR_REASON_USER_BEING_ERASED",
+		51: "ERROR_REASON_USER_EXISTS",
+		52: "ERROR_REASON_USER_NOT_FOUND",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -400,6 +409,9 @@ var (
 		"ERROR_REASON_GLOBAL_SCOPE_OFF":      36,
 		"ERROR_REASON_INTERNAL":              37,
 		"ERROR_REASON_SESSION_EPHEMERAL":     38,
+		"ERROR_REASON_USER_BEING_ERASED":     50,
+		"ERROR_REASON_USER_EXISTS":           51,
+		"ERROR_REASON_USER_NOT_FOUND":        52,
 	}
 )
 
@@ -1206,8 +1218,7 @@ const file_recollect_v1_common_proto_rawDesc = "" +
 	"\x16COMPONENT_ANSWER_CACHE\x10\x02\x12\x16\n" +
 	"\x12COMPONENT_EMBEDDER\x10\x03\x12\x1a\n" +
 	"\x16COMPONENT_VECTOR_INDEX\x10\x04\x12\x19\n" +
-	"\x15COMPONENT_SMALL_MODEL\x10\x05*\xcb\n" +
-	"\n" +
+	"\x15COMPONENT_SMALL_MODEL\x10\x05*\xae\v\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12$\n" +
@@ -1248,7 +1259,10 @@ const file_recollect_v1_common_proto_rawDesc = "" +
 	"\x1cERROR_REASON_DEADLINE_PASSED\x10#\x12!\n" +
 	"\x1dERROR_REASON_GLOBAL_SCOPE_OFF\x10$\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10%\x12\"\n" +
-	"\x1eERROR_REASON_SESSION_EPHEMERAL\x10&BZ\n" +
+	"\x1eERROR_REASON_SESSION_EPHEMERAL\x10&\x12\"\n" +
+	"\x1eERROR_REASON_USER_BEING_ERASED\x102\x12\x1c\n" +
+	"\x18ERROR_REASON_USER_EXISTS\x103\x12\x1f\n" +
+	"\x1bERROR_REASON_USER_NOT_FOUND\x104BZ\n" +
 	"\x0fai.recollect.v1B\vCommonProtoP\x01Z8github.com/recollect-ai/recollect/clients/go/recollectv1b\x06proto3"
 
 var (

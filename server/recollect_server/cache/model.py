@@ -109,6 +109,7 @@ class StoredAnswer:
         conversation: None where the prompt cannot be compared by meaning.
         candidate: shape (n,), unit length, what nearest entries are found by; None without a
             conversation.
+        author: the user whose question it answers, in GLOBAL too; "" stands for the owner.
     """
 
     entry: CacheEntry
@@ -118,6 +119,7 @@ class StoredAnswer:
     model_group: str
     conversation: Conversation | None = None
     candidate: Vector | None = None
+    author: str = ""
 
 
 @dataclass(frozen=True, slots=True)

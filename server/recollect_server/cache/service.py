@@ -200,7 +200,7 @@ class AnswerCache:
         stones = await self._records.tombstones(partition, answer_key(answer))
         if question_key(dialogue) not in {stone.question for stone in stones}:
             found = await self._findable(partition, prompt, dialogue, entry)
-            await self._store.put(partition.owner, found)
+            await self._store.put(partition.owner, replace(found, author=scope.user_id))
             self._embed_ahead(answer)
         return entry
 

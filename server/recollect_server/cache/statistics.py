@@ -71,6 +71,14 @@ class Statistics:
             counts[name] += getattr(result.entry.usage, name)
         self._used.setdefault(partition.owner, set()).add(result.entry.entry_id)
 
+    def forget_user(self, scope: Scope) -> int:
+        """Forget what was counted of a user and not added yet; return of how many partitions."""
+        partitions = [each for each in self._counts if each.owner == scope]
+        for partition in partitions:
+            del self._counts[partition]
+        self._used.pop(scope, None)
+        return len(partitions)
+
     async def run(self) -> None:
         """Flush every second until cancelled."""
         while True:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from recollect_server.chat.ports import ChatModel
-from recollect_server.chat.small_model import ask_for_list, clean, fenced, object_schema
+from recollect_server.chat.small_model import ask_for_list, clean, object_schema
+from recollect_server.memory.fence import fenced
 from recollect_server.memory.jobs import BadModelAnswer
 from recollect_server.memory.model import Fact, FactAction
 from recollect_server.memory.reconciliation import Compared, Judgement

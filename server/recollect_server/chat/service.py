@@ -119,6 +119,13 @@ class Chat:
                             pass
         return await self.get_turn(scope, turn_id)
 
+    def forget_user(self, scope: Scope) -> int:
+        """End the turns of a user that run in this process; return how many there were."""
+        runs = [run for key, run in self._running.items() if key[0] == scope]
+        for run in runs:
+            run.stop(TurnState.CANCELLED)
+        return len(runs)
+
     async def drain(self, grace: float) -> None:
         """Wait `grace` seconds for the turns that are running, then interrupt the rest."""
         tasks = [run.task for run in self._running.values() if run.task is not None]

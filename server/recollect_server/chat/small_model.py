@@ -8,6 +8,7 @@ from typing import Any
 
 from recollect_server.chat.model import Completion, FinishReason
 from recollect_server.chat.ports import ChatModel
+from recollect_server.memory.fence import fenced
 from recollect_server.memory.jobs import BadModelAnswer
 from recollect_server.memory.model import Message, PromptMessage, Role, TextPart, plain_text
 from recollect_server.memory.prompt import ModelParameters, Prompt
@@ -119,8 +120,3 @@ def _line(message: Message) -> str:
     text = "\n    ".join(text.splitlines())
     speaker = " ".join(speaker.split())
     return fenced(f"{message.sequence}. [{message.time:%Y-%m-%d}] {speaker}: {text}")
-
-
-def fenced(text: str) -> str:
-    """Keep data from ending the tags around it."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from recollect_server.chat.ports import ChatModel
-from recollect_server.chat.small_model import ask, fenced, transcript
+from recollect_server.chat.small_model import ask, transcript
+from recollect_server.memory.fence import fenced
 from recollect_server.memory.jobs import BadModelAnswer
 from recollect_server.memory.model import Message
 

@@ -18,10 +18,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "recall": ("memory", "Find facts and messages of a user."),
     "reindex": ("reindex", "Move the index to another vector store."),
     "cache": ("cache", "See what the answer cache holds and saves, and remove answers."),
+    "export": ("privacy", "Write everything kept of a user to a file."),
+    "import": ("privacy", "Store what was exported for a new user."),
+    "erase": ("privacy", "Erase a user everywhere, and prove it."),
     "keys": ("keys", "Make, list and revoke API keys."),
     "bench": ("bench", "Measure a server."),
 }
 """Module below `recollect_server.cli` and one line of help, by command."""
+
+ATTRIBUTES = {"import": "import_"}
+"""Names in the module that differ from the command's."""
 
 
 class LazyGroup(click.Group):
@@ -36,7 +42,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"recollect_server.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, ATTRIBUTES.get(cmd_name, cmd_name))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: Any) -> None:

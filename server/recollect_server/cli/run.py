@@ -1,8 +1,10 @@
 """What the commands share that run until they are told to end."""
 
 import asyncio
+import resource
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +36,21 @@ def run_until_ended(
     from recollect_server.parts import StartError
 
     logs.configure(settings.log_level, settings.log_format)
+    _allow_many_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(start())
         except StartError as error:
             click.echo(f"recollect: {error}", err=True)
             sys.exit(1)
+
+
+def _allow_many_files() -> None:
+    """Raise the limit of open files, and so of connections, to what this process may have.
+
+    Many systems start programs with 1024, for the sake of some that use select(2).
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # macOS may state no limit and then take none.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -93,6 +93,8 @@ def _observability_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--grace-seconds", type=float, help="For running calls after SIGTERM. Default 30.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--log-format", type=click.Choice(["console", "json"]))
+@click.option("--workers", type=int, help="Server processes behind the port. Default 1.")
+@click.option("--share-port", is_flag=True, default=None, help="Others may listen on it, too.")
 @click.option("--worker/--no-worker", default=None, help="Do background work. Default: yes.")
 @click.option(
     "--ready-file",
@@ -104,6 +106,9 @@ def serve(config_file: Path | None, ready_file: Path | None, **flags: Any) -> No
     settings = load_settings(config_file, **flags)
     # gRPC's core logs to standard error in a format of its own.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    if settings.workers > 1:
+        _supervise(settings, ready_file)
+        return
     from recollect_server import app
 
     run_until_ended(
@@ -142,13 +147,27 @@ def worker(config_file: Path | None, ready_file: Path | None, **flags: Any) -> N
     run_until_ended(settings, lambda: app.work(settings, ready))
 
 
+def _supervise(settings: config.Settings, ready_file: Path | None) -> None:
+    from recollect_server.supervisor import supervise
+
+    def ready(address: str) -> None:
+        _write(ready_file, address)
+        click.echo(f"{settings.workers} processes serve on {address}.", err=True)
+
+    run_until_ended(settings, lambda: supervise(settings, sys.argv[1:], ready))
+
+
 def _ready(started: "app.Started", ready_file: Path | None) -> None:
-    if ready_file is not None:
-        temporary = ready_file.with_suffix(".tmp")
-        temporary.write_text(started.address)
-        temporary.replace(ready_file)
+    _write(ready_file, started.address)
     click.echo(started.notice, err=True)
     click.echo(_invitation(started.address, _program()), err=True)
+
+
+def _write(ready_file: Path | None, address: str) -> None:
+    if ready_file is not None:
+        temporary = ready_file.with_suffix(".tmp")
+        temporary.write_text(address)
+        temporary.replace(ready_file)
 
 
 def _invitation(address: str, program: str) -> str:

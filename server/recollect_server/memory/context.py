@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from recollect_server.memory.audit import AuditLog, Caller
+from recollect_server.memory.fence import fenced_line
 from recollect_server.memory.model import (
     Episode,
     Fact,
@@ -247,7 +248,7 @@ def _memory_pieces(
 ) -> tuple[_Piece, ...]:
     pieces = []
     if options.summary and session.summary is not None:
-        line = _escape(session.summary.text)
+        line = fenced_line(session.summary.text)
         item = ContextItem(
             ContextPart.SUMMARY, session.session_id, session.session_id, 0, estimate_text(line), 0.0
         )
@@ -259,14 +260,14 @@ def _memory_pieces(
 def _piece(hit: RecallHit) -> _Piece:
     item = hit.item
     if isinstance(item, Fact):
-        line = f"- {_since(item)}: {_escape(item.text)}"
+        line = f"- {_since(item)}: {fenced_line(item.text)}"
         return _Piece(
             ContextItem(ContextPart.FACT, item.fact_id, "", 0, estimate_text(line), hit.score),
             line,
             item,
         )
     if isinstance(item, Episode):
-        line = f"- {item.end_time:%Y-%m-%d}, {_escape(item.title)}: {_escape(item.summary)}"
+        line = f"- {item.end_time:%Y-%m-%d}, {fenced_line(item.title)}: {fenced_line(item.summary)}"
         return _Piece(
             ContextItem(
                 ContextPart.EPISODE,
@@ -280,7 +281,7 @@ def _piece(hit: RecallHit) -> _Piece:
             item,
         )
     speaker = item.author_name or item.role.name.lower()
-    line = f"- {item.time:%Y-%m-%d}, {_escape(speaker)}: {_escape(item.text)}"
+    line = f"- {item.time:%Y-%m-%d}, {fenced_line(speaker)}: {fenced_line(item.text)}"
     return _Piece(
         ContextItem(
             ContextPart.TURN,
@@ -402,9 +403,3 @@ def render(pieces: Iterable[_Piece]) -> str:
             lines += [f"<{name}>", *by_part[part], f"</{name}>"]
     lines.append("</memory>")
     return "\n".join(lines)
-
-
-def _escape(text: str) -> str:
-    """Keep recalled text inside its fence and on its line."""
-    line = " ".join(text.splitlines())
-    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

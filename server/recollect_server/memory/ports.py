@@ -569,3 +569,6 @@ class RecallIndex(Protocol):
         limit: int,
     ) -> IndexResult:
         """Return the best `limit` items of the user. Raises `Unavailable` if SQL is down."""
+
+    def forget_user(self, scope: Scope) -> int:
+        """Drop what this process keeps of a user; return how many items there were."""

@@ -92,6 +92,13 @@ class Sessions:
         # A write that finds no session costs SQL's group of writes a second run.
         self._known: OrderedDict[tuple[Scope, str], None] = OrderedDict()
 
+    def forget_user(self, scope: Scope) -> int:
+        """Forget which sessions of a user are ephemeral; return how many there were."""
+        keys = [key for key in self._known if key[0] == scope]
+        for key in keys:
+            del self._known[key]
+        return len(keys)
+
     async def create_session(
         self, scope: Scope, session: NewSession, request: RequestKey | None
     ) -> Session:
@@ -230,7 +237,8 @@ class Sessions:
             try:
                 return await ephemeral()
             except NotFound:
-                del self._known[key]
+                # Another call may have found the same meanwhile.
+                self._known.pop(key, None)
                 return await durable()
         try:
             return await durable()

@@ -116,6 +116,14 @@ class Windows:
             # Nothing reads it again, and it ends with its TTL.
             log.warning("window not dropped", reason=error.reason)
 
+    def forget_user(self, scope: Scope) -> int:
+        """Forget the windows of a user in this process; return how many there were."""
+        keys = [key for key in self._here if key[0] == scope]
+        for key in keys:
+            self._forget(key)
+            self._dirty.pop(key, None)
+        return len(keys)
+
     async def run(self) -> None:
         """Write changed windows to Valkey until cancelled."""
         while True:

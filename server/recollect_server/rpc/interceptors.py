@@ -18,17 +18,25 @@ from protovalidate import Validator
 
 from recollect_server import errors
 from recollect_server.activity import Activity
+from recollect_server.admin.gate import Gate
 from recollect_server.errors import Reason, RecollectError
 from recollect_server.ids import uuid7
 from recollect_server.rpc.call import Call, current_call
 from recollect_server.rpc.counting import CallCounts, Counting, Stream, Unary
 from recollect_server.rpc.status import DETAILS_KEY, internal_status, to_status
+from recollect_server.rpc.times import malformed_times
 from recollect_server.rpc.violations import describe
 from recollect_server.scope import Scope
 
 log = structlog.get_logger("recollect.rpc")
 
 CALL_ID_KEY = "x-request-id"
+MOST_BYTES_TO_LIST = 4096
+"""Bytes of a request of which all violations are looked for; of a larger one the first is.
+
+A violation takes two bytes to commit and microseconds to find, while every other call waits.
+"""
+
 _CALL_ID = re.compile(r"[!-~]{1,128}")
 
 
@@ -220,7 +228,7 @@ class Tenancy(Check):
 
 
 class Validation(Check):
-    """Checks the rules that the contract writes beside each field."""
+    """Checks the rules that the contract writes beside each field, and protobuf's own on times."""
 
     def __init__(self) -> None:
         self._validator = Validator()
@@ -229,9 +237,62 @@ class Validation(Check):
         """See `Check`."""
         if not isinstance(request, Message):
             return
-        violations = self._validator.collect_violations(request)
+        # First, because rules about a time that is none cannot be evaluated.
+        if malformed := tuple(malformed_times(request)):
+            raise errors.InvalidFields(malformed)
+        first_only = request.ByteSize() > MOST_BYTES_TO_LIST
+        violations = self._validator.collect_violations(request, fail_fast=first_only)
         if violations:
             raise errors.InvalidFields(tuple(describe(v.proto) for v in violations))
+
+
+class Erasure:
+    """Keeps calls about a user away while the user is erased.
+
+    Args:
+        gate: None where no user is ever erased.
+    """
+
+    LET_IN = frozenset({"EraseUser", "ListAuditEvents"})
+    """Methods that tell of an erasure."""
+
+    def __init__(self, gate: Gate | None) -> None:
+        self._gate = gate
+
+    def unary(self, inner: Unary) -> Unary:
+        """See `Interceptor`."""
+        gate = self._gate
+        if gate is None:
+            return inner
+
+        async def handler(call: Call, request: Any) -> Any:
+            scope = call.scope_
+            if scope is None or call.method.rpartition("/")[2] in self.LET_IN:
+                return await inner(call, request)
+            with gate.passing(scope):
+                return await inner(call, request)
+
+        return handler
+
+    def stream(self, inner: Stream) -> Stream:
+        """See `Interceptor`."""
+        gate = self._gate
+        if gate is None:
+            return inner
+
+        async def handler(call: Call, request: Any) -> AsyncIterator[Any]:
+            return items(call, request)
+
+        async def items(call: Call, request: Any) -> AsyncIterator[Any]:
+            if call.scope_ is None:
+                async for item in await inner(call, request):
+                    yield item
+                return
+            with gate.passing(call.scope_):
+                async for item in await inner(call, request):
+                    yield item
+
+        return handler
 
 
 class Deadline:
@@ -273,6 +334,7 @@ def interceptors(
     activity: Activity,
     authentication: Interceptor,
     default_deadline: float,
+    gate: Gate | None = None,
     counts: CallCounts | None = None,
 ) -> tuple[Interceptor, ...]:
     """Return the interceptors, outermost first.
@@ -281,6 +343,7 @@ def interceptors(
         activity: counts the calls that were answered.
         authentication: finds who calls, and refuses a role that is too low.
         default_deadline: seconds a unary call may take without a deadline of its own.
+        gate: keeps calls about users away who are being erased.
         counts: where calls are counted, None for nowhere.
     """
     return (
@@ -292,5 +355,6 @@ def interceptors(
         Decoding(),
         Tenancy(),
         Validation(),
+        Erasure(gate),
         Deadline(default_deadline),
     )

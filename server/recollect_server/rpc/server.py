@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 
 from recollect_server.activity import Activity
+from recollect_server.admin.gate import Gate
 from recollect_server.rpc.authentication import Authentication, Authenticator
 from recollect_server.rpc.counting import CallCounts
-from recollect_server.rpc.health import HEALTH_SERVICE, HealthEndpoint
+from recollect_server.rpc.health import HEALTH_SERVICE, HealthEndpoint, health_handler
 from recollect_server.rpc.interceptors import interceptors
 from recollect_server.rpc.reflection import Reflection
 from recollect_server.rpc.registry import Servicer, generic_handler, rules
@@ -25,12 +26,14 @@ class ServerOptions:
         default_deadline: seconds a unary call may take without a deadline of its own.
         max_connection_age: seconds after which a connection is asked to reconnect, so that
             connections spread over servers; 0 means never.
+        share_port: let other processes listen on the same port.
         credentials: TLS, or None for plain text.
     """
 
     max_request_bytes: int
     default_deadline: float = 300.0
     max_connection_age: float = 0.0
+    share_port: bool = False
     credentials: grpc.ServerCredentials | None = None
 
 
@@ -41,6 +44,7 @@ class RpcServer:
         listen: HOST:PORT, or unix:PATH; port 0 picks a free one.
         authenticator: None switches authentication off.
         activity: counts the calls that were answered.
+        gate: keeps calls about users away who are being erased.
         counts: where calls are counted, None for nowhere.
         health_listen: a further address, in plain text, that serves nothing but health; "" for
             none. Probes of orchestrators speak neither TLS nor keys.
@@ -55,6 +59,7 @@ class RpcServer:
         options: ServerOptions,
         authenticator: Authenticator | None,
         activity: Activity,
+        gate: Gate | None = None,
         counts: CallCounts | None = None,
     ) -> None:
         servicers = tuple(servicers)
@@ -64,6 +69,7 @@ class RpcServer:
                 authenticator, rules(servicer.service for servicer in servicers)
             ),
             default_deadline=options.default_deadline,
+            gate=gate,
             counts=counts,
         )
         self._services = tuple(servicer.service.full_name for servicer in servicers)
@@ -73,9 +79,9 @@ class RpcServer:
             (
                 *(generic_handler(servicer, chain) for servicer in servicers),
                 *Reflection([*self._services, HEALTH_SERVICE]).handlers(),
+                health_handler(self._health),
             )
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.port = (
             self._server.add_secure_port(listen, options.credentials)
             if options.credentials is not None
@@ -104,7 +110,7 @@ def _channel_arguments(options: ServerOptions) -> list[tuple[str, Any]]:
     arguments: list[tuple[str, Any]] = [
         ("grpc.max_receive_message_length", options.max_request_bytes),
         ("grpc.max_send_message_length", -1),
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(options.share_port)),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -34,25 +34,47 @@ STATUS_OF: dict[type[RecollectError], grpc.StatusCode] = {
 DETAILS_KEY = "grpc-status-details-bin"
 """Trailing metadata that carries google.rpc.Status, as every gRPC stack knows it."""
 
+# Clients refuse trailing metadata of more than 8 KiB, and code and reason with it. It holds the
+# message twice, once with 3 bytes for each that is not ASCII, and the details in base64.
+MOST_TEXT_BYTES = 800
+MOST_VIOLATION_BYTES = 2400
+
+
+def _shortened(text: str, most: int = MOST_TEXT_BYTES) -> str:
+    """Return a text of at most so many bytes of UTF-8."""
+    data = text.encode()
+    if len(data) <= most:
+        return text
+    return data[: most - len("…".encode())].decode(errors="ignore") + "…"
+
+
+def _bad_request(error: errors.InvalidArgument) -> error_details_pb2.BadRequest:
+    """Return the violations in their order, as many as fit; a last one counts the others."""
+    found = error_details_pb2.BadRequest()
+    left = MOST_VIOLATION_BYTES
+    for number, (field, description) in enumerate(error.violations):
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=_shortened(field), description=_shortened(description), reason=error.reason
+        )
+        left -= violation.ByteSize()
+        if left < 0:
+            more = f"{len(error.violations) - number} more fields are wrong"
+            found.field_violations.add(description=more, reason=error.reason)
+            break
+        found.field_violations.append(violation)
+    return found
+
 
 def _details(error: RecollectError) -> list[Message]:
     found: list[Message] = []
     match error:
         case errors.InvalidArgument():
-            found.append(
-                error_details_pb2.BadRequest(
-                    field_violations=[
-                        error_details_pb2.BadRequest.FieldViolation(
-                            field=field, description=description, reason=error.reason
-                        )
-                        for field, description in error.violations
-                    ]
-                )
-            )
+            found.append(_bad_request(error))
         case errors.NotFound() | errors.AlreadyExists():
             found.append(
                 error_details_pb2.ResourceInfo(
-                    resource_type=f"{DOMAIN}.{error.resource}", resource_name=error.name
+                    resource_type=f"{DOMAIN}.{error.resource}",
+                    resource_name=_shortened(error.name),
                 )
             )
         case errors.FailedPrecondition():
@@ -60,7 +82,7 @@ def _details(error: RecollectError) -> list[Message]:
                 error_details_pb2.PreconditionFailure(
                     violations=[
                         error_details_pb2.PreconditionFailure.Violation(
-                            type=error.reason, description=error.message
+                            type=error.reason, description=_shortened(error.message)
                         )
                     ]
                 )
@@ -95,7 +117,7 @@ def to_status(error: RecollectError, call_id: str) -> tuple[grpc.StatusCode, sta
         *_details(error),
         error_details_pb2.RequestInfo(request_id=call_id),
     ]
-    return code, _status(code, error.message, details)
+    return code, _status(code, _shortened(error.message), details)
 
 
 def internal_status(call_id: str) -> tuple[grpc.StatusCode, status_pb2.Status]:

@@ -13,6 +13,7 @@ from recollect_server.stores.valkey.keys import (
     register_key,
     register_tag,
     registers_key,
+    session_keys,
     window_key,
 )
 
@@ -47,10 +48,10 @@ def test_a_digest_is_equal_only_for_equal_parts(left: list[str], right: list[str
 
 @given(ids, ids, ids)
 def test_no_id_reaches_a_key_as_it_is(tenant: str, user: str, name: str) -> None:
-    assert re.fullmatch(r"rc1:\{[0-9a-f]{32}\}:window", window_key(Scope(tenant, user), name))
-    assert re.fullmatch(r"rc1:entry:[0-9a-f]{32}", entry_key(tenant, name))
+    assert re.fullmatch(r"rc2:\{[0-9a-f]{64}\}:window", window_key(Scope(tenant, user), name))
+    assert re.fullmatch(r"rc2:entry:[0-9a-f]{32}", entry_key(tenant, name))
     register = register_key(register_tag(tenant, user, 0), "r")
-    assert re.fullmatch(r"rc1:\{[0-9a-f]{32}\}:entries:r", register)
+    assert re.fullmatch(r"rc2:\{[0-9a-f]{32}\}:entries:r", register)
 
 
 def test_entries_of_one_tenant_spread_over_the_whole_cluster() -> None:
@@ -67,8 +68,10 @@ def test_a_session_has_the_slot_of_its_tag() -> None:
 
 def test_the_layout_is_the_one_that_running_servers_know() -> None:
     window = window_key(Scope("default", "ada"), "s1")
-    assert window == "rc1:{448d7655f8a45f3f7f61d7182cd53f7d}:window"
-    assert entry_key("default", "0" * 64) == "rc1:entry:85ed523f41c54026a594002d2df13509"
+    user = "4c3da5fb19f88bcc982d2040e17ccc1a"
+    assert window == f"rc2:{{{user}448d7655f8a45f3f7f61d7182cd53f7d}}:window"
+    assert session_keys(Scope("default", "ada")) == f"rc2:{{{user}*"
+    assert entry_key("default", "0" * 64) == "rc2:entry:85ed523f41c54026a594002d2df13509"
     tag = register_tag("default", "ada", 0)
-    assert register_key(tag, "r") == "rc1:{cf6daf08b14aa6bb6242f5c659d06399}:entries:r"
-    assert registers_key(tag) == "rc1:registers:cf"
+    assert register_key(tag, "r") == "rc2:{cf6daf08b14aa6bb6242f5c659d06399}:entries:r"
+    assert registers_key(tag) == "rc2:registers:cf"

@@ -5,6 +5,6 @@ says from what.
 """
 
 from recollect_server.models.minilm._embedder import MiniLmEmbedder
-from recollect_server.models.minilm._encoder import Encoder
+from recollect_server.models.minilm._encoder import Encoder, usable_cores
 
-__all__ = ["Encoder", "MiniLmEmbedder"]
+__all__ = ["Encoder", "MiniLmEmbedder", "usable_cores"]

@@ -1,6 +1,7 @@
 """Conversions of AdminService."""
 
 from recollect.v1 import admin_pb2 as pb
+from recollect_server.admin.erasure import Erasure
 from recollect_server.admin.model import ApiKey, Grants, JobRecord, JobState, KeyRole, Service
 from recollect_server.memory.audit import AuditEvent
 from recollect_server.memory.ports import EmbeddingBacklog
@@ -64,6 +65,24 @@ def from_event(event: AuditEvent) -> pb.AuditEvent:
         resource=event.resource,
         outcome=event.outcome,
         call_id=event.caller.call_id,
+    )
+
+
+def from_erasure(erasure: Erasure) -> pb.EraseUserResponse:
+    """Return the protobuf message: the receipt."""
+    return pb.EraseUserResponse(
+        erasure_id=erasure.erasure_id,
+        audit_event_id=erasure.event_id,
+        stores=[
+            pb.ErasedStore(
+                store=name,
+                removed=store.removed,
+                remaining=store.remaining,
+                problem=store.problem,
+            )
+            for name, store in sorted(erasure.stores.items())
+        ],
+        complete=erasure.complete,
     )
 
 

@@ -1,12 +1,16 @@
 """AdminService: check, call the domain, convert."""
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import datetime
 
 from google.protobuf.descriptor import ServiceDescriptor
 
 from recollect.v1 import admin_pb2 as pb
+from recollect_server.admin.erasing import Erasing
 from recollect_server.admin.keys import OVERLAP, ApiKeys, CreatedKey
 from recollect_server.admin.model import JobState
+from recollect_server.admin.portability import Exporting, Importing
 from recollect_server.admin.ports import JobStore
 from recollect_server.admin.server import ServerFacts
 from recollect_server.errors import InvalidArgument, Unavailable
@@ -16,6 +20,7 @@ from recollect_server.rpc.call import Call
 from recollect_server.rpc.convert.admin import (
     from_api_key,
     from_backlog,
+    from_erasure,
     from_event,
     from_job,
     from_service_roles,
@@ -25,6 +30,7 @@ from recollect_server.rpc.convert.admin import (
 from recollect_server.rpc.convert.common import to_time
 from recollect_server.rpc.idempotency import request_key
 from recollect_server.rpc.paging import after_time, decode, encode, page_size, time_cursor
+from recollect_server.rpc.uploads import uploaded
 from recollect_server.scope import Scope
 
 
@@ -40,12 +46,54 @@ class AdminServicer:
         audit: AuditLog,
         facts: ServerFacts,
         reindexing: Reindexing,
+        erasing: Erasing,
+        exporting: Exporting,
+        importing: Importing,
     ) -> None:
+        self._exporting = exporting
+        self._importing = importing
+        self._erasing = erasing
         self._reindexing = reindexing
         self._keys = keys
         self._jobs = jobs
         self._audit = audit
         self._facts = facts
+
+    async def erase_user(self, call: Call, request: pb.EraseUserRequest) -> pb.EraseUserResponse:
+        """Serve EraseUser."""
+        erasure = await self._erasing.erase(
+            call.scope, request.request_id.lower(), call.caller, call.deadline
+        )
+        return from_erasure(erasure)
+
+    async def export_user(
+        self, call: Call, request: pb.ExportUserRequest
+    ) -> AsyncIterator[pb.ExportUserResponse]:
+        """Serve ExportUser."""
+        records = self._exporting.export(call.scope, vectors=request.include_vectors)
+        async with aclosing(records):
+            async for record in records:
+                yield pb.ExportUserResponse(record_json=record)
+
+    async def import_user(
+        self, call: Call, requests: AsyncIterator[pb.ImportUserRequest]
+    ) -> pb.ImportUserResponse:
+        """Serve ImportUser."""
+        checked = uploaded(call, requests)
+        first = await anext(checked, None)
+        if first is None or not first.user_id:
+            raise InvalidArgument("user_id", "must be set in the first message")
+        scope = Scope(call.principal.tenant, first.user_id)
+
+        async def records() -> AsyncIterator[str]:
+            yield first.record_json
+            async for request in checked:
+                if request.user_id not in ("", first.user_id):
+                    raise InvalidArgument("user_id", "must be empty or that of the first message")
+                yield request.record_json
+
+        count = await self._importing.import_(scope, records())
+        return pb.ImportUserResponse(records=count)
 
     async def create_api_key(
         self, call: Call, request: pb.CreateApiKeyRequest

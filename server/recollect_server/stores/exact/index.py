@@ -48,6 +48,10 @@ class ExactIndex:
         """See `RecallIndex`."""
         return len(self.residents.scopes())
 
+    def forget_user(self, scope: Scope) -> int:
+        """See `RecallIndex`."""
+        return self.residents.forget(scope)
+
     async def search(
         self,
         scope: Scope,

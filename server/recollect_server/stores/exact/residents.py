@@ -92,6 +92,12 @@ class Residents:
         if resident is not None:
             self.nbytes -= resident.nbytes
 
+    def forget(self, scope: Scope) -> int:
+        """Drop a user's corpus; return how many items it had."""
+        resident = self._residents.get(scope)
+        self.drop(scope)
+        return 0 if resident is None else len(resident.corpus)
+
     @contextlib.contextmanager
     def using(self, scope: Scope) -> Iterator[Resident]:
         """Keep the user's corpus in memory meanwhile, then account for its size."""

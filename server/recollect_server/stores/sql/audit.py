@@ -4,11 +4,41 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from recollect_server.admin.erasure import pseudonym
 from recollect_server.ids import uuid7
 from recollect_server.memory.audit import AuditEvent, Caller
 from recollect_server.scope import Scope
 from recollect_server.stores.codec import from_microseconds, to_microseconds
-from recollect_server.stores.sql.database import Database
+from recollect_server.stores.sql.database import Database, Row, Transaction
+from recollect_server.stores.sql.users import erased_digest
+
+
+def record_event(
+    tx: Transaction, scope: Scope, caller: Caller, resource: str, outcome: str, now: int
+) -> str:
+    """Append an event in a running transaction, and return its id; see `AuditLog.record`.
+
+    Args:
+        now: microseconds since 1970.
+    """
+    event_id = uuid7()
+    tx.execute(
+        "INSERT INTO audit_events (tenant, event_id, time, user_id, key_id, method, resource, "
+        "outcome, call_id) VALUES (:tenant, :event_id, :now, :user_id, :key_id, :method, "
+        ":resource, :outcome, :call_id)",
+        {
+            "tenant": scope.tenant,
+            "event_id": event_id,
+            "now": now,
+            "user_id": scope.user_id,
+            "key_id": caller.key_id,
+            "method": caller.method,
+            "resource": resource,
+            "outcome": outcome,
+            "call_id": caller.call_id,
+        },
+    )
+    return event_id
 
 
 class SqlAuditLog:
@@ -24,24 +54,9 @@ class SqlAuditLog:
 
     async def record(self, scope: Scope, caller: Caller, resource: str, outcome: str) -> None:
         """See `AuditLog`."""
-        params = {
-            "tenant": scope.tenant,
-            "event_id": uuid7(),
-            "now": to_microseconds(self._clock()),
-            "user_id": scope.user_id,
-            "key_id": caller.key_id,
-            "method": caller.method,
-            "resource": resource,
-            "outcome": outcome,
-            "call_id": caller.call_id,
-        }
+        now = to_microseconds(self._clock())
         await self._database.write(
-            lambda tx: tx.execute(
-                "INSERT INTO audit_events (tenant, event_id, time, user_id, key_id, method, "
-                "resource, outcome, call_id) VALUES (:tenant, :event_id, :now, :user_id, :key_id, "
-                ":method, :resource, :outcome, :call_id)",
-                params,
-            )
+            lambda tx: record_event(tx, scope, caller, resource, outcome, now)
         )
 
     async def list_events(
@@ -58,7 +73,7 @@ class SqlAuditLog:
         params: dict[str, Any] = {"tenant": tenant, "limit": limit}
         clauses = ""
         if user_id:
-            clauses += "AND user_id = :user_id "
+            clauses += "AND user_id IN (:user_id, :erased) "
             params["user_id"] = user_id
         if start is not None:
             clauses += "AND time >= :start "
@@ -69,14 +84,18 @@ class SqlAuditLog:
         if after is not None:
             clauses += "AND (time, event_id) < (:time, :name) "
             params |= {"time": to_microseconds(after[0]), "name": after[1]}
-        rows = await self._database.read(
-            lambda tx: tx.execute(
+
+        def work(tx: Transaction) -> list[Row]:
+            # Who was erased is found by who it was, too.
+            erased = pseudonym(erased_digest(tx, Scope(tenant, user_id)))
+            return tx.execute(
                 "SELECT event_id, time, key_id, method, call_id, user_id, resource, outcome "
                 f"FROM audit_events WHERE tenant = :tenant {clauses}"
                 "ORDER BY time DESC, event_id DESC LIMIT :limit",
-                params,
+                params | {"erased": erased},
             )
-        )
+
+        rows = await self._database.read(work)
         return tuple(
             AuditEvent(row[0], from_microseconds(row[1]), Caller(*row[2:5]), *row[5:8])
             for row in rows

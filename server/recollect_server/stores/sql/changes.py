@@ -30,7 +30,7 @@ from recollect_server.stores.sql.rows import (
     to_message,
     to_session,
 )
-from recollect_server.stores.sql.users import find_user
+from recollect_server.stores.sql.users import erased_digest, erased_revision, find_user
 
 PAGE_BYTES = 1 << 20
 """What is read at once ends with the write that goes beyond this, so that one who reads slowly does
@@ -150,8 +150,15 @@ class SqlChangeStore:
 
     async def latest_position(self, scope: Scope) -> Position:
         """See `ChangeStore`."""
-        user = await self._database.read(lambda tx: find_user(tx, scope))
-        return _end_of(user[1]) if user is not None else Position(0, 0)
+
+        def work(tx: Transaction) -> Position:
+            user = find_user(tx, scope)
+            if user is not None:
+                return _end_of(user[1])
+            before = erased_revision(tx, erased_digest(tx, scope))
+            return _end_of(before) if before else Position(0, 0)
+
+        return await self._database.read(work)
 
     async def changes_after(
         self, scope: Scope, position: Position, *, session_id: str, limit: int
@@ -165,9 +172,11 @@ class SqlChangeStore:
                 {"tenant": scope.tenant, "user_id": scope.user_id},
             )
             if not rows:
+                _check_not_erased(position, erased_revision(tx, erased_digest(tx, scope)))
                 return (), position
             user_key, revision, pruned = rows[0]
             if pruned and position.revision <= pruned:
+                _check_not_erased(position, erased_revision(tx, erased_digest(tx, scope)))
                 raise OutOfRange(
                     Reason.RESUME_TOKEN_EXPIRED,
                     f"resume_token: it is older than the {KEPT_DAYS} days that changes are kept",
@@ -175,6 +184,15 @@ class SqlChangeStore:
             return _after(tx, user_key, position, revision, session_id, limit)
 
         return await self._database.read(work)
+
+
+def _check_not_erased(position: Position, erased: int) -> None:
+    """Refuse to go on from before the user was erased: what was seen is gone, all of it."""
+    if erased and position.revision <= erased:
+        raise OutOfRange(
+            Reason.RESUME_TOKEN_EXPIRED,
+            "resume_token: the user was erased since; forget what is known and watch without it",
+        )
 
 
 def _end_of(revision: int) -> Position:

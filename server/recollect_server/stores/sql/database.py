@@ -82,5 +82,14 @@ class Database(Protocol):
     async def read_rows(self, sql: str, params: Mapping[str, Any]) -> list[Row]:
         """Run one statement that reads a few rows by their key."""
 
+    async def compact(self, tables: Sequence[str]) -> None:
+        """Leave nothing in the database's own files of what was deleted from tables.
+
+        PostgreSQL keeps what it deleted in its log and in backups, for as long as it is told to.
+
+        Raises:
+            Unavailable: others are in the way; try again.
+        """
+
     async def close(self) -> None:
         """Finish what was accepted and close."""

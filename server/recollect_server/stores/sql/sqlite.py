@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,6 +51,8 @@ def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
     )
     _enter_wal_mode(connection)
     connection.execute(f"PRAGMA synchronous = {synchronous}")
+    # What is deleted is overwritten: an erased user must not be found in the file.
+    connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA cache_size = -16384")
     return connection
@@ -123,6 +126,20 @@ class SqliteDatabase:
             return self._loops_own.execute(sql, params).fetchall()
         except sqlite3.Error as error:
             raise _unavailable(error) from None
+
+    async def compact(self, tables: Sequence[str]) -> None:
+        """See `Database`: what is deleted is overwritten at once, but the log still has it."""
+        self._check_open()
+        await asyncio.to_thread(self._empty_log)
+
+    def _empty_log(self) -> None:
+        try:
+            with closing(_connect(self._path, "FULL")) as connection:
+                busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            raise _unavailable(error) from None
+        if busy:
+            raise Unavailable(Reason.STORE_UNAVAILABLE, "the database's log is being read", 1.0)
 
     async def close(self) -> None:
         """See `Database`."""

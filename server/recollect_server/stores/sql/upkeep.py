@@ -23,6 +23,8 @@ ahead must not delete what lives by the others' clocks."""
 
 BITE = 500
 SESSIONS_AT_ONCE = 20
+_NOT_IMPORTED = "NOT IN (SELECT user_key FROM imports)"
+"""Users who are being imported are not there yet."""
 
 
 class SqlUpkeep:
@@ -56,7 +58,8 @@ class SqlUpkeep:
 
 def _end_sessions(tx: Transaction, ended_at: int, now: int) -> bool:
     rows = tx.execute(
-        "SELECT user_key, session_key FROM sessions WHERE ends <= :now ORDER BY ends LIMIT :bite",
+        "SELECT user_key, session_key FROM sessions WHERE ends <= :now "
+        f"AND user_key {_NOT_IMPORTED} ORDER BY ends LIMIT :bite",
         {"now": ended_at, "bite": SESSIONS_AT_ONCE},
     )
     # Users are locked in one order, so that two processes cannot wait for each other.
@@ -76,6 +79,7 @@ def _queue_episodes(tx: Transaction, idle_since: int, now: int) -> bool:
     rows = tx.execute(
         "SELECT s.user_key, s.session_key FROM sessions s "
         "WHERE s.last_sequence > s.episode_through AND s.update_time <= :idle_since "
+        f"AND s.user_key {_NOT_IMPORTED} "
         "AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.kind = :kind "
         "AND j.user_key = s.user_key AND j.session_key = s.session_key) "
         "LIMIT :bite",

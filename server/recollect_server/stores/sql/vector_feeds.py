@@ -32,7 +32,7 @@ _SECOND = 1_000_000
 _COLUMNS = "store_key, name, url, model, dimensions, fed, state, state_time"
 _EVERYONE = (
     "INSERT INTO vector_feeds (store_key, user_key, revision, wanted, lease, lease_until) "
-    "SELECT :store_key, user_key, 0, revision, 0, 0 FROM users WHERE revision > 0 "
+    "SELECT :store_key, user_key, 0, revision, 0, 0 FROM users WHERE tenant <> '' "
     "ON CONFLICT (store_key, user_key) DO UPDATE SET wanted = excluded.wanted"
 )
 
@@ -61,7 +61,8 @@ class SqlVectorFeeds:
         params = {"store_key": store.store_key, "now": now}
         behind = (
             "FROM vector_feeds WHERE store_key = :store_key AND wanted > revision "
-            "AND lease_until <= :now"
+            "AND lease_until <= :now AND user_key NOT IN "
+            "(SELECT user_key FROM users WHERE tenant = '')"
         )
         if not await self._database.read_rows(f"SELECT 1 {behind} LIMIT 1", params):
             return None

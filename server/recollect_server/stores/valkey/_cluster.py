@@ -9,13 +9,13 @@ import asyncio
 import binascii
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from recollect_server.stores.valkey._library import Errors
-from recollect_server.stores.valkey._pool import Pool
+from recollect_server.stores.valkey._pool import Pool, Route
 
 Address = tuple[str, int]
 T = TypeVar("T")
@@ -116,6 +116,13 @@ class Cluster:
         """Return the addresses of all primaries, and the cluster's while slots have none."""
         places = {self._label(address) for address in self._primaries}
         return places if self._covered else places | {self._name}
+
+    async def nodes(self) -> Sequence[Route]:
+        """Return the pools of all primaries, as the cluster is now."""
+        await self._refresh()
+        if not self._covered:
+            raise SlotNotCoveredError("some keys have no node")
+        return [self._pool(address) for address in self._primaries]
 
     async def close(self) -> None:
         """Close the connections to all nodes."""

@@ -1,7 +1,7 @@
 """One server and its connections."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from recollect_server.stores.valkey._library import Server
@@ -22,6 +22,9 @@ class Route(Protocol):
 
     def places(self) -> Collection[str]:
         """Return the addresses of all servers that have keys."""
+
+    async def nodes(self) -> Sequence["Route"]:
+        """Return a route to each server that has keys."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -55,6 +58,10 @@ class Pool:
     def places(self) -> Collection[str]:
         """Return the server's address alone."""
         return (self._address,)
+
+    async def nodes(self) -> Sequence[Route]:
+        """Return this one alone."""
+        return (self,)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -23,7 +23,7 @@ from recollect_server.stores.valkey.entry_codec import (
     encode_entry,
     encode_finding,
 )
-from recollect_server.stores.valkey.keys import digest, entry_key, registers_key
+from recollect_server.stores.valkey.keys import digest, entry_key, registers_key, user_mark
 from recollect_server.stores.valkey.register import (
     ADD,
     FIND,
@@ -100,6 +100,9 @@ class NearestIndex(Protocol):
     def forget(self, owner: Scope, entry_ids: Sequence[str]) -> None:
         """Leave entries out that turned out to be gone."""
 
+    def forget_user(self, owner: Scope) -> int:
+        """Drop what this process keeps of an owner; return how many copies there were."""
+
 
 class ValkeyAnswers:
     """Implements `AnswerStore`.
@@ -165,7 +168,9 @@ class ValkeyAnswers:
             return
         digests = answer.question, answer.same, answer.group, answer.model_group
         finding = Finding(*digests, answer.conversation)
+        author = user_mark(Scope(owner.tenant, answer.author or owner.user_id))
         fields: list[str | bytes] = ["v", encode_entry(entry), "c", encode_finding(finding)]
+        fields += ["o", author]
         kept = b""
         if answer.candidate is not None:
             await self._index.open()

@@ -5,7 +5,7 @@ does, without waiting, until it answers a probe. In a cluster this is so for eac
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from recollect_server.errors import Reason, Unavailable
@@ -86,6 +86,10 @@ class ImpatientClient:
     async def command(self, key: str | None, *words: str | bytes | int) -> Any:
         """See `Client`."""
         return await self._guard(key, self._client.command(key, *words))
+
+    def scan(self, pattern: str) -> AsyncGenerator[list[str]]:
+        """See `Client`; nobody in a hurry scans, so it is not guarded."""
+        return self._client.scan(pattern)
 
     async def ping(self) -> None:
         """See `Client`."""

@@ -4,8 +4,9 @@ import asyncio
 import hashlib
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -68,6 +69,12 @@ class Client(Protocol):
 
         Raises:
             Refused: the answer is an error.
+        """
+
+    def scan(self, pattern: str) -> AsyncGenerator[list[str]]:
+        """Yield the keys that fit a pattern, in lists, of all nodes; some may come twice.
+
+        Every key that is there from the beginning to the end comes.
         """
 
     async def ping(self) -> None:
@@ -213,6 +220,18 @@ class _RoutedClient:
     async def command(self, key: str | None, *words: str | bytes | int) -> Any:
         return await self._call(key, *words, refusable=True)
 
+    async def scan(self, pattern: str) -> AsyncGenerator[list[str]]:
+        for node in await self._mapped(None, self._route.nodes):
+            cursor = 0
+            while True:
+                command = partial(node.send, None, "SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+                answer, keys = await self._mapped(None, command)
+                if keys:
+                    yield [key.decode() for key in keys]
+                cursor = int(answer)
+                if not cursor:
+                    break
+
     async def ping(self) -> None:
         await self._call(None, "PING")
 
@@ -229,14 +248,20 @@ class _RoutedClient:
     async def _call(
         self, key: str | None, *command: str | bytes | int, refusable: bool = False
     ) -> Any:
-        """Send a command and return its answer; the one place where failures are mapped."""
+        """Send a command and return its answer."""
+        return await self._mapped(key, partial(self._route.send, key, *command), refusable)
+
+    async def _mapped(
+        self, key: str | None, ask: Callable[[], Awaitable[Any]], refusable: bool = False
+    ) -> Any:
+        """Return what is answered; the one place where failures are mapped."""
         try:
             async with asyncio.timeout(self._timeout):
                 try:
-                    answer = await self._route.send(key, *command)
+                    answer = await ask()
                 except self._broken:
                     # A pooled connection may have died unnoticed, with a restart of the server.
-                    answer = await self._route.send(key, *command)
+                    answer = await ask()
         except self._no_script:
             raise
         except self._failures as error:

@@ -2,14 +2,15 @@
 
 Ids enter a key only as a digest of their length-prefixed parts, so that no id can collide with
 another or break out of its place. Keys of one session share a hash tag and so one cluster slot;
-a cache entry is a key of its own and entries spread over all slots.
+a cache entry is a key of its own and entries spread over all slots. The keys of a user's sessions
+begin with a digest of the user, so that all of them can be found when the user is erased.
 """
 
 import hashlib
 
 from recollect_server.scope import Scope
 
-PREFIX = "rc1:"
+PREFIX = "rc2:"
 """Starts every key; its number changes when the layout does."""
 
 DIGEST_BYTES = 16
@@ -30,8 +31,7 @@ def digest(*parts: str) -> str:
 
 def window_key(scope: Scope, session_id: str) -> str:
     """Key of a session's recent window, tagged with the session."""
-    tag = digest("session", scope.tenant, scope.user_id, session_id)
-    return f"{PREFIX}{{{tag}}}:window"
+    return session_key(scope, session_id, "window")
 
 
 ENTRY_PREFIX = f"{PREFIX}entry:"
@@ -63,15 +63,15 @@ def register_list_keys() -> list[str]:
     return [f"{PREFIX}registers:{number:02x}" for number in range(256)]
 
 
-def citing_key(tenant: str, user_id: str, fact_id: str) -> str:
-    """Key of the set of a user's answers that cite a fact; untagged."""
-    return f"{PREFIX}citing:{digest('citing', tenant, user_id, fact_id)}"
-
-
 def session_key(scope: Scope, session_id: str, part: str) -> str:
-    """Key of a part of an ephemeral session, tagged with the session."""
+    """Key of a part of a session, tagged with the user and the session."""
     tag = digest("session", scope.tenant, scope.user_id, session_id)
-    return f"{PREFIX}{{{tag}}}:{part}"
+    return f"{PREFIX}{{{user_mark(scope).hex()}{tag}}}:{part}"
+
+
+def session_keys(scope: Scope) -> str:
+    """Pattern of SCAN for the keys of all of a user's sessions."""
+    return f"{PREFIX}{{{user_mark(scope).hex()}*"
 
 
 def flight_key(tenant: str, key: str) -> str:
@@ -84,5 +84,5 @@ NOTICE_CHANNEL = f"{PREFIX}changes"
 
 
 def user_mark(scope: Scope) -> bytes:
-    """Return 16 bytes that stand for a user in a notice."""
+    """Return 16 bytes that stand for a user in a notice, in keys and in entries."""
     return bytes.fromhex(digest("user", scope.tenant, scope.user_id))

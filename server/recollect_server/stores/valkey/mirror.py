@@ -212,6 +212,13 @@ class Mirror:
             for entry_id in entry_ids:
                 copy.drop(entry_id)
 
+    def forget_user(self, owner: Scope) -> int:
+        """See `NearestIndex`."""
+        tags = [tag for tag in tags_of(owner) if tag in self._copies]
+        for tag in tags:
+            self._drop(tag)
+        return len(tags)
+
     async def _refresh(self, tag: str) -> None:
         copy = self._copies.setdefault(tag, _Copy())
         self._copies.move_to_end(tag)

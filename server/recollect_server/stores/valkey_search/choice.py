@@ -76,6 +76,10 @@ class BestIndex:
         """See `NearestIndex`."""
         self._index.forget(owner, entry_ids)
 
+    def forget_user(self, owner: Scope) -> int:
+        """See `NearestIndex`."""
+        return 0 if self._chosen is None else self._chosen.forget_user(owner)
+
     @property
     def _index(self) -> NearestIndex:
         if self._chosen is None:

@@ -115,6 +115,10 @@ class SearchIndex:
     def forget(self, owner: Scope, entry_ids: Sequence[str]) -> None:
         """See `NearestIndex`: the index follows the keys by itself."""
 
+    def forget_user(self, owner: Scope) -> int:
+        """See `NearestIndex`: this process keeps nothing."""
+        return 0
+
     async def _search(self, group: str, vector: Vector, limit: int) -> tuple[str, ...]:
         query = f"(@g:{{{group}}})=>[KNN {limit} @x $v AS d]"
         answer = await self._hasty.command(

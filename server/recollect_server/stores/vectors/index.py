@@ -107,6 +107,10 @@ class VectorIndex:
         self._vectors = vectors
         self._few = few
 
+    def forget_user(self, scope: Scope) -> int:
+        """See `RecallIndex`."""
+        return self._residents.forget(scope)
+
     @property
     def nbytes(self) -> int:
         """See `RecallIndex`."""

@@ -117,6 +117,10 @@ class SwitchingIndex:
         self._index, self._active = index, named
         log.info("index changed", url=EXACT_URL if named is None else named.url)
 
+    def forget_user(self, scope: Scope) -> int:
+        """See `RecallIndex`."""
+        return self._index.forget_user(scope)
+
     async def search(
         self,
         scope: Scope,

@@ -18,17 +18,21 @@ class AsyncAdmin:
     async def erase_user(
         self, user_id: str, *, request_id: str | None = None, timeout: float | None = None
     ) -> pb.EraseUserResponse:
-        """Erase a user everywhere and return the receipt."""
+        """Erase a user everywhere and return the receipt.
+
+        If it is not `complete` a second before the timeout, it goes on by itself: call again, with
+        the same `request_id` or none, to follow it.
+        """
         request = pb.EraseUserRequest(user_id=user_id, request_id=request_id or new_request_id())
         return await self._transport.unary(
             "AdminService/EraseUser", request, pb.EraseUserResponse, timeout
         )
 
     async def export_user(
-        self, user_id: str, *, timeout: float | None = None
+        self, user_id: str, *, include_vectors: bool = False, timeout: float | None = None
     ) -> AsyncIterator[str]:
         """Yield everything kept of a user, a JSON object each."""
-        request = pb.ExportUserRequest(user_id=user_id)
+        request = pb.ExportUserRequest(user_id=user_id, include_vectors=include_vectors)
         records = self._transport.stream(
             "AdminService/ExportUser", request, pb.ExportUserResponse, timeout
         )
@@ -38,7 +42,11 @@ class AsyncAdmin:
     async def import_user(
         self, user_id: str, records: Iterable[str], *, timeout: float | None = None
     ) -> int:
-        """Store what `export_user` yielded; return the number of records."""
+        """Store what `export_user` yielded, for a user without data; return the number of records.
+
+        Raises:
+            AlreadyExists: USER_EXISTS.
+        """
 
         async def requests() -> AsyncIterator[pb.ImportUserRequest]:
             for record in records:

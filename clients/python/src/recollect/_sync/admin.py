@@ -19,17 +19,21 @@ class Admin:
     def erase_user(
         self, user_id: str, *, request_id: str | None = None, timeout: float | None = None
     ) -> pb.EraseUserResponse:
-        """Erase a user everywhere and return the receipt."""
+        """Erase a user everywhere and return the receipt.
+
+        If it is not `complete` a second before the timeout, it goes on by itself: call again, with
+        the same `request_id` or none, to follow it.
+        """
         request = pb.EraseUserRequest(user_id=user_id, request_id=request_id or new_request_id())
         return self._transport.unary(
             "AdminService/EraseUser", request, pb.EraseUserResponse, timeout
         )
 
     def export_user(
-        self, user_id: str, *, timeout: float | None = None
+        self, user_id: str, *, include_vectors: bool = False, timeout: float | None = None
     ) -> Iterator[str]:
         """Yield everything kept of a user, a JSON object each."""
-        request = pb.ExportUserRequest(user_id=user_id)
+        request = pb.ExportUserRequest(user_id=user_id, include_vectors=include_vectors)
         records = self._transport.stream(
             "AdminService/ExportUser", request, pb.ExportUserResponse, timeout
         )
@@ -39,7 +43,11 @@ class Admin:
     def import_user(
         self, user_id: str, records: Iterable[str], *, timeout: float | None = None
     ) -> int:
-        """Store what `export_user` yielded; return the number of records."""
+        """Store what `export_user` yielded, for a user without data; return the number of records.
+
+        Raises:
+            AlreadyExists: USER_EXISTS.
+        """
 
         def requests() -> Iterator[pb.ImportUserRequest]:
             for record in records:

@@ -92,7 +92,9 @@ class EraseUserRequest(_message.Message):
     user_id: _builtins.str
     """The user."""
     request_id: _builtins.str
-    """Makes the call idempotent; a UUID. Default: it is not."""
+    """A repeated call gets the receipt of the first one, at any time; a UUID. Default: a call after
+    the user's erasure is complete erases what came since.
+    """
     def __init__(
         self,
         *,
@@ -116,22 +118,28 @@ class ErasedStore(_message.Message):
     STORE_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
     REMAINING_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     store: _builtins.str
-    """The store, as GetServerInfo names it."""
+    """The store: `sql`, `state`, `cache`, `index` for what servers have in memory, and `index:NAME`
+    for each vector store.
+    """
     removed: _builtins.int
-    """Number of things removed."""
+    """Number of things removed: rows, keys, points."""
     remaining: _builtins.int
     """Number of things that a search found afterwards; 0 proves the erasure."""
+    problem: _builtins.str
+    """Why the store was not searched, in one sentence; empty if it was."""
     def __init__(
         self,
         *,
         store: _builtins.str = ...,
         removed: _builtins.int = ...,
         remaining: _builtins.int = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["remaining", b"remaining", "removed", b"removed", "store", b"store"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem", "remaining", b"remaining", "removed", b"removed", "store", b"store"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -146,10 +154,15 @@ class EraseUserResponse(_message.Message):
     AUDIT_EVENT_ID_FIELD_NUMBER: _builtins.int
     STORES_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
+    ERASURE_ID_FIELD_NUMBER: _builtins.int
     audit_event_id: _builtins.str
-    """Id of the audit event that records the erasure."""
+    """Id of the audit event that records the erasure; empty until there is one. The event holds the
+    receipt, and in place of the user's id a keyed digest of it.
+    """
     complete: _builtins.bool
-    """Nothing remains in any store."""
+    """Nothing remains in any store, as searches of all of them showed."""
+    erasure_id: _builtins.str
+    """Names this erasure, in the receipt and in the audit."""
     @_builtins.property
     def stores(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasedStore]:
         """Each store, and what was removed."""
@@ -160,10 +173,11 @@ class EraseUserResponse(_message.Message):
         audit_event_id: _builtins.str = ...,
         stores: _abc.Iterable[Global___ErasedStore] | None = ...,
         complete: _builtins.bool = ...,
+        erasure_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_event_id", b"audit_event_id", "complete", b"complete", "stores", b"stores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_event_id", b"audit_event_id", "complete", b"complete", "erasure_id", b"erasure_id", "stores", b"stores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -176,16 +190,22 @@ class ExportUserRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: _builtins.int
+    INCLUDE_VECTORS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user."""
+    include_vectors: _builtins.bool
+    """Include the vectors, so that a server with the same embedding model need not make them anew.
+    Default: no.
+    """
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
+        include_vectors: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_vectors", b"include_vectors", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -199,7 +219,7 @@ class ExportUserResponse(_message.Message):
 
     RECORD_JSON_FIELD_NUMBER: _builtins.int
     record_json: _builtins.str
-    """One record: a JSON object as docs/export.md describes."""
+    """One record: a JSON object as docs/export-format.md describes."""
     def __init__(
         self,
         *,
@@ -247,7 +267,7 @@ class ImportUserResponse(_message.Message):
 
     RECORDS_FIELD_NUMBER: _builtins.int
     records: _builtins.int
-    """Number of records stored."""
+    """Number of records that came, the first and the last one included."""
     def __init__(
         self,
         *,

@@ -98,22 +98,29 @@ class AdminServiceServicer:
 
     def EraseUser(self, request, context):
         """Erases a user everywhere, derived copies and cache included, and proves it by searching each
-        store. Can be repeated until it is complete.
+        store. At once nobody finds the user; the answer comes after some seconds, when nothing is left
+        anywhere, or a second before the deadline, or after a minute. What is not complete by then goes
+        on by itself, on any server, and can be followed by repeating the call. Until it is complete
+        other calls about the user get ABORTED (USER_BEING_ERASED), on other servers for a second more;
+        then the id can be used anew, and revisions go on from where they were. API keys for this user
+        alone are removed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportUser(self, request, context):
-        """Streams everything kept of a user.
+        """Streams everything kept of a user in SQL, as of one moment. Ephemeral sessions, cached answers
+        and the accounts of turns are not part of it. NOT_FOUND (USER_NOT_FOUND) without data.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ImportUser(self, request_iterator, context):
-        """Stores what ExportUser streamed; the user must not exist yet. Not to be repeated blindly: look
-        first what became of it.
+        """Stores what ExportUser streamed, whole or not at all: nobody sees anything of it before the
+        answer. ALREADY_EXISTS (USER_EXISTS) if the user was ever used and not erased since, so a
+        repeated call stores nothing twice. Texts without a vector of this server's embedding model are embedded afterwards.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

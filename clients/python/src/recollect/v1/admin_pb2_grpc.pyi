@@ -39,13 +39,21 @@ class AdminServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     EraseUser: _grpc.UnaryUnaryMultiCallable[_admin_pb2.EraseUserRequest, _admin_pb2.EraseUserResponse]
     """Erases a user everywhere, derived copies and cache included, and proves it by searching each
-    store. Can be repeated until it is complete.
+    store. At once nobody finds the user; the answer comes after some seconds, when nothing is left
+    anywhere, or a second before the deadline, or after a minute. What is not complete by then goes
+    on by itself, on any server, and can be followed by repeating the call. Until it is complete
+    other calls about the user get ABORTED (USER_BEING_ERASED), on other servers for a second more;
+    then the id can be used anew, and revisions go on from where they were. API keys for this user
+    alone are removed.
     """
     ExportUser: _grpc.UnaryStreamMultiCallable[_admin_pb2.ExportUserRequest, _admin_pb2.ExportUserResponse]
-    """Streams everything kept of a user."""
+    """Streams everything kept of a user in SQL, as of one moment. Ephemeral sessions, cached answers
+    and the accounts of turns are not part of it. NOT_FOUND (USER_NOT_FOUND) without data.
+    """
     ImportUser: _grpc.StreamUnaryMultiCallable[_admin_pb2.ImportUserRequest, _admin_pb2.ImportUserResponse]
-    """Stores what ExportUser streamed; the user must not exist yet. Not to be repeated blindly: look
-    first what became of it.
+    """Stores what ExportUser streamed, whole or not at all: nobody sees anything of it before the
+    answer. ALREADY_EXISTS (USER_EXISTS) if the user was ever used and not erased since, so a
+    repeated call stores nothing twice. Texts without a vector of this server's embedding model are embedded afterwards.
     """
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEventsRequest, _admin_pb2.ListAuditEventsResponse]
     """Lists the tenant's audit events, newest first. Today these are the reads and model calls of
@@ -78,13 +86,21 @@ class AdminServiceAsyncStub(AdminServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     EraseUser: _aio.UnaryUnaryMultiCallable[_admin_pb2.EraseUserRequest, _admin_pb2.EraseUserResponse]  # type: ignore[assignment]
     """Erases a user everywhere, derived copies and cache included, and proves it by searching each
-    store. Can be repeated until it is complete.
+    store. At once nobody finds the user; the answer comes after some seconds, when nothing is left
+    anywhere, or a second before the deadline, or after a minute. What is not complete by then goes
+    on by itself, on any server, and can be followed by repeating the call. Until it is complete
+    other calls about the user get ABORTED (USER_BEING_ERASED), on other servers for a second more;
+    then the id can be used anew, and revisions go on from where they were. API keys for this user
+    alone are removed.
     """
     ExportUser: _aio.UnaryStreamMultiCallable[_admin_pb2.ExportUserRequest, _admin_pb2.ExportUserResponse]  # type: ignore[assignment]
-    """Streams everything kept of a user."""
+    """Streams everything kept of a user in SQL, as of one moment. Ephemeral sessions, cached answers
+    and the accounts of turns are not part of it. NOT_FOUND (USER_NOT_FOUND) without data.
+    """
     ImportUser: _aio.StreamUnaryMultiCallable[_admin_pb2.ImportUserRequest, _admin_pb2.ImportUserResponse]  # type: ignore[assignment]
-    """Stores what ExportUser streamed; the user must not exist yet. Not to be repeated blindly: look
-    first what became of it.
+    """Stores what ExportUser streamed, whole or not at all: nobody sees anything of it before the
+    answer. ALREADY_EXISTS (USER_EXISTS) if the user was ever used and not erased since, so a
+    repeated call stores nothing twice. Texts without a vector of this server's embedding model are embedded afterwards.
     """
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEventsRequest, _admin_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Lists the tenant's audit events, newest first. Today these are the reads and model calls of
@@ -120,7 +136,12 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.EraseUserResponse, _abc.Awaitable[_admin_pb2.EraseUserResponse]]:
         """Erases a user everywhere, derived copies and cache included, and proves it by searching each
-        store. Can be repeated until it is complete.
+        store. At once nobody finds the user; the answer comes after some seconds, when nothing is left
+        anywhere, or a second before the deadline, or after a minute. What is not complete by then goes
+        on by itself, on any server, and can be followed by repeating the call. Until it is complete
+        other calls about the user get ABORTED (USER_BEING_ERASED), on other servers for a second more;
+        then the id can be used anew, and revisions go on from where they were. API keys for this user
+        alone are removed.
         """
 
     @_abc_1.abstractmethod
@@ -129,7 +150,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ExportUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.ExportUserResponse], _abc.AsyncIterator[_admin_pb2.ExportUserResponse]]:
-        """Streams everything kept of a user."""
+        """Streams everything kept of a user in SQL, as of one moment. Ephemeral sessions, cached answers
+        and the accounts of turns are not part of it. NOT_FOUND (USER_NOT_FOUND) without data.
+        """
 
     @_abc_1.abstractmethod
     def ImportUser(
@@ -137,8 +160,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_admin_pb2.ImportUserRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ImportUserResponse, _abc.Awaitable[_admin_pb2.ImportUserResponse]]:
-        """Stores what ExportUser streamed; the user must not exist yet. Not to be repeated blindly: look
-        first what became of it.
+        """Stores what ExportUser streamed, whole or not at all: nobody sees anything of it before the
+        answer. ALREADY_EXISTS (USER_EXISTS) if the user was ever used and not erased since, so a
+        repeated call stores nothing twice. Texts without a vector of this server's embedding model are embedded afterwards.
         """
 
     @_abc_1.abstractmethod

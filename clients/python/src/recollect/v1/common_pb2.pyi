@@ -228,6 +228,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL: a defect; RequestInfo carries the call's id, to look for in the server's log."""
     ERROR_REASON_SESSION_EPHEMERAL: _ErrorReason.ValueType  # 38
     """FAILED_PRECONDITION: the session is ephemeral, which has no turns of chat."""
+    ERROR_REASON_USER_BEING_ERASED: _ErrorReason.ValueType  # 50
+    """ABORTED: the user is being erased; try again when EraseUser has answered."""
+    ERROR_REASON_USER_EXISTS: _ErrorReason.ValueType  # 51
+    """ALREADY_EXISTS: an import needs a user who was never used, or was erased."""
+    ERROR_REASON_USER_NOT_FOUND: _ErrorReason.ValueType  # 52
+    """NOT_FOUND: nothing is kept of the user."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable cause of an error: the `reason` of google.rpc.ErrorInfo, without its prefix."""
@@ -312,6 +318,12 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 37
 """INTERNAL: a defect; RequestInfo carries the call's id, to look for in the server's log."""
 ERROR_REASON_SESSION_EPHEMERAL: ErrorReason.ValueType  # 38
 """FAILED_PRECONDITION: the session is ephemeral, which has no turns of chat."""
+ERROR_REASON_USER_BEING_ERASED: ErrorReason.ValueType  # 50
+"""ABORTED: the user is being erased; try again when EraseUser has answered."""
+ERROR_REASON_USER_EXISTS: ErrorReason.ValueType  # 51
+"""ALREADY_EXISTS: an import needs a user who was never used, or was erased."""
+ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 52
+"""NOT_FOUND: nothing is kept of the user."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -2,7 +2,7 @@
 
 from recollect_server.stores.sql.migrations import run
 
-revision = "0009"
+revision = "0008"
 down_revision = "0007"
 
 STATEMENTS = (
