@@ -48,8 +48,8 @@ lint: .venv/.dev $(TOOLS)/.go $(TYPESCRIPT_PACKAGES) ## Check style, types, laye
 	hadolint Dockerfile
 	$(BIN)/python scripts/generate.py --check
 	$(BIN)/python scripts/unasync.py --check
-	@if command -v go >/dev/null; then cd clients/go && \
-	  test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && staticcheck ./...; fi
+	@if command -v go >/dev/null; then for module in clients/go gateway; do (cd $$module && \
+	  test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && staticcheck ./...); done; fi
 	@if command -v mvn >/dev/null; then cd clients/java && mvn -B -q spotless:check test-compile; \
 	elif [ "$(CI)" = true ]; then echo "mvn is required in CI" >&2; exit 1; fi
 	@if command -v cargo >/dev/null; then cd clients/rust && \
@@ -61,8 +61,8 @@ lint: .venv/.dev $(TOOLS)/.go $(TYPESCRIPT_PACKAGES) ## Check style, types, laye
 unit: .venv/.dev $(if $(filter true,$(CI)),.venv/.torch) tools ## Run the tests.
 	$(PYTEST) $(ARGS)
 
-clients: .venv/.dev tools ## Test each client, and its examples.
-	$(BIN)/python -m pytest tests/clients tests/docs $(ARGS)
+clients: .venv/.dev tools ## Test each client and its examples, the gateway for browsers, and old stubs.
+	$(BIN)/python -m pytest tests/clients tests/docs tests/gateway tests/compatibility $(ARGS)
 
 conformance: .venv/.dev tools ## Play every scenario with every client, and show the table.
 	$(BIN)/python -m pytest tests/conformance $(ARGS)

@@ -2,6 +2,7 @@
 
     python scripts/generate.py            write them
     python scripts/generate.py --check    exit 1 if what is committed differs
+    python scripts/generate.py --keep 0.1 keep the contract of a release for later tests
 
 Go's stubs need the plugins that `make .tools/bin/.go` installs, TypeScript's the one that
 `make tools` does; without them they are left as they are, unless CI=true. Rust's are made when its
@@ -30,6 +31,7 @@ PROTO = ROOT / "proto"
 STUBS = Path("clients/python/src")
 REFLECTION = Path("server/recollect_server/rpc/contract.binpb")
 RUST_CONTRACT = Path("clients/rust/contract.binpb")
+KEPT = Path("tests/compatibility")
 RULES = "buf/validate/validate.proto"
 GO = Path("clients/go")
 GO_STUBS = GO / "recollectv1"
@@ -203,13 +205,26 @@ def check() -> int:
     return 1 if stale else 0
 
 
+def keep(version: str) -> None:
+    """Write the present contract, without comments, as that of a release."""
+    files = FileDescriptorSet.FromString((ROOT / REFLECTION).read_bytes())
+    for file in files.file:
+        file.ClearField("source_code_info")
+    kept = ROOT / KEPT / f"contract-{version}.binpb"
+    kept.write_bytes(files.SerializeToString(deterministic=True))
+
+
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
-    if parser.parse_args().check:
+    parser.add_argument("--keep", metavar="VERSION")
+    args = parser.parse_args()
+    if args.check:
         return check()
     generate(ROOT)
+    if args.keep:
+        keep(args.keep)
     return 0
 
 

@@ -35,3 +35,26 @@ def built() -> Path:
         fcntl.flock(held, fcntl.LOCK_EX)
         subprocess.run([npm, "run", "--silent", "build"], cwd=CLIENT, check=True)
     return CLIENT / "dist"
+
+
+def program(code: str, folder: Path) -> list[str]:
+    """Make a package that uses the client, compile it, and return how to run it in that folder."""
+    built()
+    packages = folder / "node_modules"
+    (packages / "@recollect-ai").mkdir(parents=True)
+    (packages / "@recollect-ai/client").symlink_to(CLIENT)
+    for scope in ("@types", "@connectrpc"):
+        (packages / scope).symlink_to(CLIENT / "node_modules" / scope)
+    (folder / "package.json").write_text('{"type": "module"}')
+    (folder / "main.ts").write_text(code)
+    compiler = str(CLIENT / "node_modules/typescript/bin/tsc")
+    options = ("--strict", "--target", "es2022", "--lib", "esnext,dom", "--types", "node")
+    compiled = subprocess.run(
+        [node(), compiler, *options, "--module", "nodenext", "main.ts"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert compiled.returncode == 0, compiled.stdout
+    return [node(), "main.js"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.harness import RunningServer, grpcurl_path, toolchain
 from tests.java import START_QUICKLY, classpath
-from tests.typescript import CLIENT, built, node
+from tests.typescript import program as typescript_program
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (
@@ -80,28 +80,6 @@ def _rust(code: str, folder: Path) -> list[str]:
     return [toolchain("cargo"), "run", "--quiet", target]
 
 
-def _typescript(code: str, folder: Path) -> list[str]:
-    """Make a package that uses the client, compile it, and return how to run it."""
-    built()
-    packages = folder / "node_modules"
-    (packages / "@recollect-ai").mkdir(parents=True)
-    (packages / "@recollect-ai/client").symlink_to(CLIENT)
-    (packages / "@types").symlink_to(CLIENT / "node_modules/@types")
-    (folder / "package.json").write_text('{"type": "module"}')
-    (folder / "main.ts").write_text(code)
-    compiler = str(CLIENT / "node_modules/typescript/bin/tsc")
-    options = ("--strict", "--target", "es2022", "--lib", "esnext", "--types", "node")
-    compiled = subprocess.run(
-        [node(), compiler, *options, "--module", "nodenext", "main.ts"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert compiled.returncode == 0, compiled.stdout
-    return [node(), "main.js"]
-
-
 def _run(example: Example, address: str, folder: Path) -> str:
     code = example.code.replace(ADDRESS, address)
     match example.language:
@@ -114,7 +92,7 @@ def _run(example: Example, address: str, folder: Path) -> str:
         case "rust":
             command = _rust(code, folder)
         case "typescript":
-            command = _typescript(code, folder)
+            command = typescript_program(code, folder)
         case _:
             shell = code.replace("grpcurl", str(grpcurl_path()))
             command = ["bash", "-euo", "pipefail", "-c", shell]
