@@ -38,8 +38,9 @@ ANSWERS: list[dict[str, Any]] = [
      "chunkSize": 5, "latency": 10, "truncateAfterChunks": 8},
     {"match": {"userMessage": "weather"}, "response": {"toolCalls": [
         {"name": "get_weather", "arguments": '{"city": "Lisbon"}'}]}},
+    # With pauses, so that a client has seen the first events when the connection breaks later.
     {"match": {"userMessage": "hello"}, "response": {"content": "Hello to you too."},
-     "chunkSize": 4},
+     "chunkSize": 4, "latency": 60},
 ]  # fmt: skip
 """How the mock of a model's API answers what a scenario says to it: the first match, and nothing to
 the server's own questions, which begin with a tag."""
