@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from datetime import timedelta
 
 import numpy as np
@@ -24,6 +25,7 @@ from recollect_server.scope import Scope
 from recollect_server.stores.sql import migrate as schema
 from recollect_server.stores.sql.audit import SqlAuditLog
 from recollect_server.stores.sql.erasing import BY_USER_ID, BY_USER_KEY, SPECIAL, SqlErasures
+from recollect_server.stores.sql.sqlite import SqliteDatabase
 
 BOB = Scope("acme", "bob")
 SAME_ID = Scope("other tenant", "ada")
@@ -276,23 +278,22 @@ async def test_nothing_is_left_in_the_bytes_of_a_file(path, stores, erasures):
     assert data.count(b"markerb") > 400
 
 
-async def test_a_file_of_before_is_rid_of_its_remnants(tmp_path, monkeypatch):
-    file = tmp_path / "old.db"
-    with monkeypatch.context() as before:
-        before.setattr(schema, "HEAD", "0007")
-        schema.migrate(file)
-    with sqlite3.connect(file) as connection:
-        connection.execute("PRAGMA secure_delete = OFF")
+async def test_what_was_deleted_is_not_in_the_file(tmp_path):
+    file = tmp_path / "some.db"
+    schema.migrate(file)
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         for number in range(200):
             connection.execute(
                 "INSERT INTO vector_choice VALUES (?, ?)", (number, f"remnant {number} " * 50)
             )
-        connection.commit()
-        connection.execute("DELETE FROM vector_choice")
-    connection.close()
-    assert b"remnant" in file.read_bytes()
-    schema.migrate(file)
-    assert b"remnant" not in file.read_bytes()
+        connection.execute("DELETE FROM vector_choice WHERE number > 0")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert b"remnant 150" in file.read_bytes()
+    database = SqliteDatabase(file)
+    await database.compact(["vector_choice"])
+    assert b"remnant 150" not in file.read_bytes()
+    assert b"remnant 0" in file.read_bytes()
+    await database.close()
 
 
 async def test_messages_under_way_from_many_writers_are_before_or_refused(stores, erasures, other):

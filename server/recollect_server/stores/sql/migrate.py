@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 HEAD = "0009"
 """The revision this code works with: the last file of `migrations/versions`."""
 
-OVERWRITES = "0009"
-"""Since this revision SQLite overwrites what it deletes; files from before hold remnants."""
-
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 POSTGRES_SCHEMES = ("postgresql://", "postgres://")
@@ -105,27 +102,13 @@ def migrate(location: str | Path) -> bool:
     config.set_main_option("path_separator", "os")
     engine = _engine(location)
     config.attributes["engine"] = engine
-    before = current_revision(location)
     try:
         command.upgrade(config, HEAD)
-        if "" < before < OVERWRITES and not is_postgres(location):
-            _overwrite_deleted(Path(location))
     except DBAPIError as error:
         raise SchemaError(f"the migration failed: {str(error.orig).strip()}") from None
     finally:
         engine.dispose()
     return True
-
-
-def _overwrite_deleted(path: Path) -> None:
-    try:
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            connection.execute("VACUUM")
-    except sqlite3.Error as error:
-        raise SchemaError(
-            f"{path} was migrated but not vacuumed ({error}): what was deleted before may still be "
-            "in the file; make room and run VACUUM on it"
-        ) from None
 
 
 def needs_migration(location: str | Path) -> bool:

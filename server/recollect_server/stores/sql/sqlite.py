@@ -51,8 +51,6 @@ def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
     )
     _enter_wal_mode(connection)
     connection.execute(f"PRAGMA synchronous = {synchronous}")
-    # What is deleted is overwritten: an erased user must not be found in the file.
-    connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA cache_size = -16384")
     return connection
@@ -128,13 +126,16 @@ class SqliteDatabase:
             raise _unavailable(error) from None
 
     async def compact(self, tables: Sequence[str]) -> None:
-        """See `Database`: what is deleted is overwritten at once, but the log still has it."""
+        """See `Database`. The file is written anew, for which writers wait."""
         self._check_open()
-        await asyncio.to_thread(self._empty_log)
+        await asyncio.to_thread(self._vacuum)
 
-    def _empty_log(self) -> None:
+    def _vacuum(self) -> None:
         try:
             with closing(_connect(self._path, "FULL")) as connection:
+                # SQLite's `secure_delete` overwrites what is deleted, but not the copies that stay
+                # behind in pages whose cells were moved.
+                connection.execute("VACUUM")
                 busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error as error:
             raise _unavailable(error) from None
