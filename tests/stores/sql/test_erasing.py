@@ -282,6 +282,7 @@ async def test_what_was_deleted_is_not_in_the_file(tmp_path):
     file = tmp_path / "some.db"
     schema.migrate(file)
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("PRAGMA secure_delete = OFF")  # some builds of SQLite have it on
         for number in range(200):
             connection.execute(
                 "INSERT INTO vector_choice VALUES (?, ?)", (number, f"remnant {number} " * 50)
