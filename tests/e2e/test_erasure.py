@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -282,8 +282,9 @@ def test_another_server_goes_on_where_one_was_killed(pair, tmp_path):
         begun = client.admin.erase_user(ada.user, timeout=1.5)
     assert not begun.complete
     pair.one.kill()
-    with pair.other.client(ada.user) as client, pytest.raises(errors.Aborted):
-        client.memory.recall(ada.mark)
+    # It is refused, unless the erasure is complete by now.
+    with pair.other.client(ada.user) as client, suppress(errors.Aborted):
+        assert client.memory.recall(ada.mark).hits == []
     receipt = erased(pair.other, ada.user)
     assert receipt.erasure_id == begun.erasure_id
     assert _everywhere(pair, tmp_path, ada) == []

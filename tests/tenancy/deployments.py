@@ -11,7 +11,7 @@ from tests.postgres_server import PostgresServer
 from tests.stores.valkey.setups import start_search
 from tests.tenancy.actor import MARKS
 
-from recollect_server.admin.model import KeyRole
+from recollect_server.admin.model import Grants, KeyRole
 from recollect_server.app import open_keys
 from recollect_server.config import Settings
 
@@ -69,11 +69,7 @@ class Shared:
         """Make a key for each tenant; return what it sends."""
         async with open_keys(self.settings) as keys:
             return {
-                tenant: (
-                    await keys.create(
-                        tenant, name=mark, user_id="", role=KeyRole.ADMIN, expire_time=None
-                    )
-                ).token
+                tenant: (await keys.create(tenant, name=mark, grants=Grants(KeyRole.ADMIN))).token
                 for tenant, mark in MARKS.items()
             }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from recollect.errors import RecollectError, Unavailable
+from recollect.errors import Cancelled, RecollectError, Unavailable
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_TIMEOUT = 30.0
@@ -119,7 +119,7 @@ def environment() -> dict[str, Any]:
 
 
 class Tries:
-    """The tries of one call. UNAVAILABLE is followed by another one, within the call's time.
+    """The tries of one call. One that no server took on is followed by another, within its time.
 
     Every call may be repeated but an import and a watch: a write either carries a request id or
     comes to the same when repeated.
@@ -143,6 +143,8 @@ class Tries:
         self._made += 1
         pause = next(self._pauses)
         late = self._ends is not None and time.monotonic() + pause >= self._ends
-        if late or self._made == MOST_TRIES or not isinstance(error, Unavailable):
+        # A server that shuts down cancels the calls that it has not begun, and says no more.
+        unheard = isinstance(error, Cancelled) and not error.reason
+        if late or self._made == MOST_TRIES or not (unheard or isinstance(error, Unavailable)):
             raise error from None
         return pause
