@@ -133,6 +133,19 @@ async def test_it_is_hidden_at_once_and_cannot_be_made_anew_meanwhile(stores, er
     assert await stores.jobs.list_jobs("acme", state=None, limit=9, after=None) == ()
 
 
+async def test_a_session_made_meanwhile_has_no_key_of_one_that_went(stores, erasures):
+    await stores.session("before", BOB)
+    await stores.session("s", ADA)
+    await stores.append("secret", "of ada", session_id="s")
+    await _begin(erasures)
+    await stores.session("made since", BOB)
+    assert await stores.texts("made since", BOB) == []
+    await stores.append("of bob", session_id="made since", scope=BOB)
+    assert await stores.texts("made since", BOB) == ["of bob"]
+    await _erase(erasures)
+    assert await stores.texts("made since", BOB) == ["of bob"]
+
+
 async def test_work_under_way_stores_nothing(stores, erasures):
     await _fill(stores, ADA)
     session = await stores.sessions.get_session(ADA, "s")

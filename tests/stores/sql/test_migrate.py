@@ -113,6 +113,27 @@ async def test_a_database_of_the_first_schema_keeps_its_data(empty, monkeypatch)
     await database.close()
 
 
+async def test_rows_that_outlived_their_session_are_in_no_session_made_later(tmp_path, monkeypatch):
+    path = tmp_path / "recollect.db"
+    with monkeypatch.context() as before:
+        before.setattr(schema, "HEAD", "0009")
+        assert migrate(path)
+    old = open_database(path)
+    stores = Stores(old)
+    await stores.session("s")
+    await stores.append("secret", session_id="s")
+    await old.write(lambda tx: tx.execute("DELETE FROM sessions"))
+    await old.close()
+    assert migrate(path)
+    database = open_database(path)
+    stores = Stores(database)
+    await stores.session("later")
+    assert await stores.texts("later") == []
+    await stores.append("new", session_id="later")
+    assert await stores.texts("later") == ["new"]
+    await database.close()
+
+
 def test_a_database_is_made_once(empty):
     assert needs_migration(empty)
     assert migrate(empty)
