@@ -21,7 +21,7 @@ BIN := .venv/bin
 TYPESCRIPT_PACKAGES := clients/typescript/node_modules/.package-lock.json
 CI ?= false
 # Tests wait more than they compute. The tests of a file run one after the other.
-JOBS ?= 3
+JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 export UV_PYTHON_DOWNLOADS := never

@@ -13,7 +13,7 @@ from tests.mocks.llm import MockLlm
 from recollect import Recollect
 from recollect.v1.common_pb2 import MEMORY_KIND_TURN
 
-ITEMS = 2000
+ITEMS = 1000
 MINILM, OPENAI = "all-MiniLM-L6-v2", "openai:text-embedding-3-small"
 NO_MATCH = [{"match": {"inputText": "~never~"}, "response": {"embedding": [1.0]}}]
 
@@ -67,10 +67,15 @@ def _fill(client: Recollect) -> int:
 
 def _check_recall(client: Recollect, revision: int) -> bool:
     """Recall one of the items by a word that only it has; return whether all was indexed."""
-    found = client.memory.recall("number1234", kinds=[MEMORY_KIND_TURN], top_k=3)
-    assert found.hits[0].turn.parts[0].text == "note 1234 about harbour number1234"
+    found = client.memory.recall("number567", kinds=[MEMORY_KIND_TURN], top_k=3)
+    assert found.hits[0].turn.parts[0].text == "note 567 about harbour number567"
     assert not found.degradations
     return found.indexed_revision >= revision
+
+
+def _left(client: Recollect) -> int:
+    backlog = client.admin.get_server_info().embedding_backlog
+    return int(backlog.waiting + backlog.reembedding)
 
 
 def _midway(client: Recollect, revision: int) -> int:
@@ -80,14 +85,17 @@ def _midway(client: Recollect, revision: int) -> int:
         backlog = client.admin.get_server_info().embedding_backlog
         if backlog.waiting:
             _check_recall(client, revision)
-        begun = not backlog.checking and backlog.reembedding < ITEMS - 100
+        begun = not backlog.checking and backlog.reembedding < ITEMS - 50
         return backlog.reembedding if begun else 0
 
     return int(eventually(left, 60))
 
 
 def _finish(client: Recollect, revision: int) -> None:
-    eventually(lambda: _check_recall(client, revision), 120)
+    """Wait for the last item; embedding has the lowest priority, but goes on."""
+    while not _check_recall(client, revision):
+        left = _left(client)
+        eventually(lambda left=left: _check_recall(client, revision) or _left(client) < left, 120)
     backlog = client.admin.get_server_info().embedding_backlog
     assert (backlog.waiting, backlog.reembedding, backlog.checking) == (0, 0, False)
     assert not backlog.HasField("oldest_time")

@@ -23,9 +23,8 @@ HEALTHY: Fixtures = [
     {"match": {"userMessage": "<summary>"}, "response": {"content": "The garden"}},
 ]
 MESSAGES = 4 * RECENT
-SECONDS = 40.0
-SLOW_SECONDS = 1.5
-PROMPT_SECONDS = 1.0
+SECONDS = 120.0
+SLOW_SECONDS = 5.0
 
 
 def _always(response: dict[str, Any], **more: Any) -> Fixtures:
@@ -71,12 +70,12 @@ def anthropic(api: Api) -> Iterator[RunningServer]:
 
 
 def _write(client: Recollect) -> str:
-    """Append one message after the other, each answered at once, and return their session."""
+    """Append one message after the other, faster than a slow model, and return their session."""
     session = client.memory.create_session().session_id
     for number in range(MESSAGES):
         began = time.monotonic()
         client.memory.append_messages(session, [f"message {number} about the garden"])
-        assert time.monotonic() - began < PROMPT_SECONDS
+        assert time.monotonic() - began < SLOW_SECONDS
     listed = [m.parts[0].text for m in client.memory.list_messages(session)]
     assert listed == [f"message {number} about the garden" for number in range(MESSAGES)]
     return session
