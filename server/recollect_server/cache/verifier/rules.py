@@ -26,7 +26,7 @@ RULES = (
 
 _RULES = [NAMES.index(name) for name in RULES]
 _AGREE = NAMES.index("values_agree")
-_RENAMED = NAMES.index("renamed")
+_OPPOSED = NAMES.index("opposed")
 
 
 class Kind(Enum):
@@ -57,7 +57,8 @@ def other_matter(asked: View, stored: View, values: NDArray[np.float64]) -> bool
     calibration does not count on this rule, which only makes hits fewer and safer.
     """
     return (
-        values[_RENAMED] > 0
+        values[_OPPOSED] > 0
+        or _other_names(asked, stored)
         or _other_values(asked, stored)
         or _other_words(asked, stored)
         or (not (asked.leans or stored.leans) and _breaks_a_rule(values))
@@ -69,8 +70,21 @@ def _breaks_a_rule(values: NDArray[np.float64]) -> bool:
 
 
 def _other_words(asked: View, stored: View) -> bool:
-    """Whether each question is about something that the other conversation never mentions."""
-    return bool(asked.own - stored.mentioned) and bool(stored.own - asked.mentioned)
+    """Whether a question is about something that the other conversation never mentions.
+
+    If only one is, the other may leave it to its history.
+    """
+    more, less = asked.own - stored.mentioned, stored.own - asked.mentioned
+    if more and less:
+        return True
+    return bool((more and not stored.leans) or (less and not asked.leans))
+
+
+def _other_names(asked: View, stored: View) -> bool:
+    """Whether each question names what the other does not, and not all of it is known there."""
+    a, s = asked.reading.names, stored.reading.names
+    more, less = a - s, s - a
+    return bool(more and less and (more - stored.mentioned or less - asked.mentioned))
 
 
 def _other_values(asked: View, stored: View) -> bool:
