@@ -340,8 +340,8 @@ _OPENINGS: Sequence[Messages] = (
         ("user", "Start"),
         (
             "assistant",
-            "Welcome! I am the assistant of your bank. I can tell you about accounts, cards, loans, "
-            "transfers, savings, branches and opening hours, or connect you with a colleague.",
+            "Welcome! I am the assistant of your bank. I can tell you about accounts, cards, "
+            "loans, transfers, savings and opening hours, or connect you with a colleague.",
         ),
     ),
     (
@@ -363,9 +363,9 @@ _ANSWERS = (
 def conversed(seed: int) -> Iterator[Pair]:
     """Yield pairs of made questions after histories that do not tell what the question means.
 
-    The histories are the same, or not, or a question of the same kind was answered before: assistants
-    are asked one thing after the other in one form. Questions say all themselves, so that other
-    histories do not make them others.
+    The histories are the same, or not, or a question of the same kind was answered before:
+    assistants are asked one thing after the other in one form. Questions say all themselves, so
+    that other histories do not make them others.
     """
     chance = random.Random(seed)  # noqa: S311 - no secret
     pairs = list(made(seed))

@@ -53,8 +53,8 @@ def other_matter(asked: View, stored: View, values: NDArray[np.float64]) -> bool
     """Whether the questions differ in something that no history makes up for.
 
     People ask one thing after the other in one form, and after the same greeting: then nothing but
-    a word, a name or a number tells the questions apart, and a history that agrees says nothing. The
-    calibration does not count on this rule, which only makes hits fewer and safer.
+    a word, a name or a number tells the questions apart, and a history that agrees says nothing.
+    The calibration does not count on this rule, which only makes hits fewer and safer.
     """
     return (
         values[_OPPOSED] > 0
