@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from xml.sax.saxutils import escape
 
 import grpc
@@ -147,16 +148,17 @@ def _cpu_seconds(pid: int) -> float:
 
 
 async def _profile(workload: Workload, pid: int, seconds: float, raw: Path) -> tuple[float, float]:
-    """Record; return microseconds of the server's processors a thing, and things a second."""
+    """Record; return microseconds of all processors a thing, and things a second meanwhile."""
     await measure(workload.call, CALLERS, 1.0)
     begun, started = _cpu_seconds(pid), time.perf_counter()
     before = await measure(workload.call, CALLERS, seconds / 2)
     cost = (_cpu_seconds(pid) - begun) / (before.rate * (time.perf_counter() - started)) * 1e6
     recording = asyncio.create_task(_record(pid, seconds, raw))
+    rates = []
     while not recording.done():
-        await measure(workload.call, CALLERS, 0.5)
+        rates.append((await measure(workload.call, CALLERS, 0.5)).rate)
     await recording
-    return cost, before.rate
+    return cost, median(rates)
 
 
 async def _run(method: str, address: str, echo: str, pid: int, args: argparse.Namespace) -> None:
@@ -175,23 +177,15 @@ async def _run(method: str, address: str, echo: str, pid: int, args: argparse.Na
             raw = Path(folder) / "raw"
             cost, rate = await _profile(workload, pid, args.seconds, raw)
             samples = stacks(raw.read_text())
-    _report(workload.name, cost, rate, samples, args.out)
-
-
-def _report(
-    name: str, cost: float, rate: float, samples: Counter[tuple[str, ...]], out: Path
-) -> None:
-    total = samples.total()
+    held = samples.total() / SAMPLES_PER_SECOND / args.seconds / rate * 1e6
     shares: Counter[str] = Counter()
     for stack, count in samples.items():
-        shares[part_of(stack)] += count
-    print(f"\n{name}: {cost:.0f} us of processor a thing, {rate:.0f} a second, {total} samples")
-    for part, count in shares.most_common():
-        print(f"| {part} | {count / total:.0%} | {cost * count / total:.0f} |")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / f"{name}.svg").write_text(
-        draw(f"{name}: {total} samples of who holds the interpreter", samples)
-    )
+        shares[part_of(stack)] += count / samples.total()
+    print(f"\n{workload.name}: {cost:.0f} us of all processors, {held:.0f} of them in Python")
+    for part, share in shares.most_common():
+        print(f"| {part} | {share:.0%} | {held * share:.0f} |")
+    title = f"{workload.name}: who holds the interpreter's lock, {samples.total()} samples"
+    (args.out / f"{workload.name}.svg").write_text(draw(title, samples))
 
 
 def main() -> None:
@@ -203,6 +197,7 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.methods) - set(METHODS):
         sys.exit(f"no such method: {', '.join(sorted(unknown))}")
+    args.out.mkdir(parents=True, exist_ok=True)
     for method in args.methods or METHODS:
         settings = {"RECOLLECT_WORKER": str(method in WITH_WORKER)}
         with (

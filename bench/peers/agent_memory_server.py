@@ -154,7 +154,8 @@ async def agent_memory_server(
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{api}",
             timeout=120,
-            limits=httpx.Limits(max_connections=callers, max_keepalive_connections=callers),
+            # The server closes idle connections after five seconds, also while it is stopped.
+            limits=httpx.Limits(max_connections=callers, keepalive_expiry=1.0),
         ) as client:
             await _serving(client, folder / "api.log")
             work = running([program, "task-worker"], folder / "worker.log", environment)
