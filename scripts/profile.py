@@ -5,7 +5,8 @@
 Each method has a server with everything embedded, under the load of `recollect bench load`, while
 py-spy looks which thread holds the interpreter's lock, and where: that is what bounds the rate.
 Every sample counts for the innermost frame that belongs to a part of `PARTS`; what C code does
-counts for the Python frame that called it. Background work is left out where the call needs none.
+counts for the Python frame that called it. A thread's processor time, measured without py-spy, is
+divided by its samples. Background work is left out where the call needs none.
 """
 
 import argparse
@@ -16,11 +17,10 @@ import sys
 import tempfile
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from xml.sax.saxutils import escape
 
 import grpc
@@ -49,6 +49,8 @@ PARTS = (
     ("ranking", r"memory/recall/|stores/exact/"),
     ("memory, cache and chat", r"recollect_server/|msgspec|hashlib"),
 )
+
+NO_PYTHON = "threads without Python: gRPC's, onnxruntime's"
 
 WIDTH, ROW, SMALLEST = 1200, 16, 0.002
 
@@ -139,26 +141,29 @@ async def _record(pid: int, seconds: float, raw: Path) -> None:
         raise SystemExit("py-spy could not look at the server; it needs root or ptrace_scope 0")
 
 
-def _cpu_seconds(pid: int) -> float:
-    """Seconds of processor time that all threads of a process took."""
-    return sum(
-        int((task / "schedstat").read_text().split()[0]) / 1e9
+def _cpu_seconds(pid: int) -> dict[str, float]:
+    """Return the seconds of processor time of each thread of a process."""
+    return {
+        task.name: int((task / "schedstat").read_text().split()[0]) / 1e9
         for task in Path(f"/proc/{pid}/task").iterdir()
-    )
+    }
 
 
-async def _profile(workload: Workload, pid: int, seconds: float, raw: Path) -> tuple[float, float]:
-    """Record; return microseconds of all processors a thing, and things a second meanwhile."""
+async def _profile(workload: Workload, pid: int, seconds: float, raw: Path) -> dict[str, float]:
+    """Record; return microseconds of each thread's processor time a thing."""
     await measure(workload.call, CALLERS, 1.0)
-    begun, started = _cpu_seconds(pid), time.perf_counter()
-    before = await measure(workload.call, CALLERS, seconds / 2)
-    cost = (_cpu_seconds(pid) - begun) / (before.rate * (time.perf_counter() - started)) * 1e6
+    before, started = _cpu_seconds(pid), time.perf_counter()
+    measured = await measure(workload.call, CALLERS, seconds / 2)
+    things = measured.rate * (time.perf_counter() - started)
+    costs = {
+        thread: (after - before.get(thread, 0.0)) / things * 1e6
+        for thread, after in _cpu_seconds(pid).items()
+    }
     recording = asyncio.create_task(_record(pid, seconds, raw))
-    rates = []
     while not recording.done():
-        rates.append((await measure(workload.call, CALLERS, 0.5)).rate)
+        await measure(workload.call, CALLERS, 0.5)
     await recording
-    return cost, median(rates)
+    return costs
 
 
 async def _run(method: str, address: str, echo: str, pid: int, args: argparse.Namespace) -> None:
@@ -175,17 +180,28 @@ async def _run(method: str, address: str, echo: str, pid: int, args: argparse.Na
         workload = workload[0] if isinstance(workload, tuple) else workload
         with tempfile.TemporaryDirectory() as folder:
             raw = Path(folder) / "raw"
-            cost, rate = await _profile(workload, pid, args.seconds, raw)
+            costs = await _profile(workload, pid, args.seconds, raw)
             samples = stacks(raw.read_text())
-    held = samples.total() / SAMPLES_PER_SECOND / args.seconds / rate * 1e6
-    shares: Counter[str] = Counter()
-    for stack, count in samples.items():
-        shares[part_of(stack)] += count / samples.total()
-    print(f"\n{workload.name}: {cost:.0f} us of all processors, {held:.0f} of them in Python")
-    for part, share in shares.most_common():
-        print(f"| {part} | {share:.0%} | {held * share:.0f} |")
+    total = sum(costs.values())
+    print(f"\n{workload.name}: {total:.0f} us of processor a thing")
+    for part, cost in sorted(divided(costs, samples).items(), key=lambda item: -item[1]):
+        print(f"| {part} | {cost / total:.0%} | {cost:.0f} |")
     title = f"{workload.name}: who holds the interpreter's lock, {samples.total()} samples"
     (args.out / f"{workload.name}.svg").write_text(draw(title, samples))
+
+
+def divided(costs: dict[str, float], samples: Counter[tuple[str, ...]]) -> dict[str, float]:
+    """Divide each thread's cost among the parts of `PARTS` as its samples are."""
+    seen: dict[str, Counter[str]] = defaultdict(Counter)
+    for stack, count in samples.items():
+        if (thread := re.match(r"thread \((\d+)\)", stack[0])) is not None:
+            seen[thread[1]][part_of(stack)] += count
+    found: dict[str, float] = defaultdict(float)
+    for thread_id, cost in costs.items():
+        parts = seen.get(thread_id, Counter({NO_PYTHON: 1}))
+        for part, count in parts.items():
+            found[part] += cost * count / parts.total()
+    return found
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ each has the machine for itself. Models' APIs are a mock, embeddings one MiniLM 
 """
 
 import argparse
+import asyncio
 import json
 import os
 import platform
@@ -28,6 +29,10 @@ from tests.mocks.llm import MockLlm
 from recollect_server.bench.texts import Texts
 
 WARM_SECONDS = 0.5
+SETTLE_SECONDS = 60
+IDLE = 0.1
+"""Seconds of processor time in a second, up to which a peer counts as idle."""
+
 ANSWER = [{"match": {}, "response": {"content": '{"topics": [], "entities": [], "memories": []}'}}]
 Results = dict[str, dict[str, Seen]]
 
@@ -90,10 +95,25 @@ async def run(names: list[str], callers: int, rounds: int, seconds: float) -> Re
                     for one in family(pid):
                         os.kill(one, signal.SIGSTOP)
             for operation in OPERATIONS:
+                for peer in started:
+                    await _settle(peer)
                 for number in range(rounds + 1):
                     for peer in started:
                         await _slice(peer, operation, callers, seconds, number, results)
     return results
+
+
+async def _settle(peer: Peer) -> None:
+    """Let a peer finish what it does behind, so that no operation pays for another."""
+    with awake(peer.pids):
+        before = cpu_seconds(peer.pids)
+        for _ in range(SETTLE_SECONDS):
+            await asyncio.sleep(1)
+            now = cpu_seconds(peer.pids)
+            if now - before < IDLE:
+                return
+            before = now
+        print(f"{peer.name} is still busy after {SETTLE_SECONDS} s", file=sys.stderr)
 
 
 async def _slice(

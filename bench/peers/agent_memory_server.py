@@ -146,7 +146,7 @@ async def agent_memory_server(
         part for name in ("rejson", "redisearch") for part in ("--loadmodule", _module(name))
     ]
     with ExitStack() as stack:
-        server = [get_binary_path(), "--port", str(valkey), "--save", "", "--dir", str(folder)]
+        server = [str(get_binary_path()), "--port", str(valkey), "--save", "", "--dir", str(folder)]
         pids = [stack.enter_context(running([*server, *modules], folder / "valkey.log"))]
         await asyncio.sleep(1)
         serve = [program, "api", "--host", "127.0.0.1", "--port", str(api)]

@@ -83,7 +83,7 @@ async def mem0(
     """
     ENVIRONMENT.make()
     driver = Path(__file__).with_name("mem0_driver.py")
-    command = [ENVIRONMENT.program("python"), driver, str(port), str(folder)]
+    command: list[str | Path] = [ENVIRONMENT.program("python"), driver, str(port), str(folder)]
     urls = [f"http://127.0.0.1:{embeddings}", llm]
     environment = {"MEM0_TELEMETRY": "False", "MEM0_DIR": str(folder), "PYTHONSAFEPATH": "1"}
     with running([*command, *urls], folder / "mem0.log", environment) as pid:

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 from bench.peers.work import EXCHANGES, FACTS, TOP_K, WINDOW
 
-from recollect.v1 import memory_pb2
+from recollect.v1 import common_pb2, memory_pb2
 from recollect_server.bench.connection import CHANNEL_OPTIONS, Connection, context_request
 from recollect_server.bench.embedded import server_in
 from recollect_server.bench.texts import Texts
@@ -63,7 +63,7 @@ class RecollectPeer:
     async def search(self, caller: int, query: str) -> None:
         """See `Peer`."""
         request = memory_pb2.RecallRequest(
-            user_id=_user(caller), query=query, top_k=TOP_K, kinds=[memory_pb2.MEMORY_KIND_FACT]
+            user_id=_user(caller), query=query, top_k=TOP_K, kinds=[common_pb2.MEMORY_KIND_FACT]
         )
         response = await self._connection.memory.Recall(request, **self._connection.options)
         assert len(response.hits) == TOP_K
