@@ -47,7 +47,7 @@ PARTS = (
     ("Valkey's client", r"stores/valkey|valkey/|redis/"),
     ("embedding", r"models/|onnxruntime|tokenizers"),
     ("ranking", r"memory/recall/|stores/exact/"),
-    ("memory, cache and chat", r"recollect_server/|msgspec|hashlib"),
+    ("the rest of this server", r"recollect_server/|msgspec|hashlib"),
 )
 
 NO_PYTHON = "threads without Python: gRPC's, onnxruntime's"
