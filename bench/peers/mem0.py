@@ -29,14 +29,14 @@ class Mem0:
 
     async def prepare(self, callers: int, texts: Texts) -> None:
         """See `Peer`."""
-        for caller in range(callers):
-            window = [
-                {"role": ("user", "assistant")[n % 2], "content": texts.message()}
-                for n in range(WINDOW)
-            ]
-            await self._call(caller, "add", _user(caller), "read", window)
-            for n in range(FACTS):
-                await self.add_fact(caller, f"{texts.sentence()} {n}")
+        await asyncio.gather(*(self._prepare(caller, texts) for caller in range(callers)))
+
+    async def _prepare(self, caller: int, texts: Texts) -> None:
+        roles = ("user", "assistant")
+        window = [{"role": roles[n % 2], "content": texts.message()} for n in range(WINDOW)]
+        await self._call(caller, "add", _user(caller), "read", window)
+        for n in range(FACTS):
+            await self.add_fact(caller, f"{texts.sentence()} {n}")
 
     async def store(self, caller: int, exchange: tuple[str, str]) -> None:
         """See `Peer`."""

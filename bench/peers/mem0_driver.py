@@ -7,7 +7,9 @@ Arguments: PORT FOLDER URL_OF_EMBEDDINGS URL_OF_LLM.
 import asyncio
 import json
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from mem0 import Memory  # type: ignore[import-not-found] # of another environment
 
@@ -34,6 +36,22 @@ memory = Memory.from_config(
         "history_db_path": f"{folder}/history.db",
     }
 )
+
+
+def one_at_a_time(method: Any) -> Any:
+    """Return a method of the store that waits for others: Qdrant in a folder bears one thread."""
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        with lock:
+            return method(*arguments, **named)
+
+    return call
+
+
+lock = threading.RLock()
+for name in ("insert", "search", "keyword_search", "list", "get", "update", "delete"):
+    if hasattr(memory.vector_store, name):
+        setattr(memory.vector_store, name, one_at_a_time(getattr(memory.vector_store, name)))
 
 
 def add(user: str, session: str | None, messages: list[dict[str, str]]) -> int:
