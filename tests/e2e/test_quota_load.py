@@ -27,7 +27,7 @@ SLICES = 7
 CALLS = 150
 PAUSE = 0.005
 CALLERS = 64
-LIMIT = 20
+LIMIT = 5
 
 
 class Flooding:
@@ -42,8 +42,10 @@ class Flooding:
 
     def _switch(self) -> None:
         assert self._program.stdin is not None
+        assert self._program.stdout is not None
         self._program.stdin.write("\n")
         self._program.stdin.flush()
+        self._program.stdout.readline()
 
     @contextmanager
     def on(self) -> Iterator[None]:
@@ -100,9 +102,10 @@ def test_one_tenants_flood_leaves_anothers_slowest_calls_within_twice_their_time
                     flooded.append(_p99(client))
             let_in, refused = flood.end()
     times = statistics.median(flooded) / statistics.median(alone)
+    print([f"{1000 * b:.0f}/{1000 * a:.0f}" for a, b in zip(alone, flooded, strict=True)])
     print(f"p99 with a flood: {times:.2f} times that without; {let_in} let in, {refused} refused")
-    assert refused > 2 * let_in
-    assert let_in <= LIMIT * (flood.seconds + 2 * SLICES)
+    assert refused > 4 * let_in
+    assert let_in <= LIMIT * (flood.seconds + SLICES)
     assert times < 2
 
 
@@ -135,4 +138,4 @@ async def test_limits_that_are_not_reached_cost_little():
             ratios.append(await _processor_seconds(limited, 1000) / base)
     times = statistics.median(ratios[1:])
     print(f"processor time a call with limits: {times:.3f} times that without")
-    assert times < 1.3
+    assert times < 1.5

@@ -1,12 +1,13 @@
 """Who may use how much: lets calls in or refuses them, and tells what is used.
 
 Without limits nothing here is asked. A tenant whose calls are refused again and again is told so
-more and more slowly, up to half a second later, so that callers who do not wait keep themselves
+more and more slowly, up to two seconds later, so that callers who do not wait keep themselves
 waiting and nobody else.
 """
 
 import asyncio
 import math
+import random
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,7 +30,7 @@ MOST_USER_ID_BYTES = 256
 REFUSAL_SECONDS = 0.02
 """A tenant's refusals are so far apart, after the first `REFUSALS_AT_ONCE`."""
 REFUSALS_AT_ONCE = 10
-HELD_SECONDS = 0.5
+HELD_SECONDS = 2.0
 """How long a refusal is held back at most."""
 MOST_HELD = 256
 """Refusals of a tenant that are held back at once; further ones go out immediately."""
@@ -92,9 +93,11 @@ class _Patience:
         wait = self.next - now
         if wait <= 0 or self.held >= MOST_HELD:
             return 0.0
-        # A burst that is over must not make refusals slow for long.
-        self.next = min(self.next, now + HELD_SECONDS)
-        return min(wait, HELD_SECONDS)
+        if wait <= HELD_SECONDS:
+            return wait
+        # A burst that is over must not make refusals slow for long, nor must they go out together.
+        self.next = now + HELD_SECONDS
+        return HELD_SECONDS * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
 
 
 class Quotas:

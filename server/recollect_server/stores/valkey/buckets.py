@@ -7,9 +7,10 @@ from recollect_server.stores.valkey.connect import Client, Script
 from recollect_server.stores.valkey.keys import bucket_key
 
 # Times are microseconds since 1970; the value is when the bucket is full, a bucket that is full is
-# gone. A permit may come a microsecond early, so that none is missed by a rounded number. ARGV: microseconds for one permit, and for all of them, fewest and most permits wanted.
-# Returns the permits given and the microseconds until the bucket is full. A command may be sent
-# twice: the permits of the first time are then lost, which is to the safe side.
+# gone. A permit may come a microsecond early, so that none is missed by a rounded number.
+# ARGV: microseconds for one permit, and for all of them, fewest and most permits wanted. Returns
+# the permits given and the microseconds until the bucket is full. A command may be sent twice: the
+# permits of the first time are then lost, which is to the safe side.
 TAKE = Script("""
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
