@@ -14,8 +14,7 @@ use crate::v1::{
     ApiKey, AuditEvent, CreateApiKeyRequest, CreateApiKeyResponse, EraseUserRequest,
     EraseUserResponse, ExportUserRequest, GetServerInfoRequest, GetServerInfoResponse,
     GetUsageRequest, ImportUserRequest, Job, LimitUsage, ListApiKeysRequest,
-    ListAuditEventsRequest, ListJobsRequest, ReindexRequest, RetryJobRequest,
-    RevokeApiKeyRequest,
+    ListAuditEventsRequest, ListJobsRequest, ReindexRequest, RetryJobRequest, RevokeApiKeyRequest,
 };
 
 /// Administration of a tenant and of the server. Its requests name their user themselves.
