@@ -340,6 +340,7 @@ def interceptors(
     activity: Activity,
     authentication: Interceptor,
     default_deadline: float,
+    limiting: Interceptor | None = None,
     gate: Gate | None = None,
     counts: CallCounts | None = None,
 ) -> tuple[Interceptor, ...]:
@@ -349,6 +350,7 @@ def interceptors(
         activity: counts the calls that were answered.
         authentication: finds who calls, and refuses a role that is too low.
         default_deadline: seconds a unary call may take without a deadline of its own.
+        limiting: refuses calls beyond the limits of their tenant and user; None for no limits.
         gate: keeps calls about users away who are being erased.
         counts: where calls are counted, None for nowhere.
     """
@@ -360,6 +362,7 @@ def interceptors(
         authentication,
         Decoding(),
         Tenancy(),
+        *(() if limiting is None else (limiting,)),
         Validation(),
         Erasure(gate),
         Deadline(default_deadline),
