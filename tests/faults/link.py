@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 CHUNK = 65_536
 
@@ -107,3 +108,9 @@ class Link:
                 await sink.drain()
         finally:
             reading.cancel()
+
+
+def through(url: str, link: Link) -> str:
+    """Return a database's URL by a link instead of PostgreSQL's socket."""
+    name = urlsplit(url).path.removeprefix("/")
+    return f"postgresql://postgres@127.0.0.1:{link.port}/{name}"

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from tests.faults.api import HEALTHY, Api, Fixtures
 from tests.faults.deployment import ENVIRONMENT, Running, Worker, processes_of
-from tests.faults.link import Link
+from tests.faults.link import Link, through
 from tests.harness import RunningServer, children
 from tests.postgres_server import PostgresServer
 from tests.stores.valkey.valkey_server import Server as Valkey
@@ -113,7 +112,7 @@ def stack_in(folder: Path) -> Iterator[Stack]:
         migrate(direct)
         to_postgres = stack.enter_context(Link(postgres.folder / ".s.PGSQL.5432"))
         to_valkey = stack.enter_context(Link(valkey.port))
-        url = _through(direct, to_postgres.port)
+        url = through(direct, to_postgres)
         environment = ENVIRONMENT | {
             "DATABASE_URL": url,
             "VALKEY_URL": f"valkey://127.0.0.1:{to_valkey.port}",
@@ -134,12 +133,6 @@ def stack_in(folder: Path) -> Iterator[Stack]:
         stack.callback(_end, running)
         worker.start()
         yield Stack(running, postgres, valkey, chroma, api, (to_postgres, to_valkey))
-
-
-def _through(url: str, port: int) -> str:
-    """Return a database's URL by a port of loopback instead of its socket."""
-    name = urlsplit(url).path.removeprefix("/")
-    return f"postgresql://postgres@127.0.0.1:{port}/{name}"
 
 
 def _end(running: Running) -> None:
