@@ -1,4 +1,4 @@
-"""A clock that was hours ahead is put right: what was put off by it then does not wait for hours."""
+"""A clock that was hours ahead is put right: what it put off does not wait for hours."""
 
 from datetime import timedelta
 
