@@ -300,7 +300,8 @@ class _Writer:
                 self._held.close()
                 raise _CommitLost(error) from None
             if isinstance(error, psycopg.Error):
-                # psycopg takes statements for prepared that came too late in a failed pipeline.
+                # What came after a failed statement was not done, yet psycopg takes a statement
+                # for prepared that was to be prepared then, for as long as the connection lasts.
                 self._held.close()
             else:
                 self._roll_back(connection)
