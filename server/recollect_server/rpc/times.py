@@ -16,6 +16,8 @@ _DURATION = "google.protobuf.Duration"
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 _MOST_SECONDS = 315_576_000_000
 _MOST_NANOS = 999_999_999
+MOST_ITEMS = 10_000
+"""Longer lists are not gone through: they are refused, and every other call would wait."""
 
 
 @cache
@@ -40,6 +42,8 @@ def malformed_times(message: Message, path: str = "") -> Iterator[tuple[str, str
             continue
         name = f"{path}.{field.name}" if path else field.name
         if field.is_repeated:
+            if len(value) > MOST_ITEMS:
+                continue
             for number, item in enumerate(value):
                 yield from malformed_times(item, f"{name}[{number}]")
         else:
