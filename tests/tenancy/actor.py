@@ -224,9 +224,11 @@ class Actor:
         await delete
         del sessions[session]
         # Its answers fall in the background, as would those stored meanwhile under the same id.
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while await self._forgetting(name):
-                await asyncio.sleep(0.1)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while await self._forgetting(name):
+            if time.monotonic() > deadline:
+                raise Wrong(f"{self.tenant!r}: the answers of {session} are kept")
+            await asyncio.sleep(0.1)
         self.model.drop_answers(name, session)
         return None
 
