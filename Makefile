@@ -67,8 +67,9 @@ clients: .venv/.dev tools ## Test each client and its examples, the gateway for 
 conformance: .venv/.dev tools ## Play every scenario with every client, and show the table.
 	$(BIN)/python -m pytest tests/conformance $(ARGS)
 
-prove: .venv/.dev tools ## Run the long proofs: kills, fuzzing, tenants, stores at scale, the cache, the model made again.
+prove: .venv/.dev tools ## Run the long proofs: kills, an hour's soak, fuzzing, tenants, stores at scale, the cache, the model made again.
 	RECOLLECT_FAULT_ROUNDS=100 $(BIN)/python -m pytest tests/faults
+	RECOLLECT_SOAK_MINUTES=60 $(BIN)/python -m pytest tests/soak
 	RECOLLECT_FUZZ_INPUTS=1000000 RECOLLECT_IDLE_CONNECTIONS=10000 $(BIN)/python -m pytest tests/fuzz
 	RECOLLECT_TENANCY_OPERATIONS=100000 $(BIN)/python -m pytest tests/tenancy
 	RECOLLECT_VECTOR_PROOF=long $(BIN)/python -m pytest -s tests/stores/vectors

@@ -11,52 +11,13 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorSet
-from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.json_format import MessageToDict, ParseDict
-from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2
-from tests.compatibility.breaks import PACKAGE, breaks
+from tests.compatibility.breaks import breaks
+from tests.compatibility.stub import Stub, present_contract, read_contract
 from tests.harness import details, unique
-
-from recollect_server.rpc import reflection
 
 KEPT = sorted(Path(__file__).parent.glob("contract-*.binpb"))
 kept_contracts = pytest.mark.parametrize("kept", KEPT, ids=lambda path: path.stem)
-
-
-def _read(path: Path) -> FileDescriptorSet:
-    return FileDescriptorSet.FromString(path.read_bytes())
-
-
-def _present() -> FileDescriptorSet:
-    return _read(Path(reflection.__file__).with_name("contract.binpb"))
-
-
-class OldStub:
-    """Calls methods as a contract describes them, with and for what JSON can say."""
-
-    def __init__(self, contract: FileDescriptorSet, channel: grpc.Channel) -> None:
-        self._pool = DescriptorPool()
-        for file in contract.file:
-            self._pool.AddSerializedFile(file.SerializeToString())
-        self._channel = channel
-
-    def stream(self, service: str, method: str, **request: Any) -> Iterator[dict[str, Any]]:
-        """Return the responses; a unary method has one."""
-        described = self._pool.FindServiceByName(f"{PACKAGE}.{service}").methods_by_name[method]
-        call = self._channel.unary_stream(
-            f"/{PACKAGE}.{service}/{method}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=GetMessageClass(described.output_type).FromString,
-        )
-        message = ParseDict(request, GetMessageClass(described.input_type)())
-        for response in call(message, timeout=60):
-            yield MessageToDict(response, preserving_proto_field_name=True)
-
-    def call(self, service: str, method: str, **request: Any) -> dict[str, Any]:
-        """Return the one response."""
-        (response,) = self.stream(service, method, **request)
-        return response
 
 
 def _text(role: str, text: str) -> dict[str, Any]:
@@ -71,7 +32,7 @@ def channel(server) -> Iterator[grpc.Channel]:
 
 @kept_contracts
 def test_a_round_of_calls_by_an_old_stub(kept, channel):
-    stub = OldStub(_read(kept), channel)
+    stub = Stub(read_contract(kept), channel)
     ada = {"user_id": unique("ada")}
     session = stub.call("MemoryService", "CreateSession", **ada, title="Travel")["session"]
     of_session = ada | {"session_id": session["session_id"]}
@@ -103,9 +64,9 @@ def test_a_round_of_calls_by_an_old_stub(kept, channel):
 
 @kept_contracts
 def test_an_old_stub_knows_the_reason_of_an_error(kept, channel):
-    contract = _read(kept)
+    contract = read_contract(kept)
     with pytest.raises(grpc.RpcError) as caught:
-        OldStub(contract, channel).call(
+        Stub(contract, channel).call(
             "MemoryService", "GetSession", user_id="ada", session_id="missing"
         )
     failed: Any = caught.value
@@ -117,7 +78,7 @@ def test_an_old_stub_knows_the_reason_of_an_error(kept, channel):
 
 @kept_contracts
 def test_all_of_an_old_contract_is_in_the_present_one(kept):
-    assert not breaks(_read(kept), _present())
+    assert not breaks(read_contract(kept), present_contract())
 
 
 def _message(files: FileDescriptorSet, name: str) -> Any:
@@ -193,15 +154,15 @@ def _stream(files: FileDescriptorSet) -> None:
     ],
 )
 def test_a_break_is_found_and_named(change: Callable[[FileDescriptorSet], None], named: str):
-    broken = _present()
+    broken = present_contract()
     change(broken)
-    found = breaks(_present(), broken)
+    found = breaks(present_contract(), broken)
     assert found
     assert found[0].startswith(named)
 
 
 def test_additions_are_no_breaks():
-    more = _present()
+    more = present_contract()
     _message(more, "RecallRequest").field.add(name="more", json_name="more", number=999)
     _enum(more, "Role").value.add(name="ROLE_MORE", number=999)
-    assert not breaks(_present(), more)
+    assert not breaks(present_contract(), more)

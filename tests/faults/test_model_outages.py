@@ -1,27 +1,17 @@
 """While a model's API fails, writes go on and background work waits; then the work is done."""
 
-import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.faults.api import HEALTHY, SUMMARY, Api, Fixtures
 from tests.faults.deployment import ENVIRONMENT, RECENT
 from tests.harness import RunningServer, eventually, unique
-from tests.mocks.llm import MockLlm
 
 from recollect import Recollect
 from recollect.v1 import admin_pb2
 
-Fixtures = list[dict[str, Any]]
-
-SUMMARY = "They spoke about the garden."
-HEALTHY: Fixtures = [
-    {"match": {"userMessage": "</summary>\n<messages>"}, "response": {"content": SUMMARY}},
-    {"match": {"userMessage": "<messages>"}, "response": {"content": '{"facts": []}'}},
-    {"match": {"userMessage": "<summary>"}, "response": {"content": "The garden"}},
-]
 MESSAGES = 4 * RECENT
 SECONDS = 120.0
 SLOW_SECONDS = 5.0
@@ -33,25 +23,6 @@ def _always(response: dict[str, Any], **more: Any) -> Fixtures:
 
 def _failing(status: int, kind: str) -> Fixtures:
     return _always({"error": {"message": "no", "type": kind}, "status": status})
-
-
-class Api:
-    """A model's API at one address, which can be down, or answer in another way."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "fixtures.json"
-        self._mock = MockLlm(folder, HEALTHY)
-        self.url = self._mock.url
-
-    def down(self) -> None:
-        """Refuse connections."""
-        self._mock.stop()
-
-    def answer(self, fixtures: Fixtures) -> None:
-        """Answer in this way from now on."""
-        self._mock.stop()
-        self._file.write_text(json.dumps({"fixtures": fixtures}))
-        self._mock.start()
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from tests.faults.history import (
     Other,
     Outcome,
     Read,
+    Refused,
     Request,
     Seen,
     Unknown,
@@ -57,6 +58,21 @@ def users_of(name: str, number: int = 2) -> list[str]:
     return [f"{name}-{user}" for user in range(number)]
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A call that its caller saw fail.
+
+    Attributes:
+        at: seconds of `time.monotonic`.
+        what: the method.
+        how: the code, and the reason if the server gave one.
+    """
+
+    at: float
+    what: str
+    how: str
+
+
 @dataclass(slots=True)
 class Workload:
     """What the clients do; their choices depend on the seed alone, their timing does not.
@@ -66,6 +82,8 @@ class Workload:
         revisions: the newest revision of each session that a client was told.
         user_revisions: the newest revision of each user that acknowledged a write.
         facts: user and text of the facts that were acknowledged.
+        failures: what callers saw fail, repeats of a client library's own left out.
+        call_seconds: how long a call may take.
     """
 
     address: str
@@ -77,6 +95,8 @@ class Workload:
     revisions: dict[str, int] = field(default_factory=dict)
     user_revisions: dict[str, int] = field(default_factory=dict)
     facts: list[tuple[str, str]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    call_seconds: float = CALL_SECONDS
 
     @property
     def places(self) -> list[Place]:
@@ -172,7 +192,7 @@ class Actor:
 
         async def messages() -> Outcome:
             listed = self.client.memory.list_messages(
-                place.session, user_id=place.user, page_size=size, timeout=CALL_SECONDS
+                place.session, user_id=place.user, page_size=size, timeout=self.load.call_seconds
             )
             return _listed([message async for message in listed])
 
@@ -187,7 +207,7 @@ class Actor:
                 place.session,
                 user_id=place.user,
                 options=pb.ContextOptions(profile=pb.CONTEXT_PROFILE_BUFFER),
-                timeout=CALL_SECONDS,
+                timeout=self.load.call_seconds,
             )
             tail = tuple(message.parts[0].text for message in found.messages)
             return Seen(found.session_revision, tail=tail, tail_size=WINDOW)
@@ -204,7 +224,7 @@ class Actor:
                 options=pb.ContextOptions(
                     profile=pb.CONTEXT_PROFILE_SUMMARY, token_budget=ANY_SIZE
                 ),
-                timeout=CALL_SECONDS,
+                timeout=self.load.call_seconds,
             )
             return _opened(found)
 
@@ -215,7 +235,7 @@ class Actor:
 
         async def cleared() -> Outcome:
             session = await self.client.memory.clear_session(
-                place.session, user_id=place.user, timeout=CALL_SECONDS
+                place.session, user_id=place.user, timeout=self.load.call_seconds
             )
             return Cleared(session.revision)
 
@@ -227,7 +247,7 @@ class Actor:
 
         async def recalled() -> Outcome:
             found = await self.client.memory.recall(
-                query, user_id=place.user, top_k=3, timeout=CALL_SECONDS
+                query, user_id=place.user, top_k=3, timeout=self.load.call_seconds
             )
             facts = [hit.fact.user_id for hit in found.hits if hit.HasField("fact")]
             strangers = [user for user in facts if user != place.user]
@@ -241,7 +261,7 @@ class Actor:
 
         async def remembered() -> Outcome:
             stored = await self.client.memory.remember(
-                [text], user_id=place.user, request_id=request_id, timeout=CALL_SECONDS
+                [text], user_id=place.user, request_id=request_id, timeout=self.load.call_seconds
             )
             return Done(stored.user_revision)
 
@@ -257,14 +277,14 @@ class Actor:
             expected_revision=request.expected_revision,
             request_id=request.request_id,
             user_id=place.user,
-            timeout=CALL_SECONDS,
+            timeout=self.load.call_seconds,
         )
         self._saw_user(place.user, stored.user_revision)
         return _appended(request, stored)
 
     async def _session(self, place: Place) -> Outcome:
         found = await self.client.memory.get_session(
-            place.session, user_id=place.user, timeout=CALL_SECONDS
+            place.session, user_id=place.user, timeout=self.load.call_seconds
         )
         if found.message_count != found.last_sequence:
             return Failed(f"{found.message_count} messages, the last is {found.last_sequence}")
@@ -293,6 +313,9 @@ class Actor:
             outcome = await run()
         except errors.RecollectError as error:
             outcome = outcome_of(error)
+            if not isinstance(outcome, Refused):
+                how = " ".join(filter(None, (error.code.name, error.reason)))
+                self.load.failures.append(Failure(time.monotonic(), _method(request), how))
         self.load.history.end(call, outcome)
         self._saw(call, outcome)
         if isinstance(outcome, Unknown):
@@ -325,6 +348,10 @@ class Actor:
 
     def _request_id(self) -> str:
         return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+
+
+def _method(request: Request) -> str:
+    return request.what if isinstance(request, Read | Other) else type(request).__name__
 
 
 def _appended(request: Append, stored: pb.AppendMessagesResponse) -> Outcome:

@@ -11,7 +11,7 @@ from tests.fuzz.target import METHODS, path_of
 from tests.harness import details
 
 from recollect.v1 import memory_pb2
-from recollect_server.rpc.times import malformed_times
+from recollect_server.rpc.times import MOST_ITEMS, malformed_times
 
 TIMES = ("google.protobuf.Timestamp", "google.protobuf.Duration")
 
@@ -80,3 +80,16 @@ def test_timestamps_are_of_the_years_1_to_9999(seconds, nanos, right):
 def test_durations_are_of_one_sign_and_10_000_years(seconds, nanos, right):
     request = memory_pb2.CreateSessionRequest(idle_ttl={"seconds": seconds, "nanos": nanos})
     assert (not list(malformed_times(request))) is right
+
+
+def test_a_list_longer_than_any_may_be_is_refused_without_going_through_it(server):
+    request = memory_pb2.AppendMessagesRequest(user_id="ada", session_id="s")
+    wrong = memory_pb2.NewMessage()
+    wrong.time.nanos = 1_000_000_000
+    request.messages.extend([wrong] * (MOST_ITEMS + 1))
+    assert not tuple(malformed_times(request))
+    method = "recollect.v1.MemoryService/AppendMessages"
+    code, _, trailing = server.raw(method, request.SerializeToString())
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    bad = details(trailing, error_details_pb2.BadRequest)
+    assert [violation.field for violation in bad.field_violations] == ["messages"]

@@ -223,7 +223,19 @@ class Actor:
             return await self._missing("SESSION_NOT_FOUND", delete)
         await delete
         del sessions[session]
+        # Its answers fall in the background, as would those stored meanwhile under the same id.
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while await self._forgetting(name):
+            if time.monotonic() > deadline:
+                raise Wrong(f"{self.tenant!r}: the answers of {session} are kept")
+            await asyncio.sleep(0.1)
+        self.model.drop_answers(name, session)
         return None
+
+    async def _forgetting(self, name: str) -> bool:
+        """Whether it is still passed on what a user's answers must not rest on."""
+        jobs = [job async for job in self.client.admin.list_jobs()]
+        return any(job.kind == "forget" and job.user_id == name for job in jobs)
 
     async def chat(self, name: str, session: str) -> None:
         who = self.model.user(name)

@@ -57,6 +57,12 @@ class TenantModel:
         """Return a user, who need not have been heard of."""
         return self.users.setdefault(user, UserModel())
 
+    def drop_answers(self, user: str, session: str) -> None:
+        """Forget the answers of a session that was deleted."""
+        of_it = (cache_pb2.CACHE_SCOPE_SESSION, user, session)
+        for kept in [s for s in self.answers if (s.scope, s.user, s.session) == of_it]:
+            del self.answers[kept]
+
 
 def slot(scope: cache_pb2.CacheScope.ValueType, user: str, session: str, question: str) -> Slot:
     """Return the slot of an answer, without what its scope leaves out."""

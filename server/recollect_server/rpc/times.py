@@ -16,6 +16,8 @@ _DURATION = "google.protobuf.Duration"
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 _MOST_SECONDS = 315_576_000_000
 _MOST_NANOS = 999_999_999
+MOST_ITEMS = 10_000
+"""Longer lists are not gone through: they are refused, and every other call would wait."""
 
 
 class _Field(NamedTuple):
@@ -47,6 +49,8 @@ def _malformed(message: Any, path: str) -> Iterator[tuple[str, str]]:
         if not repeated and not message.HasField(name):
             continue
         value = getattr(message, name)
+        if repeated and len(value) > MOST_ITEMS:
+            continue
         for number, item in enumerate(value if repeated else (value,)):
             if not time:
                 yield from _malformed(

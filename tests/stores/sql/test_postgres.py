@@ -219,6 +219,26 @@ async def test_a_statement_that_was_not_waited_for_fails_its_unit_before_it_coun
     assert await _users(database) == []
 
 
+async def test_statements_behind_one_that_failed_are_not_taken_for_prepared(database, capfd):
+    # The sixth run on a connection prepares a statement, and there are two connections.
+    for runs in range(4, 13):
+
+        def change(tx, runs=runs) -> None:
+            tx.execute_many(f"UPDATE users SET revision = {runs} WHERE user_key = :n", [{"n": 1}])
+
+        def fail_before(tx, change=change) -> None:
+            tx.execute_many("INSERT INTO users (user_key) VALUES (:key)", [{"key": None}])
+            change(tx)
+
+        for _ in range(runs):
+            await database.write(change)
+        with pytest.raises(StatementError) as caught:
+            await database.write(fail_before)
+        assert "NotNullViolation" in str(caught.value)
+        for _ in range(4):
+            await database.write(change)
+
+
 async def test_a_failed_statement_leaves_the_connection_clean(database, capfd):
     for _ in range(5):
         with pytest.raises(StatementError):

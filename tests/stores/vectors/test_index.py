@@ -353,6 +353,9 @@ async def test_a_store_that_lost_everything_is_filled_again(opened: Opened):
             await asyncio.sleep(0.05)
     feeding.cancel()
     await asyncio.wait([feeding])
+    # This process's own handle is from before the loss, as that of one that feeds nothing.
+    found = await store.search(ADA, topical(3, DIMENSIONS)[0], within(), 3)
+    assert len(found) == 3
 
 
 async def test_a_fact_s_new_text_takes_the_place_of_the_old(opened: Opened):

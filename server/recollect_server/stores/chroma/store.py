@@ -6,8 +6,8 @@ store is opened. Over HTTP the small package `chromadb-client` does as well.
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from operator import methodcaller
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +15,7 @@ from recollect_server.memory.model import MemoryKind, Vector
 from recollect_server.memory.vector_store import ItemKey, VectorFilter, VectorHit, VectorPoint
 from recollect_server.scope import Scope
 from recollect_server.stores.codec import to_microseconds
-from recollect_server.stores.remote import SEARCH_SECONDS, Calls
+from recollect_server.stores.remote import CALL_SECONDS, SEARCH_SECONDS, Calls
 from recollect_server.stores.vector_ids import (
     item_digest,
     named_payload,
@@ -126,20 +126,15 @@ class ChromaStore:
         """See `VectorStore`."""
         if not points:
             return
-        collection = await self._get()
         await self._delete_beyond(passages(scope, points))
         for start in range(0, len(points), BATCH):
             batch = points[start : start + BATCH]
             ids, metadatas = zip(*(named_payload(scope, p) for p in batch), strict=True)
             vectors = [p.vector.tolist() for p in batch]
-            await self._calls.run(
-                partial(
-                    collection.upsert,
-                    ids=list(ids),
-                    embeddings=vectors,
-                    metadatas=list(metadatas),
-                )
+            upsert = methodcaller(
+                "upsert", ids=list(ids), embeddings=vectors, metadatas=list(metadatas)
             )
+            await self._run(upsert)
 
     async def delete(self, scope: Scope, keys: Sequence[ItemKey]) -> None:
         """See `VectorStore`."""
@@ -147,25 +142,20 @@ class ChromaStore:
 
     async def delete_user(self, scope: Scope) -> None:
         """See `VectorStore`."""
-        collection = await self._get()
-        where = {"owner": owner_digest(scope)}
-        await self._calls.run(lambda: collection.delete(where=where))
+        await self._run(methodcaller("delete", where={"owner": owner_digest(scope)}))
 
     async def search(
         self, scope: Scope, vector: Vector, filter: VectorFilter, limit: int
     ) -> tuple[VectorHit, ...]:
         """See `VectorStore`."""
-        collection = await self._get()
-        where = _where(scope, filter)
-        found = await self._calls.run(
-            lambda: collection.query(
-                query_embeddings=[vector.tolist()],
-                n_results=limit,
-                where=where,
-                include=["metadatas", "distances"],
-            ),
-            SEARCH_SECONDS,
+        query = methodcaller(
+            "query",
+            query_embeddings=[vector.tolist()],
+            n_results=limit,
+            where=_where(scope, filter),
+            include=["metadatas", "distances"],
         )
+        found = await self._run(query, SEARCH_SECONDS)
         return tuple(
             VectorHit(MemoryKind(data["kind"]), data["item_id"], data["passage"], 1 - distance)
             for data, distance in zip(found["metadatas"][0], found["distances"][0], strict=True)
@@ -173,9 +163,8 @@ class ChromaStore:
 
     async def count(self, scope: Scope) -> int:
         """See `VectorStore`."""
-        collection = await self._get()
-        where = {"owner": owner_digest(scope)}
-        found = await self._calls.run(lambda: collection.get(where=where, include=[]))
+        get = methodcaller("get", where={"owner": owner_digest(scope)}, include=[])
+        found = await self._run(get)
         return len(found["ids"])
 
     async def drop(self) -> None:
@@ -190,7 +179,6 @@ class ChromaStore:
 
     async def _delete_beyond(self, passages: dict[str, int]) -> None:
         """Delete the points of items from a passage on, 0 for all."""
-        collection = await self._get()
         by_count: dict[int, list[str]] = defaultdict(list)
         for item, count in passages.items():
             by_count[count].append(item)
@@ -199,7 +187,18 @@ class ChromaStore:
                 where: dict[str, Any] = {"item": {"$in": items[start : start + BATCH]}}
                 if count:
                     where = {"$and": [where, {"passage": {"$gte": count}}]}
-                await self._calls.run(partial(collection.delete, where=where))
+                await self._run(methodcaller("delete", where=where))
+
+    async def _run(self, call: Callable[[Any], Any], seconds: float = CALL_SECONDS) -> Any:
+        """Run a call on the collection, which has another id if it was lost and made anew."""
+        missing = _errors().NotFoundError
+        collection = await self._get()
+        try:
+            return await self._calls.run(lambda: call(collection), seconds, expected=(missing,))
+        except missing:
+            self._collection = None
+        anew = await self._get()
+        return await self._calls.run(lambda: call(anew), seconds)
 
     async def _get(self) -> Any:
         if self._collection is None:

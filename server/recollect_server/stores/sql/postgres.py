@@ -52,6 +52,8 @@ _AGAIN = (
     pg_errors.DeadlockDetected,
     # Another process inserted the same key first; the next run sees its row.
     pg_errors.UniqueViolation,
+    # See `_Writer._in_transaction`; the next run is on a new connection.
+    pg_errors.InvalidSqlStatementName,
 )
 
 
@@ -297,7 +299,12 @@ class _Writer:
             if committing and isinstance(error, BROKEN):
                 self._held.close()
                 raise _CommitLost(error) from None
-            self._roll_back(connection)
+            if isinstance(error, psycopg.Error):
+                # What came after a failed statement was not done, yet psycopg takes a statement
+                # for prepared that was to be prepared then, for as long as the connection lasts.
+                self._held.close()
+            else:
+                self._roll_back(connection)
             raise
 
     def _roll_back(self, connection: "psycopg.Connection[Any]") -> None:

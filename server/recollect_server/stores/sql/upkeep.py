@@ -11,6 +11,7 @@ from recollect_server.memory.due import DuePolicy, JobKind
 from recollect_server.stores.codec import to_microseconds
 from recollect_server.stores.sql import changes, requests
 from recollect_server.stores.sql.changes import ChangeLog
+from recollect_server.stores.sql.clock import bring_back
 from recollect_server.stores.sql.database import Database, Transaction
 from recollect_server.stores.sql.deletion import delete_session
 from recollect_server.stores.sql.jobs import queue_job
@@ -44,6 +45,7 @@ class SqlUpkeep:
     async def run_upkeep(self) -> bool:
         """See `Upkeep`."""
         now = to_microseconds(self._clock())
+        await self._database.write(lambda tx: bring_back(tx, now))
         idle_since = now - duration_us(self._policy.episode_idle)
         more = await self._database.write(lambda tx: _end_sessions(tx, now - CLOCK_SKEW, now))
         more |= await self._database.write(lambda tx: _queue_episodes(tx, idle_since, now))
