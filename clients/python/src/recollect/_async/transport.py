@@ -115,10 +115,14 @@ class AsyncTransport:
         if method not in self._methods:
             self._methods[method] = open_method(
                 f"/recollect.v1.{method}",
-                request_serializer=lambda message: message.SerializeToString(),
+                request_serializer=_bytes,
                 response_deserializer=response.FromString,
             )
         return self._methods[method]
+
+
+def _bytes(message: Message) -> bytes:
+    return message.SerializeToString()
 
 
 def _open(settings: Settings) -> grpc.aio.Channel:

@@ -111,10 +111,14 @@ class Transport:
         if method not in self._methods:
             self._methods[method] = open_method(
                 f"/recollect.v1.{method}",
-                request_serializer=lambda message: message.SerializeToString(),
+                request_serializer=_bytes,
                 response_deserializer=response.FromString,
             )
         return self._methods[method]
+
+
+def _bytes(message: Message) -> bytes:
+    return message.SerializeToString()
 
 
 def _open(settings: Settings) -> grpc.Channel:
@@ -124,5 +128,5 @@ def _open(settings: Settings) -> grpc.Channel:
 
 
 def _from_rpc(error: Any) -> errors.RecollectError:
-    trailing = dict(error.trailing_metadata() or ())
+    trailing: dict[str, str | bytes] = dict(error.trailing_metadata() or ())
     return errors.from_call(error.code(), error.details() or "", trailing)
