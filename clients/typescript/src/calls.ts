@@ -84,6 +84,20 @@ export class Calls {
     } while (paged.pageToken !== "");
   }
 
+  /** Runs a call that streams responses, of a request that is whole, and is not repeated. */
+  streamOnce<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodServerStreaming<I, O>,
+    request: MessageShape<I>,
+    bounds: Bounds,
+  ): AsyncGenerator<MessageShape<O>, void, undefined> {
+    return this.#transport.streamOnce(method, request, bounds);
+  }
+
+  /** Whether a stream failed so that it may be taken up again. */
+  isUnavailable(error: unknown, bounds: Bounds): error is RecollectError {
+    return this.#transport.isUnavailable(error, bounds);
+  }
+
   /** Runs a call that streams responses, of a request that is whole. */
   stream<I extends DescMessage, O extends DescMessage>(
     method: DescMethodServerStreaming<I, O>,

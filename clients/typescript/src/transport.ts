@@ -14,7 +14,7 @@ import * as grpc from "@grpc/grpc-js";
 
 import type { Bounds } from "./bounds.js";
 import { fromGrpc, RecollectError } from "./errors.js";
-import { CHANNEL_OPTIONS } from "./retry.js";
+import { CHANNEL_OPTIONS, isUnavailable, Pauses } from "./retry.js";
 import type { Settings, TokenSource } from "./settings.js";
 
 /** Calls over one connection of grpc-js, with errors as `RecollectError`. */
@@ -30,36 +30,55 @@ export class Transport {
     this.#token = settings.token;
   }
 
-  /** Runs a unary call. */
+  /**
+   * Runs a unary call, again while the server is unavailable. Every one may be repeated: a write either
+   * carries a request id or comes to the same when repeated.
+   */
   async unary<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     request: MessageShape<I>,
     bounds: Bounds,
   ): Promise<MessageShape<O>> {
     const sent = encoded(method.input, request);
-    const metadata = await this.#begin(bounds);
-    const outcome = settled<MessageShape<O>>();
-    const call = this.#client.makeUnaryRequest(
-      path(method),
-      unchanged,
-      decoder(method.output),
-      sent,
-      metadata,
-      { deadline: bounds.deadline },
-      outcome.settle,
-    );
-    const end = this.#run(bounds, call);
-    try {
-      return await outcome.response;
-    } catch (error) {
-      throw bounds.aborted() ?? fromGrpc(error);
-    } finally {
-      end();
+    const pauses = new Pauses();
+    for (;;) {
+      try {
+        return await this.#unaryOnce(method, sent, bounds);
+      } catch (error) {
+        if (pauses.areUsedUp || !this.isUnavailable(error, bounds)) {
+          throw error;
+        }
+      }
+      await pauses.wait(bounds);
+    }
+  }
+
+  /** Runs a call that streams responses, again while it brings none because the server is unavailable. */
+  async *stream<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodServerStreaming<I, O>,
+    request: MessageShape<I>,
+    bounds: Bounds,
+  ): AsyncGenerator<MessageShape<O>, void, undefined> {
+    const pauses = new Pauses();
+    for (;;) {
+      let begun = false;
+      try {
+        for await (const response of this.streamOnce(method, request, bounds)) {
+          begun = true;
+          yield response;
+        }
+        return;
+      } catch (error) {
+        if (begun || pauses.areUsedUp || !this.isUnavailable(error, bounds)) {
+          throw error;
+        }
+      }
+      await pauses.wait(bounds);
     }
   }
 
   /** Runs a call that streams responses. Leaving the iteration early ends it. */
-  async *stream<I extends DescMessage, O extends DescMessage>(
+  async *streamOnce<I extends DescMessage, O extends DescMessage>(
     method: DescMethodServerStreaming<I, O>,
     request: MessageShape<I>,
     bounds: Bounds,
@@ -127,6 +146,12 @@ export class Transport {
     }
   }
 
+  /** Whether a call failed so that it may be made again, and neither its caller nor `close` ended it. */
+  isUnavailable(error: unknown, bounds: Bounds): error is RecollectError {
+    const ended = this.#closed || bounds.signal?.aborted === true;
+    return !ended && isUnavailable(error);
+  }
+
   /** Ends all calls and closes the connection. */
   close(): void {
     this.#closed = true;
@@ -134,6 +159,32 @@ export class Transport {
       call.cancel();
     }
     this.#client.close();
+  }
+
+  async #unaryOnce<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    sent: Buffer,
+    bounds: Bounds,
+  ): Promise<MessageShape<O>> {
+    const metadata = await this.#begin(bounds);
+    const outcome = settled<MessageShape<O>>();
+    const call = this.#client.makeUnaryRequest(
+      path(method),
+      unchanged,
+      decoder(method.output),
+      sent,
+      metadata,
+      { deadline: bounds.deadline },
+      outcome.settle,
+    );
+    const end = this.#run(bounds, call);
+    try {
+      return await outcome.response;
+    } catch (error) {
+      throw bounds.aborted() ?? fromGrpc(error);
+    } finally {
+      end();
+    }
   }
 
   /** Returns the metadata of a call that begins, or throws if it must not. */

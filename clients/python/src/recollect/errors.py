@@ -101,6 +101,13 @@ class Cancelled(RecollectError):
     """The call was cancelled."""
 
 
+class Closed(Cancelled):
+    """The client was closed before the call, or while it ran."""
+
+    def __init__(self) -> None:
+        super().__init__(grpc.StatusCode.CANCELLED, "the client is closed")
+
+
 class Unimplemented(RecollectError):
     """This server does not serve the method yet."""
 
