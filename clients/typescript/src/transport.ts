@@ -42,68 +42,73 @@ export class Transport {
     const sent = encoded(method.input, request);
     const pauses = new Pauses();
     for (;;) {
+      const metadata = await this.#begin(bounds);
+      const outcome = settled<MessageShape<O>>();
+      const call = this.#client.makeUnaryRequest(
+        path(method),
+        unchanged,
+        decoder(method.output),
+        sent,
+        metadata,
+        { deadline: bounds.deadline },
+        outcome.settle,
+      );
+      const end = this.#run(bounds, call);
       try {
-        return await this.#unaryOnce(method, sent, bounds);
-      } catch (error) {
+        return await outcome.response;
+      } catch (thrown) {
+        const error = bounds.aborted() ?? fromGrpc(thrown);
         if (pauses.areUsedUp || !this.isUnavailable(error, bounds)) {
           throw error;
         }
+      } finally {
+        end();
       }
       await pauses.wait(bounds);
     }
   }
 
-  /** Runs a call that streams responses, again while it brings none because the server is unavailable. */
+  /**
+   * Runs a call that streams responses, again while it brings none because the server is unavailable,
+   * unless it is to be made `once`. Leaving the iteration early ends it.
+   */
   async *stream<I extends DescMessage, O extends DescMessage>(
     method: DescMethodServerStreaming<I, O>,
     request: MessageShape<I>,
     bounds: Bounds,
-  ): AsyncGenerator<MessageShape<O>, void, undefined> {
-    const pauses = new Pauses();
-    for (;;) {
-      let begun = false;
-      try {
-        for await (const response of this.streamOnce(method, request, bounds)) {
-          begun = true;
-          yield response;
-        }
-        return;
-      } catch (error) {
-        if (begun || pauses.areUsedUp || !this.isUnavailable(error, bounds)) {
-          throw error;
-        }
-      }
-      await pauses.wait(bounds);
-    }
-  }
-
-  /** Runs a call that streams responses. Leaving the iteration early ends it. */
-  async *streamOnce<I extends DescMessage, O extends DescMessage>(
-    method: DescMethodServerStreaming<I, O>,
-    request: MessageShape<I>,
-    bounds: Bounds,
+    once: boolean,
   ): AsyncGenerator<MessageShape<O>, void, undefined> {
     const sent = encoded(method.input, request);
-    const metadata = await this.#begin(bounds);
-    const call = this.#client.makeServerStreamRequest(
-      path(method),
-      unchanged,
-      decoder(method.output),
-      sent,
-      metadata,
-      { deadline: bounds.deadline },
-    );
-    call.on("error", () => undefined); // The iteration throws it; after its end it means nothing.
-    const end = this.#run(bounds, call);
-    try {
-      for await (const response of call) {
-        yield response as MessageShape<O>;
+    const pauses = new Pauses();
+    for (;;) {
+      const metadata = await this.#begin(bounds);
+      const call = this.#client.makeServerStreamRequest(
+        path(method),
+        unchanged,
+        decoder(method.output),
+        sent,
+        metadata,
+        { deadline: bounds.deadline },
+      );
+      call.on("error", () => undefined); // The iteration throws it; after its end it means nothing.
+      const end = this.#run(bounds, call);
+      let begun = false;
+      try {
+        for await (const response of call) {
+          begun = true;
+          yield response as MessageShape<O>;
+        }
+        return;
+      } catch (thrown) {
+        const error = bounds.aborted() ?? fromGrpc(thrown);
+        if (once || begun || pauses.areUsedUp || !this.isUnavailable(error, bounds)) {
+          throw error;
+        }
+      } finally {
+        end();
+        call.cancel();
       }
-    } catch (error) {
-      throw bounds.aborted() ?? fromGrpc(error);
-    } finally {
-      end();
-      call.cancel();
+      await pauses.wait(bounds);
     }
   }
 
@@ -159,32 +164,6 @@ export class Transport {
       call.cancel();
     }
     this.#client.close();
-  }
-
-  async #unaryOnce<I extends DescMessage, O extends DescMessage>(
-    method: DescMethodUnary<I, O>,
-    sent: Buffer,
-    bounds: Bounds,
-  ): Promise<MessageShape<O>> {
-    const metadata = await this.#begin(bounds);
-    const outcome = settled<MessageShape<O>>();
-    const call = this.#client.makeUnaryRequest(
-      path(method),
-      unchanged,
-      decoder(method.output),
-      sent,
-      metadata,
-      { deadline: bounds.deadline },
-      outcome.settle,
-    );
-    const end = this.#run(bounds, call);
-    try {
-      return await outcome.response;
-    } catch (error) {
-      throw bounds.aborted() ?? fromGrpc(error);
-    } finally {
-      end();
-    }
   }
 
   /** Returns the metadata of a call that begins, or throws if it must not. */

@@ -19,7 +19,8 @@ export async function* watch(
   const pauses = new Pauses();
   for (;;) {
     try {
-      for await (const response of calls.streamOnce(MemoryService.method.watch, request, bounds)) {
+      const responses = calls.stream(MemoryService.method.watch, request, bounds, true);
+      for await (const response of responses) {
         request.resumeToken = response.resumeToken;
         pauses.reset();
         yield response;
