@@ -42,6 +42,7 @@ lint: .venv/.dev $(TOOLS)/.go $(TYPESCRIPT_PACKAGES) ## Check style, types, laye
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@if command -v npm >/dev/null; then $(BIN)/pyright; fi
 	$(BIN)/lint-imports
 	cd proto && buf lint && buf format --diff --exit-code
 	scripts/breaking

@@ -30,7 +30,7 @@ func (m *Admin) ExportUser(
 	ctx context.Context, req *pb.ExportUserRequest,
 ) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		for record, err := range receive(ctx, prepared(req, ""), m.stub.ExportUser) {
+		for record, err := range receive(ctx, m.client.conn, prepared(req, ""), m.stub.ExportUser) {
 			if !yield(record.GetRecordJson(), err) {
 				return
 			}

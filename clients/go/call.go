@@ -59,10 +59,44 @@ func list[Req proto.Message, Resp interface{ GetNextPageToken() string }, Item a
 	}
 }
 
-// receive yields what a stream brings. Leaving it early ends the call.
+// streaming is a method of a stub that streams its responses.
+type streaming[Req, Item any] func(
+	context.Context, Req, ...grpc.CallOption,
+) (grpc.ServerStreamingClient[Item], error)
+
+// receive yields what a stream brings, and begins it again while it brings nothing because the server is
+// unavailable.
 func receive[Req, Item any](
-	ctx context.Context, req Req,
-	open func(context.Context, Req, ...grpc.CallOption) (grpc.ServerStreamingClient[Item], error),
+	ctx context.Context, conn *grpc.ClientConn, req Req, open streaming[Req, Item],
+) iter.Seq2[*Item, error] {
+	return func(yield func(*Item, error) bool) {
+		var between pauses
+		for {
+			begun, again := false, false
+			for item, err := range receiveOnce(ctx, req, open) {
+				if err != nil && !begun && !between.exhausted() && unavailable(ctx, conn, err) {
+					again = true
+					break
+				}
+				begun = true
+				if !yield(item, err) {
+					return
+				}
+			}
+			if !again {
+				return
+			}
+			if !between.wait(ctx) {
+				yield(nil, fromRPC(ctx.Err()))
+				return
+			}
+		}
+	}
+}
+
+// receiveOnce yields what a stream brings. Leaving it early ends the call.
+func receiveOnce[Req, Item any](
+	ctx context.Context, req Req, open streaming[Req, Item],
 ) iter.Seq2[*Item, error] {
 	return func(yield func(*Item, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)

@@ -35,7 +35,7 @@ func (m *Chat) Stream(
 		req := prepared(req, m.client.settings.userID)
 		seen := &pb.ResumeChatRequest{UserId: req.GetUserId()}
 		begin := func(ctx context.Context) iter.Seq2[*pb.ChatEvent, error] {
-			return events(ctx, req, m.stub.StreamChat)
+			return events(ctx, m.client.conn, req, m.stub.StreamChat)
 		}
 		m.follow(ctx, seen, begin, yield)
 	}
@@ -66,7 +66,7 @@ func (m *Chat) CancelTurn(ctx context.Context, req *pb.CancelTurnRequest) (*pb.T
 }
 
 // follow yields the events of a turn. A stream that breaks is resumed after the last event seen.
-// Before the first event gRPC itself has begun the stream again, with the same request id.
+// Before the first event the stream itself was begun again, with the same request id.
 func (m *Chat) follow(
 	ctx context.Context, seen *pb.ResumeChatRequest,
 	open func(context.Context) iter.Seq2[*pb.ChatEvent, error],
@@ -94,8 +94,8 @@ func (m *Chat) follow(
 		if failed == nil {
 			return
 		}
-		givenUp := between.tries+1 >= maxTries || seen.GetTurnId() == ""
-		if !lost(failed) || givenUp {
+		givenUp := between.exhausted() || seen.GetTurnId() == ""
+		if givenUp || !lost(ctx, m.client.conn, failed) {
 			yield(nil, failed)
 			return
 		}
@@ -111,7 +111,7 @@ func (m *Chat) resume(
 	seen *pb.ResumeChatRequest,
 ) func(context.Context) iter.Seq2[*pb.ChatEvent, error] {
 	return func(ctx context.Context) iter.Seq2[*pb.ChatEvent, error] {
-		return events(ctx, seen, m.stub.ResumeChat)
+		return events(ctx, m.client.conn, seen, m.stub.ResumeChat)
 	}
 }
 
@@ -120,11 +120,10 @@ func events[Req any, Item any, Ptr interface {
 	*Item
 	GetEvent() *pb.ChatEvent
 }](
-	ctx context.Context, req Req,
-	open func(context.Context, Req, ...grpc.CallOption) (grpc.ServerStreamingClient[Item], error),
+	ctx context.Context, conn *grpc.ClientConn, req Req, open streaming[Req, Item],
 ) iter.Seq2[*pb.ChatEvent, error] {
 	return func(yield func(*pb.ChatEvent, error) bool) {
-		for item, err := range receive(ctx, req, open) {
+		for item, err := range receive(ctx, conn, req, open) {
 			if !yield(Ptr(item).GetEvent(), err) {
 				return
 			}

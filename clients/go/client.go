@@ -60,7 +60,7 @@ func New(address string, options ...Option) (*Client, error) {
 }
 
 // Conn returns the connection, for stubs of one's own; it carries the client's credential and
-// repeats calls as the client does.
+// repeats unary calls as the client does.
 func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
 
 // Close ends all calls and closes the connection.

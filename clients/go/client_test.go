@@ -257,17 +257,3 @@ func TestThereIsAMethodForEveryRPC(t *testing.T) {
 		}
 	}
 }
-
-func TestWhatIsSentOnceIsInTheContract(t *testing.T) {
-	for service, methods := range once {
-		for _, method := range methods {
-			found := slices.ContainsFunc(services(), func(s protoreflect.ServiceDescriptor) bool {
-				return string(s.Name()) == service &&
-					s.Methods().ByName(protoreflect.Name(method)) != nil
-			})
-			if !found {
-				t.Errorf("%s/%s is not in the contract", service, method)
-			}
-		}
-	}
-}

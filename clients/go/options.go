@@ -117,11 +117,9 @@ func (s *settings) dialOptions(address string) ([]grpc.DialOption, error) {
 	}
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
-		grpc.WithDefaultServiceConfig(serviceConfig()),
-		grpc.WithDefaultCallOptions(
-			grpc.MaxCallRecvMsgSize(math.MaxInt32),
-			grpc.MaxRetryRPCBufferSize(retryBufferBytes),
-		),
+		grpc.WithDisableRetry(),
+		grpc.WithChainUnaryInterceptor(repeat),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
 		// gRPC's own, 1 s growing to 2 min, leaves a server that is back unused for long. The longest
 		// is less than the pauses of a call's repeats together, so that they do not all fall into it.
 		grpc.WithConnectParams(grpc.ConnectParams{

@@ -5,11 +5,12 @@ package recollect
 
 import (
 	"context"
-	"encoding/json"
 	"math/rand/v2"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 )
 
 const (
@@ -17,58 +18,28 @@ const (
 	firstPause       = 100 * time.Millisecond
 	longestPause     = 2 * time.Second
 	longestReconnect = time.Second
-	// What gRPC keeps of a request to repeat it; its own 256 KiB would leave out large appends.
-	retryBufferBytes = 8 << 20
 )
 
-// once lists the calls that gRPC does not repeat. Every other one may be: a write either carries a
-// request id or comes to the same when repeated. But the records of an import are a stream, and Watch
-// repeats itself: it knows where to go on.
-var once = map[string][]string{"MemoryService": {"Watch"}, "AdminService": {"ImportUser"}}
-
-type methodName struct {
-	Service string `json:"service,omitempty"`
-	Method  string `json:"method,omitempty"`
-}
-
-type retryPolicy struct {
-	MaxAttempts          int      `json:"maxAttempts"`
-	InitialBackoff       string   `json:"initialBackoff"`
-	MaxBackoff           string   `json:"maxBackoff"`
-	BackoffMultiplier    float64  `json:"backoffMultiplier"`
-	RetryableStatusCodes []string `json:"retryableStatusCodes"`
-}
-
-type methodConfig struct {
-	Name        []methodName `json:"name"`
-	RetryPolicy *retryPolicy `json:"retryPolicy,omitempty"`
-}
-
-// serviceConfig says to gRPC which calls to repeat.
-func serviceConfig() string {
-	var alone []methodName
-	for service, methods := range once {
-		for _, method := range methods {
-			alone = append(alone, methodName{"recollect.v1." + service, method})
+// repeat runs a unary call, again while the server is unavailable. Every one may be repeated: a write
+// either carries a request id or comes to the same when repeated. gRPC's own repeats cannot tell a call
+// that was cancelled for a reason from one that a server did not begin.
+func repeat(
+	ctx context.Context, method string, req, reply any, conn *grpc.ClientConn,
+	invoke grpc.UnaryInvoker, options ...grpc.CallOption,
+) error {
+	var between pauses
+	for {
+		err := invoke(ctx, method, req, reply, conn, options...)
+		if err == nil || between.exhausted() || !unavailable(ctx, conn, err) {
+			return err
+		}
+		if !between.wait(ctx) {
+			return fromRPC(ctx.Err())
 		}
 	}
-	repeated := methodConfig{Name: []methodName{{}}, RetryPolicy: &retryPolicy{
-		MaxAttempts:          maxTries,
-		InitialBackoff:       "0.1s",
-		MaxBackoff:           "2s",
-		BackoffMultiplier:    2,
-		RetryableStatusCodes: []string{"UNAVAILABLE"},
-	}}
-	text, err := json.Marshal(map[string][]methodConfig{
-		"methodConfig": {repeated, {Name: alone}},
-	})
-	if err != nil {
-		panic(err) // Only texts and numbers: cannot fail.
-	}
-	return string(text)
 }
 
-// pauses counts the tries to go on with a stream that broke, and waits before each.
+// pauses counts the tries of a call, or to go on with a stream that broke, and waits before each.
 type pauses struct {
 	tries int
 	next  time.Duration
@@ -76,6 +47,9 @@ type pauses struct {
 
 // reset says that something came: the next pause is the first again.
 func (p *pauses) reset() { *p = pauses{} }
+
+// exhausted says whether one more try would be one too many, if none brings anything.
+func (p *pauses) exhausted() bool { return p.tries+1 >= maxTries }
 
 // wait returns false if the context ended first.
 func (p *pauses) wait(ctx context.Context) bool {
@@ -92,9 +66,23 @@ func (p *pauses) wait(ctx context.Context) bool {
 	}
 }
 
-// lost says whether the connection broke, or the server is going away: not that a part of it is down.
-func lost(err error) bool {
+// unavailable says whether another server, or the same later, may do what this one did not. A server
+// that shuts down cancels the calls that it has not begun, and gives no reason.
+func unavailable(ctx context.Context, conn *grpc.ClientConn, err error) bool {
 	failed := asError(err)
-	return failed.Code == codes.Unavailable &&
-		(failed.Reason == "" || failed.Reason == ReasonShuttingDown)
+	switch failed.Code {
+	case codes.Unavailable:
+		return true
+	case codes.Canceled:
+		ours := ctx.Err() != nil || conn.GetState() == connectivity.Shutdown
+		return failed.Reason == "" && !ours
+	default:
+		return false
+	}
+}
+
+// lost says whether the connection broke, or the server is going away: not that a part of it is down.
+func lost(ctx context.Context, conn *grpc.ClientConn, err error) bool {
+	reason := ReasonOf(err)
+	return unavailable(ctx, conn, err) && (reason == "" || reason == ReasonShuttingDown)
 }

@@ -7,8 +7,6 @@ import (
 	"context"
 	"iter"
 
-	"google.golang.org/grpc/codes"
-
 	pb "github.com/recollect-ai/recollect/clients/go/recollectv1"
 )
 
@@ -26,7 +24,7 @@ func (m *Memory) Watch(
 		var between pauses
 		for {
 			var failed error
-			for resp, err := range receive(ctx, req, m.stub.Watch) {
+			for resp, err := range receiveOnce(ctx, req, m.stub.Watch) {
 				if err != nil {
 					failed = err
 					break
@@ -40,8 +38,8 @@ func (m *Memory) Watch(
 			if failed == nil {
 				return
 			}
-			known := req.GetResumeToken() != "" || between.tries+1 < maxTries
-			if asError(failed).Code != codes.Unavailable || !known {
+			givenUp := between.exhausted() && req.GetResumeToken() == ""
+			if givenUp || !unavailable(ctx, m.client.conn, failed) {
 				yield(nil, failed)
 				return
 			}

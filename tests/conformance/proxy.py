@@ -20,11 +20,14 @@ from hyperframe.frame import (
     DataFrame,
     Frame,
     HeadersFrame,
+    RstStreamFrame,
 )
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MOST_TABLE_BYTES = 1 << 20
 LINGER_SECONDS = 5.0
+CANCEL = 8
+"""HTTP/2's error code."""
 
 
 @dataclass
@@ -35,8 +38,11 @@ class Fault:
         method: its name, as in `Recall`; "" for any. Not used at `connect`.
         at: `connect`, when a connection is made; `request`, when the call arrives, which the server
             then never sees; `response`, when the server begins to answer, which the client then
-            never sees; `message`, when `after` messages of a stream have gone to the client.
-        do: `drop` the connection; `hold` the call for ever; `answer` with `status` (at `request`).
+            never sees; `message`, when `after` messages of a stream have gone to the client, or
+            its headers alone where that is 0.
+        do: `drop` the connection; `hold` the call for ever; at `request` also `answer` with
+            `status`, or `cancel` the call, as a server that shuts down does with one that it has
+            not begun.
         times: how often.
     """
 
@@ -223,6 +229,8 @@ class _Connection:
         if fault.do == "answer":
             assert fault.status is not None
             self._to_client.write(_trailers_only(stream, fault.status))
+        elif fault.do == "cancel":
+            self._to_client.write(RstStreamFrame(stream, error_code=CANCEL).serialize())
         return False
 
     def _forward_headers(
@@ -245,6 +253,8 @@ class _Connection:
                 await self._to_client.drain()
             if isinstance(frame, DataFrame):
                 self._count(stream, frame)
+            elif isinstance(frame, HeadersFrame) and "END_STREAM" not in frame.flags:
+                self._strike(stream, 0)
 
     def _answers(self, stream: int, frame: Frame) -> None:
         if stream in self._received or stream in self._held:
@@ -261,8 +271,11 @@ class _Connection:
         before = sum(1 for _ in _messages(received))
         received += frame.data
         for count in range(before + 1, sum(1 for _ in _messages(received)) + 1):
-            if self._proxy.strikes("message", self._sent[stream].method, count):
-                raise _Dropped
+            self._strike(stream, count)
+
+    def _strike(self, stream: int, count: int) -> None:
+        if self._proxy.strikes("message", self._sent[stream].method, count):
+            raise _Dropped
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[bytes, bytes, Frame]:

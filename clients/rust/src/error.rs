@@ -125,10 +125,20 @@ impl Error {
         error
     }
 
+    /// Whether another server, or the same later, may do what this one did not. A server that shuts
+    /// down cancels the calls that it has not begun, and gives no reason; a caller's own cancelling
+    /// drops the call, and is no error.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        match self.code() {
+            Code::Unavailable => true,
+            Code::Cancelled => self.reason().is_none(),
+            _ => false,
+        }
+    }
+
     /// Whether the connection broke, or the server is going away: not that a part of it is down.
     pub(crate) fn is_lost(&self) -> bool {
-        self.code() == Code::Unavailable
-            && matches!(self.reason(), None | Some(Reason::ShuttingDown))
+        self.is_unavailable() && matches!(self.reason(), None | Some(Reason::ShuttingDown))
     }
 }
 

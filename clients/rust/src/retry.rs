@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::error::{Code, Result};
+use crate::error::Result;
 
 pub(crate) const MOST_TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -22,7 +22,7 @@ where
     let mut pauses = Pauses::default();
     loop {
         match attempt().await {
-            Err(error) if error.code() == Code::Unavailable && !pauses.are_used_up() => {
+            Err(error) if error.is_unavailable() && !pauses.are_used_up() => {
                 pauses.wait().await;
             }
             done => return done,

@@ -7,7 +7,6 @@ use async_stream::try_stream;
 use tonic::Response;
 
 use crate::call::{answered, method, next, within};
-use crate::error::Code;
 use crate::memory::Memory;
 use crate::retry::Pauses;
 use crate::stream::Stream;
@@ -51,7 +50,7 @@ impl Memory {
                     }
                     Ok(None) => break,
                     Err(error)
-                        if error.code() == Code::Unavailable
+                        if error.is_unavailable()
                             && (!request.resume_token.is_empty() || !pauses.are_used_up()) =>
                     {
                         changes = None;

@@ -84,13 +84,19 @@ export class Calls {
     } while (paged.pageToken !== "");
   }
 
-  /** Runs a call that streams responses, of a request that is whole. */
+  /** Runs a call that streams responses, of a request that is whole; `once` is not repeated. */
   stream<I extends DescMessage, O extends DescMessage>(
     method: DescMethodServerStreaming<I, O>,
     request: MessageShape<I>,
     bounds: Bounds,
+    once = false,
   ): AsyncGenerator<MessageShape<O>, void, undefined> {
-    return this.#transport.stream(method, request, bounds);
+    return this.#transport.stream(method, request, bounds, once);
+  }
+
+  /** Whether a stream failed so that it may be taken up again. */
+  isUnavailable(error: unknown, bounds: Bounds): error is RecollectError {
+    return this.#transport.isUnavailable(error, bounds);
   }
 
   /** Runs a call that streams requests, which are whole. */

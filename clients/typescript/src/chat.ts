@@ -16,7 +16,7 @@ import {
   StreamChatRequestSchema,
   type Turn,
 } from "./gen/recollect/v1/chat_pb.js";
-import { isLost, MAX_TRIES, Pauses } from "./retry.js";
+import { Pauses } from "./retry.js";
 
 /** What a stream of events brings. */
 type Events = AsyncIterable<{ event?: ChatEvent | undefined }>;
@@ -87,7 +87,7 @@ export class Chat {
 
   /**
    * Yields the events of a turn. A stream that breaks is resumed after the last event seen. Before the
-   * first event gRPC itself has begun the stream again, with the same request id.
+   * first event the stream itself was begun again, with the same request id.
    */
   async *#follow(
     events: Events,
@@ -109,8 +109,10 @@ export class Chat {
         }
         return;
       } catch (error) {
-        const givenUp = pauses.tries + 1 >= MAX_TRIES || seen.turnId === "";
-        if (!isLost(error) || givenUp) {
+        const lost =
+          this.#calls.isUnavailable(error, bounds) &&
+          (error.reason === undefined || error.reason === "SHUTTING_DOWN");
+        if (!lost || pauses.areUsedUp || seen.turnId === "") {
           throw error;
         }
       }

@@ -14,7 +14,7 @@ import * as grpc from "@grpc/grpc-js";
 
 import type { Bounds } from "./bounds.js";
 import { fromGrpc, RecollectError } from "./errors.js";
-import { CHANNEL_OPTIONS } from "./retry.js";
+import { CHANNEL_OPTIONS, isUnavailable, Pauses } from "./retry.js";
 import type { Settings, TokenSource } from "./settings.js";
 
 /** Calls over one connection of grpc-js, with errors as `RecollectError`. */
@@ -30,61 +30,85 @@ export class Transport {
     this.#token = settings.token;
   }
 
-  /** Runs a unary call. */
+  /**
+   * Runs a unary call, again while the server is unavailable. Every one may be repeated: a write either
+   * carries a request id or comes to the same when repeated.
+   */
   async unary<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     request: MessageShape<I>,
     bounds: Bounds,
   ): Promise<MessageShape<O>> {
     const sent = encoded(method.input, request);
-    const metadata = await this.#begin(bounds);
-    const outcome = settled<MessageShape<O>>();
-    const call = this.#client.makeUnaryRequest(
-      path(method),
-      unchanged,
-      decoder(method.output),
-      sent,
-      metadata,
-      { deadline: bounds.deadline },
-      outcome.settle,
-    );
-    const end = this.#run(bounds, call);
-    try {
-      return await outcome.response;
-    } catch (error) {
-      throw bounds.aborted() ?? fromGrpc(error);
-    } finally {
-      end();
+    const pauses = new Pauses();
+    for (;;) {
+      const metadata = await this.#begin(bounds);
+      const outcome = settled<MessageShape<O>>();
+      const call = this.#client.makeUnaryRequest(
+        path(method),
+        unchanged,
+        decoder(method.output),
+        sent,
+        metadata,
+        { deadline: bounds.deadline },
+        outcome.settle,
+      );
+      const end = this.#run(bounds, call);
+      try {
+        return await outcome.response;
+      } catch (thrown) {
+        const error = bounds.aborted() ?? fromGrpc(thrown);
+        if (pauses.areUsedUp || !this.isUnavailable(error, bounds)) {
+          throw error;
+        }
+      } finally {
+        end();
+      }
+      await pauses.wait(bounds);
     }
   }
 
-  /** Runs a call that streams responses. Leaving the iteration early ends it. */
+  /**
+   * Runs a call that streams responses, again while it brings none because the server is unavailable,
+   * unless it is to be made `once`. Leaving the iteration early ends it.
+   */
   async *stream<I extends DescMessage, O extends DescMessage>(
     method: DescMethodServerStreaming<I, O>,
     request: MessageShape<I>,
     bounds: Bounds,
+    once: boolean,
   ): AsyncGenerator<MessageShape<O>, void, undefined> {
     const sent = encoded(method.input, request);
-    const metadata = await this.#begin(bounds);
-    const call = this.#client.makeServerStreamRequest(
-      path(method),
-      unchanged,
-      decoder(method.output),
-      sent,
-      metadata,
-      { deadline: bounds.deadline },
-    );
-    call.on("error", () => undefined); // The iteration throws it; after its end it means nothing.
-    const end = this.#run(bounds, call);
-    try {
-      for await (const response of call) {
-        yield response as MessageShape<O>;
+    const pauses = new Pauses();
+    for (;;) {
+      const metadata = await this.#begin(bounds);
+      const call = this.#client.makeServerStreamRequest(
+        path(method),
+        unchanged,
+        decoder(method.output),
+        sent,
+        metadata,
+        { deadline: bounds.deadline },
+      );
+      call.on("error", () => undefined); // The iteration throws it; after its end it means nothing.
+      const end = this.#run(bounds, call);
+      let begun = false;
+      try {
+        for await (const response of call) {
+          begun = true;
+          yield response as MessageShape<O>;
+        }
+        return;
+      } catch (thrown) {
+        const error = bounds.aborted() ?? fromGrpc(thrown);
+        if (once || begun || pauses.areUsedUp || !this.isUnavailable(error, bounds)) {
+          throw error;
+        }
+      } finally {
+        end();
+        call.cancel();
       }
-    } catch (error) {
-      throw bounds.aborted() ?? fromGrpc(error);
-    } finally {
-      end();
-      call.cancel();
+      await pauses.wait(bounds);
     }
   }
 
@@ -125,6 +149,12 @@ export class Transport {
       end();
       call.cancel();
     }
+  }
+
+  /** Whether a call failed so that it may be made again, and neither its caller nor `close` ended it. */
+  isUnavailable(error: unknown, bounds: Bounds): error is RecollectError {
+    const ended = this.#closed || bounds.signal?.aborted === true;
+    return !ended && isUnavailable(error);
   }
 
   /** Ends all calls and closes the connection. */

@@ -3,13 +3,12 @@
 
 import type { Bounds } from "./bounds.js";
 import type { Calls } from "./calls.js";
-import { RecollectError } from "./errors.js";
 import {
   MemoryService,
   type WatchRequest,
   type WatchResponse,
 } from "./gen/recollect/v1/memory_pb.js";
-import { MAX_TRIES, Pauses } from "./retry.js";
+import { Pauses } from "./retry.js";
 
 /** Yields changes from the request's token on, whose place the last token seen takes. */
 export async function* watch(
@@ -20,16 +19,16 @@ export async function* watch(
   const pauses = new Pauses();
   for (;;) {
     try {
-      for await (const response of calls.stream(MemoryService.method.watch, request, bounds)) {
+      const responses = calls.stream(MemoryService.method.watch, request, bounds, true);
+      for await (const response of responses) {
         request.resumeToken = response.resumeToken;
         pauses.reset();
         yield response;
       }
       return;
     } catch (error) {
-      const unavailable = error instanceof RecollectError && error.code === "UNAVAILABLE";
-      const givenUp = pauses.tries + 1 >= MAX_TRIES && request.resumeToken === "";
-      if (!unavailable || givenUp) {
+      const givenUp = pauses.areUsedUp && request.resumeToken === "";
+      if (givenUp || !calls.isUnavailable(error, bounds)) {
         throw error;
       }
     }

@@ -21,7 +21,6 @@ import {
   MemoryService,
 } from "@recollect-ai/client/v1";
 
-import { ONCE } from "../src/retry.js";
 import { ended, type Handlers, Peer } from "./peer.js";
 
 type Unary<Request> = grpc.ServerUnaryCall<Request, object>;
@@ -280,12 +279,5 @@ test("there is a method for every RPC", () => {
       names.filter((name) => name !== "constructor").sort(),
       service.methods.map(({ localName }) => renamed[localName] ?? localName).sort(),
     );
-  }
-});
-
-test("what is sent once is in the contract", () => {
-  for (const { service, method } of ONCE) {
-    const known = [MemoryService, AdminService].find(({ typeName }) => typeName === service);
-    assert(known?.methods.some(({ name }) => name === method));
   }
 });

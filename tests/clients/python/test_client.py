@@ -29,6 +29,7 @@ class Memory(memory_pb2_grpc.MemoryServiceServicer):
     def __init__(self) -> None:
         self.seen: list[Any] = []
         self.metadata: dict[str, Any] = {}
+        self.waits = asyncio.Event()
 
     async def AppendMessages(self, request, context):
         self.seen.append(request)
@@ -36,6 +37,7 @@ class Memory(memory_pb2_grpc.MemoryServiceServicer):
         if request.session_id == "flaky" and len(self.seen) < 3:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
         if request.session_id == "slow":
+            self.waits.set()
             await asyncio.sleep(30)
         if request.session_id == "bad":
             await self._abort(context, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
@@ -212,6 +214,20 @@ async def test_a_slow_call_ends_at_its_deadline(peer):
         await peer.append("slow", timeout=0.2)
     with pytest.raises(errors.DeadlineExceeded):
         await peer.append("slow", client={"timeout": 0.2})
+
+
+async def test_a_client_that_was_closed_says_so_and_repeats_nothing(peer):
+    waiting = Recollect(peer.address, user_id="ada")
+    slow = asyncio.create_task(asyncio.to_thread(waiting.memory.append_messages, "slow", ["x"]))
+    async with asyncio.timeout(10):
+        await peer.memory.waits.wait()
+    waiting.close()
+    closed = AsyncRecollect(peer.address, user_id="ada")
+    await closed.close()
+    for call in (slow, closed.memory.append_messages("s", ["x"])):
+        with pytest.raises(errors.Closed):
+            await call
+    assert len(peer.memory.seen) == 1
 
 
 async def test_an_error_carries_the_rich_details(peer):

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from recollect.errors import Cancelled, RecollectError, Unavailable
+from recollect.errors import Cancelled, Closed, RecollectError, Unavailable
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_TIMEOUT = 30.0
@@ -118,6 +118,14 @@ def environment() -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def unavailable(error: RecollectError) -> bool:
+    """Whether another server, or the same later, may do what this one did not."""
+    if isinstance(error, Cancelled):
+        # So ends a call that a server, as it shuts down, has not begun.
+        return not error.reason and not isinstance(error, Closed)
+    return isinstance(error, Unavailable)
+
+
 class Tries:
     """The tries of one call. One that no server took on is followed by another, within its time.
 
@@ -143,8 +151,6 @@ class Tries:
         self._made += 1
         pause = next(self._pauses)
         late = self._ends is not None and time.monotonic() + pause >= self._ends
-        # A server that shuts down cancels the calls that it has not begun, and says no more.
-        unheard = isinstance(error, Cancelled) and not error.reason
-        if late or self._made == MOST_TRIES or not (unheard or isinstance(error, Unavailable)):
+        if late or self._made == MOST_TRIES or not unavailable(error):
             raise error from None
         return pause

@@ -101,6 +101,13 @@ class Cancelled(RecollectError):
     """The call was cancelled."""
 
 
+class Closed(Cancelled):
+    """The client was closed before the call, or while it ran."""
+
+    def __init__(self) -> None:
+        super().__init__(grpc.StatusCode.CANCELLED, "the client is closed")
+
+
 class Unimplemented(RecollectError):
     """This server does not serve the method yet."""
 
@@ -143,18 +150,17 @@ def from_call(
     fields: tuple[tuple[str, str], ...] = ()
     reason, metadata, retry_after = "", {}, None
     call_id = str(trailing.get(_CALL_ID_KEY, ""))
+    info, bad, retry = (
+        error_details_pb2.ErrorInfo(),
+        error_details_pb2.BadRequest(),
+        error_details_pb2.RetryInfo(),
+    )
     for detail in _status(code, trailing).details:
-        if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
-            info = error_details_pb2.ErrorInfo()
-            detail.Unpack(info)
+        if detail.Unpack(info):
             reason, metadata = info.reason, dict(info.metadata)
-        elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
-            bad = error_details_pb2.BadRequest()
-            detail.Unpack(bad)
+        elif detail.Unpack(bad):
             fields = tuple((v.field, v.description) for v in bad.field_violations)
-        elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
-            retry = error_details_pb2.RetryInfo()
-            detail.Unpack(retry)
+        elif detail.Unpack(retry):
             retry_after = retry.retry_delay.ToTimedelta().total_seconds()
     if reason == "REVISION_MISMATCH" and "current_revision" in metadata:
         kind = RevisionMismatch

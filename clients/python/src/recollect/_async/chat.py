@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 from recollect._async.transport import AsyncTransport
 from recollect._messages import MessageLike, as_message, new_request_id
-from recollect._settings import CHAT_TIMEOUT, MOST_TRIES, reconnect_pauses
-from recollect.errors import Unavailable
+from recollect._settings import CHAT_TIMEOUT, MOST_TRIES, reconnect_pauses, unavailable
+from recollect.errors import RecollectError
 from recollect.v1 import chat_pb2 as pb
 
 LOST = ("", "SHUTTING_DOWN")
@@ -90,12 +90,13 @@ class AsyncChat:
                         _note(resume, response.event)
                         yield response.event
                 return
-            except Unavailable as error:
+            except RecollectError as error:
                 tries += 1
                 pause = next(pauses)
                 late = ends is not None and time.monotonic() + pause >= ends
                 given_up = tries == MOST_TRIES or not resume.turn_id
-                if error.reason not in LOST or late or given_up:
+                lost = unavailable(error) and error.reason in LOST
+                if not lost or late or given_up:
                     raise
             await self._transport.pause(pause)
 

@@ -16,8 +16,8 @@ from recollect._messages import (
     new_request_id,
     timestamp,
 )
-from recollect._settings import MOST_TRIES, reconnect_pauses
-from recollect.errors import Unavailable
+from recollect._settings import MOST_TRIES, reconnect_pauses, unavailable
+from recollect.errors import RecollectError
 from recollect.v1 import memory_pb2 as pb
 from recollect.v1.common_pb2 import MemoryKind
 
@@ -487,9 +487,10 @@ class AsyncMemory:
                     pauses = reconnect_pauses()
                     yield response
                 return
-            except Unavailable:
+            except RecollectError as error:
                 pause = next(pauses)
                 late = ends is not None and time.monotonic() + pause >= ends
-                if late or (tries == MOST_TRIES and not request.resume_token):
+                given_up = tries == MOST_TRIES and not request.resume_token
+                if not unavailable(error) or late or given_up:
                     raise
             await self._transport.pause(pause)

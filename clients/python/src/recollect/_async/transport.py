@@ -25,6 +25,7 @@ class AsyncTransport:
         self._owned = channel is None
         self._channel = channel or _open(settings)
         self._methods: dict[str, Callable[..., Any]] = {}
+        self._closed = False
 
     async def unary(
         self, method: str, request: Message, response: type[Response], timeout: float | None
@@ -35,16 +36,16 @@ class AsyncTransport:
             method: as in `MemoryService/Recall`.
             timeout: seconds, None for the client's.
         """
-        call = self._method(method, response, self._channel.unary_unary)
         tries = Tries(self.settings.timeout if timeout is None else timeout)
         while True:
+            call = self._method(method, response, self._channel.unary_unary)
             try:
                 done: Awaitable[Response] = call(
                     request, timeout=tries.left, metadata=self.settings.metadata
                 )
                 return await done
             except grpc.aio.AioRpcError as error:
-                pause = tries.pause_after(_from_rpc(error))
+                pause = tries.pause_after(self._failure(error))
             await self.pause(pause)
 
     async def stream(
@@ -64,10 +65,10 @@ class AsyncTransport:
             timeout: seconds for the whole stream, None for no bound.
             once: not to be repeated, by a caller who does that.
         """
-        open_call = self._method(method, response, self._channel.unary_stream)
         tries = Tries(timeout)
         started = False
         while True:
+            open_call = self._method(method, response, self._channel.unary_stream)
             call = open_call(request, timeout=tries.left, metadata=self.settings.metadata)
             try:
                 async for item in call:
@@ -75,7 +76,7 @@ class AsyncTransport:
                     yield item
                 return
             except grpc.aio.AioRpcError as error:
-                failure = _from_rpc(error)
+                failure = self._failure(error)
                 if started or once:
                     raise failure from None
                 pause = tries.pause_after(failure)
@@ -98,7 +99,7 @@ class AsyncTransport:
             )
             return await done
         except grpc.aio.AioRpcError as error:
-            raise _from_rpc(error) from None
+            raise self._failure(error) from None
 
     async def pause(self, seconds: float) -> None:
         """Wait."""
@@ -106,27 +107,35 @@ class AsyncTransport:
 
     async def close(self) -> None:
         """Close the channel."""
+        self._closed = True
         if self._owned:
             await self._channel.close()
 
     def _method(
         self, method: str, response: type[Message], open_method: Callable[..., Any]
     ) -> Callable[..., Any]:
+        if self._closed:
+            raise errors.Closed
         if method not in self._methods:
             self._methods[method] = open_method(
                 f"/recollect.v1.{method}",
-                request_serializer=lambda message: message.SerializeToString(),
+                request_serializer=_bytes,
                 response_deserializer=response.FromString,
             )
         return self._methods[method]
+
+    def _failure(self, error: grpc.aio.AioRpcError) -> errors.RecollectError:
+        if self._closed:
+            return errors.Closed()
+        trailing = dict(error.trailing_metadata() or ())
+        return errors.from_call(error.code(), error.details() or "", trailing)
+
+
+def _bytes(message: Message) -> bytes:
+    return message.SerializeToString()
 
 
 def _open(settings: Settings) -> grpc.aio.Channel:
     if settings.credentials is not None:
         return grpc.aio.secure_channel(settings.address, settings.credentials, OPTIONS)
     return grpc.aio.insecure_channel(settings.address, OPTIONS)
-
-
-def _from_rpc(error: grpc.aio.AioRpcError) -> errors.RecollectError:
-    trailing = dict(error.trailing_metadata() or ())
-    return errors.from_call(error.code(), error.details() or "", trailing)

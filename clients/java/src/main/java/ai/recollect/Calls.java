@@ -6,14 +6,13 @@ package ai.recollect;
 import com.google.protobuf.Descriptors.FieldDescriptor;
 import com.google.protobuf.Message;
 import io.grpc.CallOptions;
-import io.grpc.ClientCall;
+import io.grpc.Context;
 import io.grpc.Deadline;
 import io.grpc.ManagedChannel;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.ClientCalls;
-import io.grpc.stub.StreamObserver;
 import java.time.Duration;
 import java.util.Iterator;
 import java.util.List;
@@ -53,46 +52,29 @@ final class Calls {
 
   /** Runs a method that answers once, and waits for its answer. */
   <Q extends Message, R> R run(MethodDescriptor<Q, R> method, Q request) {
-    try {
-      return ClientCalls.blockingUnaryCall(channel, method, options(), prepared(request));
-    } catch (StatusRuntimeException e) {
-      throw failure(e);
+    Q made = prepared(request);
+    CallOptions options = options();
+    Retries retries = Retries.ofCalls();
+    while (true) {
+      try {
+        return ClientCalls.blockingUnaryCall(channel, method, options, made);
+      } catch (StatusRuntimeException e) {
+        RecollectException failed = failure(e);
+        if (retries.exhausted() || !unavailable(failed, Context.current())) {
+          throw failed;
+        }
+      }
+      retries.await(options.getDeadline(), Context.current());
     }
   }
 
   /** Runs a method that answers once; cancelling the future ends the call. */
   <Q extends Message, R, T> CompletableFuture<T> start(
       MethodDescriptor<Q, R> method, Q request, Function<R, T> result) {
-    CompletableFuture<T> future = new CompletableFuture<>();
-    ClientCall<Q, R> call = channel.newCall(method, options());
-    future.whenComplete(
-        (value, failed) -> {
-          if (future.isCancelled()) {
-            call.cancel("the future was cancelled", null);
-          }
-        });
-    ClientCalls.asyncUnaryCall(
-        call,
-        prepared(request),
-        new StreamObserver<>() {
-          private R response;
-
-          @Override
-          public void onNext(R value) {
-            response = value;
-          }
-
-          @Override
-          public void onError(Throwable failed) {
-            future.completeExceptionally(failure(failed));
-          }
-
-          @Override
-          public void onCompleted() {
-            future.complete(result.apply(response));
-          }
-        });
-    return future;
+    CallOptions options = options();
+    Q made = prepared(request);
+    return new AsyncCall<>(this, () -> channel.newCall(method, options), options, made, result)
+        .start();
   }
 
   /** Lists the items of all pages from the request's on. */
@@ -123,6 +105,11 @@ final class Calls {
 
           @Override
           public void seen(T item) {}
+
+          @Override
+          public boolean repeats() {
+            return true;
+          }
 
           @Override
           public boolean goesOn(RecollectException failed, Retries retries) {
@@ -185,6 +172,13 @@ final class Calls {
       status = Status.CANCELLED.withDescription("the client was closed");
     }
     return Failure.exception(status, Status.trailersFromThrowable(failed));
+  }
+
+  /** Returns whether a call may be made again, which neither its caller nor a closing ended. */
+  boolean unavailable(RecollectException failed, Context context) {
+    boolean ended =
+        channel.isShutdown() || context.isCancelled() || Thread.currentThread().isInterrupted();
+    return !ended && Retries.unavailable(failed);
   }
 
   private static <Q extends Message> Q filled(Q request, String name, Supplier<String> value) {

@@ -31,8 +31,12 @@ final class Changes implements RecollectStream.Source<WatchResponse> {
   }
 
   @Override
+  public boolean repeats() {
+    return false;
+  }
+
+  @Override
   public boolean goesOn(RecollectException failed, Retries retries) {
-    boolean known = !request.getResumeToken().isEmpty() || !retries.exhausted();
-    return failed instanceof RecollectException.Unavailable && known;
+    return !request.getResumeToken().isEmpty() || !retries.exhausted();
   }
 }

@@ -14,7 +14,7 @@ import java.util.Iterator;
 
 /**
  * The events of a turn, which a stream that broke resumes after the last one seen. Before the first
- * event gRPC itself begins the stream again, with the same request id.
+ * event the stream itself is begun again, with the same request id.
  */
 final class ChatEvents implements RecollectStream.Source<ChatEvent> {
   private final Calls calls;
@@ -54,6 +54,11 @@ final class ChatEvents implements RecollectStream.Source<ChatEvent> {
       seen.setTurnId(event.getStarted().getTurnId()).setAttempt(event.getStarted().getAttempt());
     }
     seen.setAfterSequence(event.getSequence());
+  }
+
+  @Override
+  public boolean repeats() {
+    return true;
   }
 
   @Override

@@ -55,8 +55,9 @@ final class Connection {
     ChannelCredentials transport = tls == null ? InsecureChannelCredentials.create() : tls;
     ManagedChannelBuilder<?> builder =
         Grpc.newChannelBuilder(address, transport)
-            .defaultServiceConfig(Retries.serviceConfig())
-            .perRpcBufferLimit(Retries.BUFFER_BYTES)
+            // Its own repeats cannot tell a call that was cancelled for a reason from one that a
+            // server did not begin; Calls and RecollectStream have ours.
+            .disableRetry()
             .maxInboundMessageSize(Integer.MAX_VALUE)
             .maxInboundMetadataSize(METADATA_BYTES)
             .keepAliveTime(1, MINUTES)
@@ -79,7 +80,7 @@ final class Connection {
     switch (state) {
       case SHUTDOWN -> {}
       case TRANSIENT_FAILURE -> {
-        Executor later = CompletableFuture.delayedExecutor(retries.pause().toNanos(), NANOSECONDS);
+        Executor later = CompletableFuture.delayedExecutor(retries.pause(), NANOSECONDS);
         later.execute(
             () -> {
               channel.resetConnectBackoff();

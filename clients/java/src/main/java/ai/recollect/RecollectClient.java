@@ -114,8 +114,8 @@ public final class RecollectClient implements AutoCloseable {
   }
 
   /**
-   * Returns the connection, for stubs of one's own; it carries the client's credential and repeats
-   * calls as the client does.
+   * Returns the connection, for stubs of one's own; it carries the client's credential, but does
+   * not repeat calls.
    */
   public Channel channel() {
     return channel;

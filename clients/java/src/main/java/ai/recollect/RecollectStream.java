@@ -5,13 +5,9 @@ package ai.recollect;
 
 import io.grpc.CallOptions;
 import io.grpc.Context;
-import io.grpc.Deadline;
-import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import java.util.Iterator;
 import java.util.NoSuchElementException;
-import java.util.concurrent.CountDownLatch;
-import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
 
@@ -29,10 +25,11 @@ public final class RecollectStream<T> implements Iterator<T>, Iterable<T>, AutoC
   private final Source<T> source;
   private final CallOptions options;
   private final Context.CancellableContext context = Context.current().withCancellation();
-  private final CountDownLatch cancelled = new CountDownLatch(1);
-  private final Retries retries = Retries.ofStreams();
+  private final Retries tries = Retries.ofCalls();
+  private final Retries retries = Retries.ofCalls();
   private Iterator<T> items;
   private T next;
+  private boolean begun;
   private boolean ended;
 
   /** Where the items come from, which knows how to go on. */
@@ -43,7 +40,10 @@ public final class RecollectStream<T> implements Iterator<T>, Iterable<T>, AutoC
     /** Notes an item. */
     void seen(T item);
 
-    /** Returns whether to begin again after a failure. */
+    /** Returns whether a call that brings nothing is repeated like any other. */
+    boolean repeats();
+
+    /** Returns whether to begin again when the server was unavailable. */
     boolean goesOn(RecollectException failed, Retries retries);
   }
 
@@ -51,7 +51,6 @@ public final class RecollectStream<T> implements Iterator<T>, Iterable<T>, AutoC
     this.calls = calls;
     this.source = source;
     this.options = calls.options();
-    context.addListener(ended -> cancelled.countDown(), Runnable::run);
     begin();
   }
 
@@ -62,12 +61,7 @@ public final class RecollectStream<T> implements Iterator<T>, Iterable<T>, AutoC
       try {
         receive();
       } catch (StatusRuntimeException e) {
-        RecollectException failed = calls.failure(e);
-        if (!source.goesOn(failed, retries)) {
-          end();
-          throw failed;
-        }
-        pause();
+        pause(calls.failure(e));
         begin();
       }
     }
@@ -107,6 +101,7 @@ public final class RecollectStream<T> implements Iterator<T>, Iterable<T>, AutoC
       T item = items.next();
       source.seen(item);
       retries.reset();
+      begun = true;
       next = item;
     } else {
       end();
@@ -114,6 +109,7 @@ public final class RecollectStream<T> implements Iterator<T>, Iterable<T>, AutoC
   }
 
   private void begin() {
+    begun = false;
     Context before = context.attach();
     try {
       items = source.begin(options);
@@ -122,29 +118,25 @@ public final class RecollectStream<T> implements Iterator<T>, Iterable<T>, AutoC
     }
   }
 
-  private void pause() {
-    long nanos = retries.pause().toNanos();
-    Deadline deadline = options.getDeadline();
-    boolean late = deadline != null && deadline.timeRemaining(TimeUnit.NANOSECONDS) <= nanos;
-    if (late) {
-      nanos = deadline.timeRemaining(TimeUnit.NANOSECONDS);
+  /** Waits before going on after a failure; throws it if the stream does not. */
+  private void pause(RecollectException failed) {
+    boolean repeats = !begun && source.repeats() && !tries.exhausted();
+    Retries next = repeats ? tries : retries;
+    boolean goesOn =
+        calls.unavailable(failed, context) && (repeats || source.goesOn(failed, retries));
+    if (!goesOn) {
+      end();
+      throw failed;
+    }
+    if (!repeats) {
+      tries.reset();
     }
     try {
-      if (cancelled.await(nanos, TimeUnit.NANOSECONDS)) {
-        throw ended(Status.CANCELLED.withDescription("the stream was closed"));
-      }
-    } catch (InterruptedException e) {
-      Thread.currentThread().interrupt();
-      throw ended(Status.CANCELLED.withDescription("the thread was interrupted").withCause(e));
+      next.await(options.getDeadline(), context);
+    } catch (RecollectException ended) {
+      end();
+      throw ended;
     }
-    if (late) {
-      throw ended(Status.DEADLINE_EXCEEDED.withDescription("the deadline passed"));
-    }
-  }
-
-  private RecollectException ended(Status status) {
-    end();
-    return Failure.exception(status, null);
   }
 
   private void end() {

@@ -3,33 +3,25 @@
 
 package ai.recollect;
 
-import ai.recollect.v1.AdminServiceGrpc;
 import ai.recollect.v1.ErrorReason;
-import ai.recollect.v1.MemoryServiceGrpc;
-import io.grpc.MethodDescriptor;
+import io.grpc.Context;
+import io.grpc.Contexts;
+import io.grpc.Deadline;
+import io.grpc.Status;
 import java.time.Duration;
-import java.util.ArrayList;
-import java.util.List;
-import java.util.Map;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
 
-/** Which calls are repeated, and how long to wait before. */
+/**
+ * Which calls are repeated, and how long to wait before. Every one may be but an import, whose
+ * records are a stream: a write either carries a request id or comes to the same when repeated.
+ */
 final class Retries {
   static final int MAX_TRIES = 5;
 
-  /** What gRPC keeps of a request to repeat it; its own 1 MiB would leave out large appends. */
-  static final long BUFFER_BYTES = 8L << 20;
-
   private static final Duration FIRST_PAUSE = Duration.ofMillis(100);
   private static final Duration LONGEST_PAUSE = Duration.ofSeconds(2);
-
-  /**
-   * The calls that gRPC does not repeat. Every other one may be: a write either carries a request
-   * id or comes to the same when repeated. But the records of an import are a stream, and Watch
-   * repeats itself: it knows where to go on.
-   */
-  static final List<MethodDescriptor<?, ?>> ONCE =
-      List.of(MemoryServiceGrpc.getWatchMethod(), AdminServiceGrpc.getImportUserMethod());
 
   private final Duration longest;
   private int pauses;
@@ -40,8 +32,8 @@ final class Retries {
     reset();
   }
 
-  /** Counts the tries to go on with a stream that broke. */
-  static Retries ofStreams() {
+  /** Counts the tries of a call, or to go on with a stream that broke. */
+  static Retries ofCalls() {
     return new Retries(LONGEST_PAUSE);
   }
 
@@ -53,27 +45,18 @@ final class Retries {
     return new Retries(Duration.ofSeconds(1));
   }
 
-  /** Returns what tells gRPC which calls to repeat. */
-  static Map<String, ?> serviceConfig() {
-    Map<String, ?> policy =
-        Map.of(
-            "maxAttempts", (double) MAX_TRIES,
-            "initialBackoff", seconds(FIRST_PAUSE),
-            "maxBackoff", seconds(LONGEST_PAUSE),
-            "backoffMultiplier", 2.0,
-            "retryableStatusCodes", List.of("UNAVAILABLE"));
-    List<Map<String, ?>> once = new ArrayList<>();
-    for (MethodDescriptor<?, ?> method : ONCE) {
-      once.add(Map.of("service", method.getServiceName(), "method", method.getBareMethodName()));
-    }
-    return Map.of(
-        "methodConfig",
-        List.of(Map.of("name", List.of(Map.of()), "retryPolicy", policy), Map.of("name", once)));
+  /**
+   * Returns whether another server, or the same later, may do what this one did not. A server that
+   * shuts down cancels the calls that it has not begun, and gives no reason.
+   */
+  static boolean unavailable(RecollectException failed) {
+    return failed instanceof RecollectException.Unavailable
+        || failed instanceof RecollectException.Cancelled && failed.reason().isEmpty();
   }
 
   /** Returns whether the connection broke or the server is going away: not that a part is down. */
   static boolean lost(RecollectException failed) {
-    return failed instanceof RecollectException.Unavailable
+    return unavailable(failed)
         && (failed.reason().isEmpty() || failed.is(ErrorReason.ERROR_REASON_SHUTTING_DOWN));
   }
 
@@ -88,17 +71,42 @@ final class Retries {
     return pauses + 1 >= MAX_TRIES;
   }
 
-  /** Returns how long to wait before the next try. */
-  Duration pause() {
+  /** Returns how many nanoseconds to wait before the next try. */
+  long pause() {
     Duration pause = next;
     pauses++;
     next = pause.multipliedBy(2).compareTo(longest) < 0 ? pause.multipliedBy(2) : longest;
     // Many clients of one server must not come back at the same moment.
-    return Duration.ofNanos(
-        (long) (pause.toNanos() * ThreadLocalRandom.current().nextDouble(0.5, 1)));
+    return (long) (pause.toNanos() * ThreadLocalRandom.current().nextDouble(0.5, 1));
   }
 
-  private static String seconds(Duration duration) {
-    return duration.toMillis() / 1000.0 + "s";
+  /** Does what {@link #pause()} does, up to a deadline; null is none. A try after it ends by it. */
+  long pause(Deadline deadline) {
+    long nanos = pause();
+    return deadline == null
+        ? nanos
+        : Math.max(0, Math.min(nanos, deadline.timeRemaining(TimeUnit.NANOSECONDS)));
+  }
+
+  /**
+   * Waits before the next try, up to a deadline; null is none.
+   *
+   * @throws RecollectException if the context or an interrupt ends the call first
+   */
+  void await(Deadline deadline, Context context) {
+    CountDownLatch ended = new CountDownLatch(1);
+    Context.CancellationListener listener = cancelled -> ended.countDown();
+    context.addListener(listener, Runnable::run);
+    try {
+      if (ended.await(pause(deadline), TimeUnit.NANOSECONDS)) {
+        throw Failure.exception(Contexts.statusFromCancelled(context), null);
+      }
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      Status interrupted = Status.CANCELLED.withDescription("the thread was interrupted");
+      throw Failure.exception(interrupted.withCause(e), null);
+    } finally {
+      context.removeListener(listener);
+    }
   }
 }
