@@ -3,7 +3,7 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -13,16 +13,18 @@ from pydantic import (
     DirectoryPath,
     Field,
     SecretStr,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
-from recollect_server.access import AccessSettings, is_local
+from recollect_server.access import AccessSettings, is_local, words
 
 MIB = 1024 * 1024
 
@@ -107,6 +109,11 @@ class Settings(AccessSettings):
         model_timeout: seconds in which a model must begin to answer, retries included.
         tenants: what turns of a tenant start from, in the TOML file: [tenants.NAME.chat].
         grace_seconds: how long running calls may go on after SIGTERM.
+        audit: the calls that are recorded, as in `admin,writes,Recall`: methods, or groups of them:
+            reads, writes and admin; `none` for none.
+        audit_days: how long audit events are kept; 0 means for ever.
+        audit_key: the Ed25519 key, in PEM, that signs audit chains; empty makes one in `data_dir`.
+        audit_heads: a file that the signed heads of audit chains are appended to.
         index_bytes: memory for resident indexes.
         window_bytes: memory for recent windows.
         workers: server processes behind one port; `recollect serve` then keeps them running.
@@ -173,6 +180,10 @@ class Settings(AccessSettings):
     max_request_bytes: int = Field(4 * MIB, gt=0)
     max_connection_age: float = Field(0.0, ge=0)
     grace_seconds: float = Field(30.0, ge=0)
+    audit: Annotated[tuple[str, ...], NoDecode] = ("admin",)
+    audit_days: float = Field(0.0, ge=0)
+    audit_key: SecretStr = SecretStr("")
+    audit_heads: Path | None = None
     index_bytes: int = Field(256 * MIB, gt=0)
     cache_entries: int = Field(10_000, gt=0)
     cache_bytes: int = Field(64 * MIB, ge=8 * MIB)
@@ -193,6 +204,11 @@ class Settings(AccessSettings):
     episode_idle_seconds: float = Field(1800.0, gt=0)
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     log_format: str = Field("console", pattern="^(console|json)$")
+
+    @field_validator("audit", mode="before")
+    @classmethod
+    def _split_audit(cls, value: Any) -> Any:
+        return words(value)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -336,6 +336,8 @@ def interceptors(
     default_deadline: float,
     gate: Gate | None = None,
     counts: CallCounts | None = None,
+    refusals: Interceptor | None = None,
+    auditing: Interceptor | None = None,
 ) -> tuple[Interceptor, ...]:
     """Return the interceptors, outermost first.
 
@@ -345,16 +347,21 @@ def interceptors(
         default_deadline: seconds a unary call may take without a deadline of its own.
         gate: keeps calls about users away who are being erased.
         counts: where calls are counted, None for nowhere.
+        refusals: records calls that a credential does not allow.
+        auditing: records calls.
     """
-    return (
+    order = (
         Counting(activity, counts),
         CallId(),
         Logging(),
         ErrorMapping(),
+        refusals,
         authentication,
         Decoding(),
         Tenancy(),
         Validation(),
         Erasure(gate),
+        auditing,
         Deadline(default_deadline),
     )
+    return tuple(each for each in order if each is not None)

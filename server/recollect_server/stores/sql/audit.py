@@ -41,6 +41,15 @@ def record_event(
     return event_id
 
 
+def _being_erased(tx: Transaction, scope: Scope) -> bytes | None:
+    """Return what stands for a user who is being erased: a call may end while it goes on."""
+    erased = erased_digest(tx, scope)
+    found = tx.execute(
+        "SELECT 1 FROM erasures WHERE erased = :erased AND complete = 0", {"erased": erased}
+    )
+    return erased if found else None
+
+
 class SqlAuditLog:
     """Implements `memory.audit.AuditLog`.
 
@@ -55,9 +64,14 @@ class SqlAuditLog:
     async def record(self, scope: Scope, caller: Caller, resource: str, outcome: str) -> None:
         """See `AuditLog`."""
         now = to_microseconds(self._clock())
-        await self._database.write(
-            lambda tx: record_event(tx, scope, caller, resource, outcome, now)
-        )
+
+        def work(tx: Transaction) -> None:
+            named, what = scope, resource
+            if scope.user_id and (erased := _being_erased(tx, scope)):
+                named, what = Scope(scope.tenant, pseudonym(erased)), ""
+            record_event(tx, named, caller, what, outcome, now)
+
+        await self._database.write(work)
 
     async def list_events(
         self,
@@ -89,7 +103,8 @@ class SqlAuditLog:
             # Who was erased is found by who it was, too.
             erased = pseudonym(erased_digest(tx, Scope(tenant, user_id)))
             return tx.execute(
-                "SELECT event_id, time, key_id, method, call_id, user_id, resource, outcome "
+                "SELECT event_id, time, key_id, method, call_id, user_id, resource, outcome, "
+                "chain_hash "
                 f"FROM audit_events WHERE tenant = :tenant {clauses}"
                 "ORDER BY time DESC, event_id DESC LIMIT :limit",
                 params | {"erased": erased},
@@ -97,6 +112,14 @@ class SqlAuditLog:
 
         rows = await self._database.read(work)
         return tuple(
-            AuditEvent(row[0], from_microseconds(row[1]), Caller(*row[2:5]), *row[5:8])
+            AuditEvent(
+                row[0],
+                from_microseconds(row[1]),
+                Caller(*row[2:5]),
+                row[5],
+                row[6],
+                row[7],
+                bytes(row[8] or b"").hex(),
+            )
             for row in rows
         )
