@@ -10,7 +10,7 @@ from recollect_server.memory.audit import AuditEvent, Caller
 from recollect_server.scope import Scope
 from recollect_server.stores.codec import from_microseconds, to_microseconds
 from recollect_server.stores.sql.database import Database, Row, Transaction
-from recollect_server.stores.sql.users import erased_digest
+from recollect_server.stores.sql.users import erased_digest, find_user
 
 
 def record_event(
@@ -41,13 +41,20 @@ def record_event(
     return event_id
 
 
-def _being_erased(tx: Transaction, scope: Scope) -> bytes | None:
-    """Return what stands for a user who is being erased: a call may end while it goes on."""
+def _erased(tx: Transaction, scope: Scope) -> bytes | None:
+    """Return what stands for a user who is erased: an event must not bring the name back.
+
+    A call about one may end while the erasure goes on, and come after it. A user of the same name
+    who came since has it, too.
+    """
     erased = erased_digest(tx, scope)
-    found = tx.execute(
-        "SELECT 1 FROM erasures WHERE erased = :erased AND complete = 0", {"erased": erased}
+    erasures = tx.execute(
+        "SELECT MIN(complete) FROM erasures WHERE erased = :erased", {"erased": erased}
     )
-    return erased if found else None
+    complete = erasures[0][0]
+    if complete is None or (complete and find_user(tx, scope) is not None):
+        return None
+    return erased
 
 
 class SqlAuditLog:
@@ -67,7 +74,7 @@ class SqlAuditLog:
 
         def work(tx: Transaction) -> None:
             named, what = scope, resource
-            if scope.user_id and (erased := _being_erased(tx, scope)):
+            if scope.user_id and (erased := _erased(tx, scope)):
                 named, what = Scope(scope.tenant, pseudonym(erased)), ""
             record_event(tx, named, caller, what, outcome, now)
 
