@@ -1,5 +1,6 @@
 """The search for secrets finds what is planted, and only that."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -14,7 +15,8 @@ PLANTED = {
     "GitHub Token": "token = 'ghp_" + "x7Kq2mZ9vT4bR8wL1nC6yD3fH5jP0sGaUeIo'\n",
     "Private Key": "-----BEGIN " + "PRIVATE KEY-----\nMC4CAQAwBQYDK2Vw\n",
     "Basic Auth Credentials": "url = 'https://ops:" + "hunter2hunter2@db.example.com/x'\n",
-    "Hex High Entropy String": "k = '" + "9f86d081884c7d659a2f" + "eaa0c55ad015a3bf4f1b" + "'\n",
+    "Hex High Entropy String": f"k = '{hashlib.sha256(b'a key').hexdigest()}'
+",
 }
 
 
