@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from tests.harness import ROOT
 
+HEX = hashlib.sha256(b"a key").hexdigest()
 # Put together here, so that this file holds none.
 PLANTED = {
     "AWS Access Key": "key = 'AKIA" + "Q3EGRZ7T5SJ2WXLD'\n",
     "GitHub Token": "token = 'ghp_" + "x7Kq2mZ9vT4bR8wL1nC6yD3fH5jP0sGaUeIo'\n",
     "Private Key": "-----BEGIN " + "PRIVATE KEY-----\nMC4CAQAwBQYDK2Vw\n",
     "Basic Auth Credentials": "url = 'https://ops:" + "hunter2hunter2@db.example.com/x'\n",
-    "Hex High Entropy String": f"k = '{hashlib.sha256(b'a key').hexdigest()}'
-",
+    "Hex High Entropy String": f"k = '{HEX}'\n",
 }
 
 
