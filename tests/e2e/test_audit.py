@@ -124,8 +124,6 @@ def test_an_erased_user_is_in_no_event_though_calls_are_recorded(audited, make_k
         assert [e for e in _events(client) if user in repr(e)] == []
         (receipt,) = (e for e in _events(client, user) if e[1] == "EraseUser")
         assert receipt[2].startswith("erased:")
-        # Nor does asking about the user bring the name back.
-        assert [e for e in _events(client) if user in repr(e)] == []
 
 
 def test_what_was_sealed_is_verified_exported_and_found_when_it_is_changed(audited, make_key):
@@ -134,7 +132,7 @@ def test_what_was_sealed_is_verified_exported_and_found_when_it_is_changed(audit
         client.memory.remember(["I like tea."])
 
         def sealed():
-            return all(event.chain_hash for event in list(client.admin.list_audit_events())[1:])
+            return all(event.chain_hash for event in client.admin.list_audit_events())
 
         eventually(sealed, 60)
     heads = _recollect(audited, "heads")

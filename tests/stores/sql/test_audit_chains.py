@@ -329,8 +329,10 @@ async def test_an_erased_user_leaves_the_chain_whole(audit):
     await erasures.conclude(erasure)
     await erasures.complete(erasure.erasure_id)
     assert (await audit.verdict()).problem == ""
+    # Nor does a call that ends afterwards bring the name back.
+    await audit.log.record(ADA, SECOND, "fact_id=later", "NOT_FOUND")
     await audit.sealing.seal()
-    assert await audit.verdict() == Verdict("acme", 13, 4, 0, "")
+    assert await audit.verdict() == Verdict("acme", 14, 4, 0, "")
     rows = await audit.stores.rows("SELECT user_id, resource, salt FROM audit_events")
     assert not any(user == "ada" or "late" in resource for user, resource, _ in rows)
     erased = await audit.event_id(2)
@@ -508,3 +510,16 @@ async def test_sealing_does_not_hold_writers_up(audit):
     assert max(ratios) > 0.4
     await audit.sealing.seal()
     assert (await audit.verdict()).problem == ""
+
+
+async def test_a_user_who_came_after_an_erasure_is_named_again(audit):
+    await audit.stores.session()
+    erasures = SqlErasures(audit.stores.database, audit.stores.clock)
+    erasure = await erasures.begin(ADA, "", ERASE)
+    await erasures.remove_rows(erasure)
+    await erasures.conclude(erasure)
+    await erasures.complete(erasure.erasure_id)
+    await audit.stores.session("new life")
+    await audit.record(1)
+    rows = await audit.stores.rows("SELECT user_id FROM audit_events ORDER BY time DESC")
+    assert rows[0][0] == "ada"
