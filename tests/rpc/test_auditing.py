@@ -23,8 +23,9 @@ def test_a_word_that_names_nothing_is_refused(word):
 
 
 def test_ids_of_a_request_and_of_what_it_made_are_recorded_and_no_text():
-    request = memory_pb2.UpdateFactRequest(user_id="ada", fact_id="f", text="I like tea.")
-    assert resource(request, None) == "fact_id=f"
+    asked = memory_pb2.GetFactRequest(user_id="ada", fact_id="f")
+    assert resource(asked, None) == "fact_id=f"
+    assert resource(memory_pb2.RecallRequest(user_id="ada", query="tea?"), None) == ""
     made = admin_pb2.CreateApiKeyResponse(
         api_key=admin_pb2.ApiKey(key_id="k", name="ops", user_id="ada"), token="rk_k_secret"
     )
