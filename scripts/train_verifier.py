@@ -169,11 +169,12 @@ def _curve(score: Array, right: Array, weight: Array) -> dict[str, list[float]]:
 
 
 def probabilities(scored: Scored, curves: Mapping[str, Mapping[str, list[float]]]) -> Array:
-    """Return calibrated probabilities of the rows."""
+    """Return calibrated probabilities of the rows, 0 of those that are another question."""
     result = np.zeros(len(scored.score))
     for kind, curve in curves.items():
         of_kind = scored.rows.kind == kind
         result[of_kind] = np.interp(scored.score[of_kind], curve["score"], curve["sure"])
+    result[scored.rows.other] = 0.0
     return result
 
 
@@ -352,17 +353,18 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"write {MODEL_FILE.name}")
     parser.add_argument("--measure", action="store_true", help="leave sources and folds out")
     arguments = parser.parse_args()
-    sources, embedder = asyncio.run(read(arguments.data))
+    sources, conversed, embedder = asyncio.run(read(arguments.data))
     held_out = out_of_source(sources)
     curves = calibrate(held_out)
     for kind, curve in curves.items():
         print(kind, *(f"{s:.3f}>{p:.3f}" for s, p in zip(*curve.values(), strict=True)), flush=True)
+    models = train(sources)
     if arguments.write:
         stored = {
             "embedder": embedder,
             "columns": NAMES,
             "calibration": curves,
-            "trees": {head: flat(model) for head, model in train(sources).items()},
+            "trees": {head: flat(model) for head, model in models.items()},
         }
         MODEL_FILE.write_text(json.dumps(stored, separators=(",", ":")) + "\n", encoding="utf-8")
     if arguments.measure:
@@ -371,7 +373,16 @@ def main() -> None:
         pool(left_out)
         measured = grouped(sources, curves)
         show("other conversations", measured)
-        for title, table in (("other conversations", measured), ("other sources", left_out)):
+        scored = Scored(conversed.name, conversed.rows, scores(models, conversed.rows))
+        sure = probabilities(scored, curves)
+        apart = {conversed.name: {r: measure(scored, sure, conversed, r) for r in REPORTED}}
+        show("made questions in conversations", apart)
+        tables = {
+            "other conversations": measured,
+            "other sources": left_out,
+            "made questions in conversations": apart,
+        }
+        for title, table in tables.items():
             for name, by_rate in table.items():
                 print(title, name, json.dumps(by_rate[0.01]["cases"]))
 

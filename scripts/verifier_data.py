@@ -1,7 +1,8 @@
 """Pairs of conversations that the verifier learns from and is measured on.
 
-Three kinds: probes of the answer cache's benchmark files with the entries nearest to them, edits
-of those probes that change what is asked, and the questions of `verifier_questions.txt`.
+Four kinds: probes of the answer cache's benchmark files with the entries nearest to them, edits
+of those probes that change what is asked, the questions of `verifier_questions.txt`, and these in
+conversations.
 """
 
 import json
@@ -321,6 +322,86 @@ def made(seed: int) -> Iterator[Pair]:
                 one, two = (("user", asked),), (("user", stored),)
                 yield Pair(one, two, same, f"made/{number}", case)
                 yield Pair(two, one, same, f"made/{number}", case)
+
+
+_OPENINGS: Sequence[Messages] = (
+    (("user", "Hi"), ("assistant", "Hello! How can I help you today?")),
+    (("user", "Good morning"), ("assistant", "Good morning! What can I do for you?")),
+    (("user", "Are you there?"), ("assistant", "Yes, I'm here. Ask me anything.")),
+    (("user", "I have a few questions."), ("assistant", "Sure, go ahead.")),
+    (("user", "Can you help me with something?"), ("assistant", "Of course. What is it?")),
+    (("user", "Thanks, that was useful!"), ("assistant", "You're welcome. Anything else?")),
+    (("user", "ok"), ("assistant", "Great. Let me know what you would like to do next.")),
+    (
+        ("user", "Please keep your answers short."),
+        ("assistant", "Understood, I will be brief from now on."),
+    ),
+    (
+        ("user", "Start"),
+        (
+            "assistant",
+            "Welcome! I am the assistant of your bank. I can tell you about accounts, cards, "
+            "loans, transfers, savings and opening hours, or connect you with a colleague.",
+        ),
+    ),
+    (
+        ("user", "Hello, who are you?"),
+        (
+            "assistant",
+            "I'm an assistant that answers questions about travel, food, health, work, sports, "
+            "music and everyday life. I may be wrong, so please check what matters to you.",
+        ),
+    ),
+)
+"""What people say before they ask, and what tells nothing about it."""
+_ANSWERS = (
+    "Here you go: {}", "That depends on a few things. Shall I list them?", "About that: {}",
+    "I looked it up and this is the short answer.", "Done.", "Yes, with some exceptions.",
+)  # fmt: skip
+
+
+def conversed(seed: int) -> Iterator[Pair]:
+    """Yield pairs of made questions after histories that do not tell what the question means.
+
+    The histories are the same, or not, or a question of the same kind was answered before:
+    assistants are asked one thing after the other in one form. Questions say all themselves, so
+    that other histories do not make them others.
+    """
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    pairs = list(made(seed))
+    by_group: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        by_group.setdefault(pair.group, []).append(pair)
+    for pair in pairs:
+        ((_, asked),), ((_, stored),) = pair.asked, pair.stored
+        opening = _opening(pairs, chance)
+        before, after = opening, opening
+        case = pair.case.replace("made", "conversed")
+        if pair.same:
+            # A question that says all itself has the same answer after anything.
+            before = chance.choice((opening, opening, _opening(pairs, chance)))
+        elif chance.random() < 0.4:
+            before = (*opening, ("user", stored), ("assistant", _answer_to(stored, chance)))
+        elif chance.random() < 0.3:
+            _, other = chance.choice(by_group[pair.group]).asked[-1]
+            both = (("user", other), ("assistant", _answer_to(other, chance)))
+            if other not in (asked, stored):
+                before, after = (*opening, *both), (*opening, *both)
+        yield Pair(
+            (*before, ("user", asked)), (*after, ("user", stored)), pair.same, pair.group, case
+        )
+
+
+def _opening(pairs: Sequence[Pair], chance: random.Random) -> Messages:
+    """Return a greeting, or a question about something else with its answer."""
+    if chance.random() < 0.6:
+        return chance.choice(_OPENINGS)
+    _, text = chance.choice(pairs).asked[-1]
+    return (("user", text), ("assistant", _answer_to(text, chance)))
+
+
+def _answer_to(text: str, chance: random.Random) -> str:
+    return chance.choice(_ANSWERS).format(text)
 
 
 def _fill(

@@ -14,6 +14,7 @@ from verifier_data import (
     Pair,
     Source,
     asked_instead,
+    conversed,
     edited,
     group_of,
     made,
@@ -23,7 +24,7 @@ from verifier_data import (
 from recollect_server.cache.conversation import Conversation
 from recollect_server.cache.verifier import candidate_vector
 from recollect_server.cache.verifier.features import compare
-from recollect_server.cache.verifier.rules import kind_of
+from recollect_server.cache.verifier.rules import kind_of, other_matter
 from recollect_server.cache.verifier.view import View
 from recollect_server.memory.model import Role
 from recollect_server.models.minilm import MiniLmEmbedder
@@ -41,6 +42,7 @@ class Rows:
     Attributes:
         features: shape (n, columns); the other arrays have n entries.
         probe: number of the probe of a pair, -1 in pairs that are no candidates of a probe.
+        other: a rule says that it is another question, which models and thresholds do not learn.
     """
 
     features: Array
@@ -49,6 +51,7 @@ class Rows:
     group: Array
     probe: Array
     case: Array
+    other: Array
 
     def where(self, chosen: Array) -> "Rows":
         """Return some of the rows."""
@@ -110,7 +113,7 @@ def _key(text: str) -> str:
 
 
 def _rows(compared: Iterator[tuple[View, View, bool, str, int, str]]) -> Rows:
-    features, same, kind, group, probe, case = [], [], [], [], [], []
+    features, same, kind, group, probe, case, other = [], [], [], [], [], [], []
     for asked, stored, right, pair_group, number, pair_case in compared:
         (values,) = compare(asked, [stored])
         features.append(values)
@@ -119,7 +122,8 @@ def _rows(compared: Iterator[tuple[View, View, bool, str, int, str]]) -> Rows:
         group.append(pair_group)
         probe.append(number)
         case.append(pair_case)
-    return Rows(*map(np.array, (features, same, kind, group, probe, case)))
+        other.append(other_matter(asked, stored, values))
+    return Rows(*map(np.array, (features, same, kind, group, probe, case, other)))
 
 
 def candidates(source: Source, vectors: Vectors) -> Rows:
@@ -154,18 +158,22 @@ def joined(rows: Rows, more: Rows) -> Rows:
     return Rows(*(np.concatenate([getattr(r, n) for r in (rows, more)]) for n in Rows.__slots__))
 
 
-async def read(paths: Sequence[Path]) -> tuple[list[Learning], str]:
-    """Read the sources and compare all pairs. Also returns the embedder's name."""
+async def read(paths: Sequence[Path]) -> tuple[list[Learning], Learning, str]:
+    """Read the sources and compare all pairs.
+
+    Returns:
+        What is learnt from, what is only measured, and the embedder's name.
+    """
     embedder = MiniLmEmbedder()
     vectors = Vectors(embedder)
     sources = [read_source(path) for path in paths]
     edits = {s.name: list(edited(s, DATA_SEED, edited_share(s))) for s in sources}
-    questions = list(made(DATA_SEED))
+    questions, in_talk = list(made(DATA_SEED)), list(conversed(DATA_SEED))
     conversations = [
         c for s in sources for c in (*s.entries.values(), *(p.messages for p in s.probes))
     ]
     instead = {s.name: list(asked_instead(s, DATA_SEED)) for s in sources}
-    every = [p for given in (*edits.values(), *instead.values(), questions) for p in given]
+    every = [p for given in (*edits.values(), *instead.values(), questions, in_talk) for p in given]
     conversations += [c for pair in every for c in (pair.asked, pair.stored)]
     await vectors.learn({text for messages in conversations for _, text in messages})
     await embedder.close()
@@ -182,4 +190,6 @@ async def read(paths: Sequence[Path]) -> tuple[list[Learning], str]:
     rows = pairs(questions, vectors)
     print("compared", flush=True)
     learning.append(Learning("made", rows, None, {"made_same": int(rows.same.sum())}))
-    return learning, embedder.model
+    tests = pairs(in_talk, vectors)
+    measured = Learning("conversed", tests, None, {"conversed_same": int(tests.same.sum())})
+    return learning, measured, embedder.model

@@ -126,3 +126,11 @@ func (m *Admin) GetServerInfo(
 ) (*pb.GetServerInfoResponse, error) {
 	return call(ctx, m.client.settings.timeout, prepared(req, ""), m.stub.GetServerInfo)
 }
+
+// GetUsage says what the tenant, or one user, uses of each limit.
+func (m *Admin) GetUsage(
+	ctx context.Context, req *pb.GetUsageRequest,
+) ([]*pb.LimitUsage, error) {
+	resp, err := call(ctx, m.client.settings.timeout, prepared(req, ""), m.stub.GetUsage)
+	return resp.GetLimits(), err
+}

@@ -53,7 +53,9 @@ const (
 	ReasonRoleRequired Reason = "ROLE_REQUIRED"
 	// PERMISSION_DENIED: the request names a user that is not the credential's.
 	ReasonOtherUser Reason = "OTHER_USER"
-	// RESOURCE_EXHAUSTED: a quota is used up; RetryInfo says when to try again.
+	// RESOURCE_EXHAUSTED: a limit of the tenant or of the user is used up, which QuotaFailure and the
+	// metadata `limit`, `of`, `maximum` and `seconds` name; RetryInfo says when to try again, and is
+	// missing where time alone does not help, as with what is stored.
 	ReasonQuotaExceeded Reason = "QUOTA_EXCEEDED"
 	// UNAVAILABLE: a store the call depends on is down.
 	ReasonStoreUnavailable Reason = "STORE_UNAVAILABLE"

@@ -16,6 +16,7 @@ from recollect_server.admin.erasure import UserData, UserMemory
 from recollect_server.admin.gate import Gate
 from recollect_server.admin.keys import ApiKeys
 from recollect_server.admin.portability import Exporting, Importing
+from recollect_server.admin.quotas import Quotas
 from recollect_server.admin.server import ServerFacts, StoreState
 from recollect_server.answers import open_answers
 from recollect_server.background import (
@@ -54,6 +55,7 @@ from recollect_server.parts import (
     open_database,
     open_embedder,
     open_queue,
+    open_quotas,
     open_valkey,
     summarizer_of,
     utc_now,
@@ -249,6 +251,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     audit = SqlAuditLog(database, utc_now)
     contexts = ContextBuilder(memory, audit)
     answers = await open_answers(stack, settings, cache, database, embedder, facts, model)
+    quotas = open_quotas(stack, settings, database, state)
     turns = SqlTurnStore(database, utc_now, policy)
     relay = ValkeyRelay(state_url, uuid7())
     keeper = Keeper(turns, relay)
@@ -267,6 +270,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
             model=model,
             changed=memory.changed,
             audit=audit,
+            charge=quotas.charge_tokens,
         ),
         chat_defaults(settings),
     )
@@ -345,10 +349,12 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
                 erasing,
                 Exporting(SqlExports(database, utc_now), utc_now),
                 importing,
+                quotas,
             ),
         ),
         open_authenticator(stack, settings, keys),
         activity,
+        quotas,
         gate,
         telemetry,
         _audited(settings, audit),
@@ -364,6 +370,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         index=vectors.index,
         windows=windows,
         cache=answers.statistics,
+        quotas=quotas,
     )
     publish_metrics(stack, settings, sources)
     await server.start()
@@ -393,6 +400,7 @@ def _listen(
     servicers: tuple[MemoryServicer, CacheServicer, ChatServicer, AdminServicer],
     authenticator: Authenticator | None,
     activity: Activity,
+    quotas: Quotas,
     gate: Gate,
     telemetry: Telemetry,
     auditing: Audited | None,
@@ -411,6 +419,7 @@ def _listen(
             ),
             authenticator=authenticator,
             activity=activity,
+            quotas=quotas,
             gate=gate,
             counts=telemetry.call_counts,
             auditing=auditing,

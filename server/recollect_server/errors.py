@@ -160,6 +160,37 @@ class ResourceExhausted(RecollectError):
         self.retry_after = retry_after
 
 
+class QuotaExceeded(ResourceExhausted):
+    """A limit of the tenant or of the user is used up.
+
+    Args:
+        limit: its name, as in `requests`.
+        whose: `tenant` or `user`.
+        name: that tenant or user.
+        most: how many are allowed, in so many `seconds` or, where those are None, at all.
+        retry_after: seconds until the same call is let in, None where time alone does not help.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit: str,
+        whose: str,
+        name: str,
+        most: int,
+        seconds: float | None,
+        retry_after: float | None,
+    ) -> None:
+        period = f" in {seconds:g} seconds" if seconds is not None else ""
+        message = f"the {whose}'s limit of {most} {limit.replace('_', ' ')}{period} is used up"
+        super().__init__(Reason.QUOTA_EXCEEDED, message, retry_after)
+        self.limit = limit
+        self.whose = whose
+        self.name = name
+        self.most = most
+        self.seconds = seconds
+
+
 class Unavailable(RecollectError):
     """A part the call needs is down.
 

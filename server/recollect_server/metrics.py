@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
 from recollect_server.admin.model import JobDepth, JobState
+from recollect_server.admin.quotas import Quotas
 from recollect_server.admin.server import StoreState
 from recollect_server.cache.statistics import Statistics
 from recollect_server.memory.due import JobKind
@@ -58,6 +59,7 @@ class Sources:
     index: RecallIndex | None = None
     windows: Windows | None = None
     cache: Statistics | None = None
+    quotas: Quotas | None = None
 
 
 def _gauge(
@@ -225,6 +227,20 @@ def _of_memory(sources: Sources) -> Iterator[Metric]:
         )
 
 
+def _of_limits(quotas: Quotas) -> Iterator[Metric]:
+    yield _counter(
+        "limited_calls_total",
+        "Calls that were refused, by limit and by whose it is: tenant or user.",
+        [((str(limit), whose), count) for (limit, whose), count in quotas.refused.items()],
+        *("limit", "of"),
+    )
+    yield _gauge(
+        "limits_counted_alone",
+        "1 while limits are counted by this process alone, as Valkey does not answer.",
+        [((), float(quotas.alone))],
+    )
+
+
 async def _within(question: Awaitable[Any]) -> Any:
     """Return the answer, None if there is none in time: an outage must not hide the rest."""
     try:
@@ -262,6 +278,7 @@ async def _read(sources: Sources) -> list[Metric]:
         *_of_models(sources.telemetry, paused),
         *_of_jobs(sources.telemetry, depths, backlog),
         *_of_memory(sources),
+        *(_of_limits(sources.quotas) if sources.quotas is not None else ()),
     ]
 
 

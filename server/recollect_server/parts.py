@@ -1,11 +1,14 @@
 """Opens what the settings name: the database, Valkey, the embedder and the chat provider."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from recollect_server.admin.buckets import OwnBuckets, SharedBuckets
+from recollect_server.admin.quotas import Quotas
 from recollect_server.chat.extractor import ModelExtractor
 from recollect_server.chat.judge import ModelJudge
 from recollect_server.chat.ports import ChatModel
@@ -35,6 +38,10 @@ from recollect_server.stores.sql.database import Database
 from recollect_server.stores.sql.embedding_queue import SqlEmbeddingQueue
 from recollect_server.stores.sql.migrate import SchemaError, migrate, needs_migration
 from recollect_server.stores.sql.sqlite import SqliteDatabase
+from recollect_server.stores.sql.stored_counts import SqlStoredCounts
+from recollect_server.stores.valkey.breaker import Circuit, ImpatientClient
+from recollect_server.stores.valkey.buckets import ValkeyBuckets
+from recollect_server.stores.valkey.connect import Client
 from recollect_server.stores.valkey.embedded import EmbeddedStartError, EmbeddedValkey
 
 SYNCHRONOUS = {Durability.FULL: "FULL", Durability.RELAXED: "NORMAL"}
@@ -118,6 +125,21 @@ async def open_valkey(stack: AsyncExitStack, settings: Settings) -> tuple[str, s
         stack.push_async_callback(embedded.stop)
         state_url, cache_url = state_url or embedded.url, cache_url or embedded.url
     return state_url, cache_url
+
+
+def open_quotas(
+    stack: AsyncExitStack, settings: Settings, database: Database, client: Client
+) -> Quotas:
+    """Return what enforces the limits; they are counted where the windows are kept."""
+    circuit = Circuit()
+    stack.push_async_callback(circuit.close)
+    shared = ValkeyBuckets(ImpatientClient(client, circuit, settings.cache_timeout))
+    return Quotas(
+        SharedBuckets(shared, OwnBuckets(time.monotonic)),
+        SqlStoredCounts(database),
+        settings.default_limits,
+        settings.limits,
+    )
 
 
 class OpenEmbedder(Embedder, Protocol):

@@ -62,7 +62,7 @@ NAMES_NO_RESOURCE = {
     *("CreateSession", "Recall", "Lookup", "Store", "Invalidate", "GetStats", "ListEntries"),
     *("BatchLookup", "Remember", "ListSessions", "ListFacts", "ListEpisodes", "Watch"),
     *("EraseUser", "ExportUser", "ImportUser", "ListAuditEvents", "CreateApiKey", "ListApiKeys"),
-    *("Reindex", "ListJobs", "GetServerInfo"),
+    *("Reindex", "ListJobs", "GetServerInfo", "GetUsage"),
 }
 """The others answer NOT_FOUND in a tenant where the resource they name does not exist."""
 

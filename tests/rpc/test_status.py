@@ -35,6 +35,12 @@ CASES = [
     (errors.Unauthenticated(Reason.CREDENTIAL_MISSING, "m"), grpc.StatusCode.UNAUTHENTICATED),
     (errors.PermissionDenied(Reason.OTHER_USER, "m"), grpc.StatusCode.PERMISSION_DENIED),
     (errors.ResourceExhausted(Reason.QUOTA_EXCEEDED, "m", 2), grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (
+        errors.QuotaExceeded(
+            limit="requests", whose="user", name="a", most=5, seconds=1, retry_after=0.2
+        ),
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ),
     (errors.Unavailable(Reason.STORE_UNAVAILABLE, "m", 0.5), grpc.StatusCode.UNAVAILABLE),
     (errors.DeadlineExceeded(Reason.DEADLINE_PASSED, "m"), grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.Cancelled(Reason.TURN_CANCELLED, "m"), grpc.StatusCode.CANCELLED),
@@ -129,3 +135,29 @@ def test_violations_that_do_not_fit_are_counted():
     assert [(v.field, v.description) for v in shown] == list(wrong[: len(shown)])
     assert len(shown) > 50
     assert (rest.field, rest.description) == ("", f"{10_000 - len(shown)} more fields are wrong")
+
+
+def test_a_quota_names_the_limit_whose_it_is_and_when_to_come_back():
+    error = errors.QuotaExceeded(
+        limit="messages", whose="user", name="é" * 1000, most=5, seconds=60, retry_after=0.25
+    )
+    _, status = to_status(error, "c")
+    info = _unpack(status, error_details_pb2.ErrorInfo)
+    assert info.reason == "QUOTA_EXCEEDED"
+    assert info.metadata == {"limit": "messages", "of": "user", "maximum": "5", "seconds": "60"}
+    (violation,) = _unpack(status, error_details_pb2.QuotaFailure).violations
+    assert violation.subject.startswith("user:éé")
+    assert violation.description == "the user's limit of 5 messages in 60 seconds is used up"
+    retry = _unpack(status, error_details_pb2.RetryInfo).retry_delay
+    assert retry.ToTimedelta().total_seconds() == 0.25
+
+
+def test_a_quota_of_what_is_stored_says_no_time():
+    error = errors.QuotaExceeded(
+        limit="stored_facts", whose="tenant", name="t", most=5, seconds=None, retry_after=None
+    )
+    _, status = to_status(error, "c")
+    assert status.message == "the tenant's limit of 5 stored facts is used up"
+    info = _unpack(status, error_details_pb2.ErrorInfo)
+    assert info.metadata == {"limit": "stored_facts", "of": "tenant", "maximum": "5"}
+    assert not any(d.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for d in status.details)

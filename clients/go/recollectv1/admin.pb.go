@@ -2095,6 +2095,183 @@ func (x *GetServerInfoResponse) GetServiceRoles() map[string]KeyRole {
 	return nil
 }
 
+// Request of GetUsage.
+type GetUsageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user. Default: the tenant, which is all its users together; a credential for one user alone
+	// gets PERMISSION_DENIED (OTHER_USER) then.
+	UserId        string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUsageRequest) Reset() {
+	*x = GetUsageRequest{}
+	mi := &file_recollect_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUsageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUsageRequest) ProtoMessage() {}
+
+func (x *GetUsageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_recollect_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUsageRequest.ProtoReflect.Descriptor instead.
+func (*GetUsageRequest) Descriptor() ([]byte, []int) {
+	return file_recollect_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *GetUsageRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+// What is used of a limit.
+type LimitUsage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limit. Rates are `requests`, `messages` (those appended, and turns of chat) and `tokens` (of
+	// the models of turns); what is stored at once is `stored_messages` and `stored_facts`.
+	Limit string `protobuf:"bytes,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// How many are used: of a rate those that are not free at the moment, permits that servers took
+	// ahead included. Tokens of a turn are counted when it ends, so it may be more than `maximum`.
+	Used int64 `protobuf:"varint,2,opt,name=used,proto3" json:"used,omitempty"`
+	// The most there can be; 0 for no limit.
+	Maximum int64 `protobuf:"varint,3,opt,name=maximum,proto3" json:"maximum,omitempty"`
+	// For a rate, its period: all can be used at once, and are free again evenly over the period.
+	Period *durationpb.Duration `protobuf:"bytes,4,opt,name=period,proto3" json:"period,omitempty"`
+	// For a rate, the time until all of it is free if nothing more is used.
+	FullIn        *durationpb.Duration `protobuf:"bytes,5,opt,name=full_in,json=fullIn,proto3" json:"full_in,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LimitUsage) Reset() {
+	*x = LimitUsage{}
+	mi := &file_recollect_v1_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LimitUsage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LimitUsage) ProtoMessage() {}
+
+func (x *LimitUsage) ProtoReflect() protoreflect.Message {
+	mi := &file_recollect_v1_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LimitUsage.ProtoReflect.Descriptor instead.
+func (*LimitUsage) Descriptor() ([]byte, []int) {
+	return file_recollect_v1_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *LimitUsage) GetLimit() string {
+	if x != nil {
+		return x.Limit
+	}
+	return ""
+}
+
+func (x *LimitUsage) GetUsed() int64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *LimitUsage) GetMaximum() int64 {
+	if x != nil {
+		return x.Maximum
+	}
+	return 0
+}
+
+func (x *LimitUsage) GetPeriod() *durationpb.Duration {
+	if x != nil {
+		return x.Period
+	}
+	return nil
+}
+
+func (x *LimitUsage) GetFullIn() *durationpb.Duration {
+	if x != nil {
+		return x.FullIn
+	}
+	return nil
+}
+
+// Response of GetUsage.
+type GetUsageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The rates that are limited, and what is stored.
+	Limits        []*LimitUsage `protobuf:"bytes,1,rep,name=limits,proto3" json:"limits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUsageResponse) Reset() {
+	*x = GetUsageResponse{}
+	mi := &file_recollect_v1_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUsageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUsageResponse) ProtoMessage() {}
+
+func (x *GetUsageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_recollect_v1_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUsageResponse.ProtoReflect.Descriptor instead.
+func (*GetUsageResponse) Descriptor() ([]byte, []int) {
+	return file_recollect_v1_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *GetUsageResponse) GetLimits() []*LimitUsage {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
 var File_recollect_v1_admin_proto protoreflect.FileDescriptor
 
 const file_recollect_v1_admin_proto_rawDesc = "" +
@@ -2259,7 +2436,18 @@ const file_recollect_v1_admin_proto_rawDesc = "" +
 	"\rservice_roles\x18\x0f \x03(\v25.recollect.v1.GetServerInfoResponse.ServiceRolesEntryR\fserviceRoles\x1aV\n" +
 	"\x11ServiceRolesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12+\n" +
-	"\x05value\x18\x02 \x01(\x0e2\x15.recollect.v1.KeyRoleR\x05value:\x028\x01*a\n" +
+	"\x05value\x18\x02 \x01(\x0e2\x15.recollect.v1.KeyRoleR\x05value:\x028\x01\"8\n" +
+	"\x0fGetUsageRequest\x12%\n" +
+	"\auser_id\x18\x01 \x01(\tB\f\xbaH\tr\a(\x80\x02\xba\x01\x01\x00R\x06userId\"\xb7\x01\n" +
+	"\n" +
+	"LimitUsage\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\tR\x05limit\x12\x12\n" +
+	"\x04used\x18\x02 \x01(\x03R\x04used\x12\x18\n" +
+	"\amaximum\x18\x03 \x01(\x03R\amaximum\x121\n" +
+	"\x06period\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x06period\x122\n" +
+	"\afull_in\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x06fullIn\"D\n" +
+	"\x10GetUsageResponse\x120\n" +
+	"\x06limits\x18\x01 \x03(\v2\x18.recollect.v1.LimitUsageR\x06limits*a\n" +
 	"\aKeyRole\x12\x18\n" +
 	"\x14KEY_ROLE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fKEY_ROLE_READER\x10\x01\x12\x13\n" +
@@ -2269,7 +2457,7 @@ const file_recollect_v1_admin_proto_rawDesc = "" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rJOB_STATE_DUE\x10\x01\x12\x15\n" +
 	"\x11JOB_STATE_RUNNING\x10\x02\x12\x12\n" +
-	"\x0eJOB_STATE_DEAD\x10\x032\x9c\a\n" +
+	"\x0eJOB_STATE_DEAD\x10\x032\xe7\a\n" +
 	"\fAdminService\x12L\n" +
 	"\tEraseUser\x12\x1e.recollect.v1.EraseUserRequest\x1a\x1f.recollect.v1.EraseUserResponse\x12Q\n" +
 	"\n" +
@@ -2283,7 +2471,8 @@ const file_recollect_v1_admin_proto_rawDesc = "" +
 	"\aReindex\x12\x1c.recollect.v1.ReindexRequest\x1a\x1d.recollect.v1.ReindexResponse\x12I\n" +
 	"\bListJobs\x12\x1d.recollect.v1.ListJobsRequest\x1a\x1e.recollect.v1.ListJobsResponse\x12I\n" +
 	"\bRetryJob\x12\x1d.recollect.v1.RetryJobRequest\x1a\x1e.recollect.v1.RetryJobResponse\x12X\n" +
-	"\rGetServerInfo\x12\".recollect.v1.GetServerInfoRequest\x1a#.recollect.v1.GetServerInfoResponseBY\n" +
+	"\rGetServerInfo\x12\".recollect.v1.GetServerInfoRequest\x1a#.recollect.v1.GetServerInfoResponse\x12I\n" +
+	"\bGetUsage\x12\x1d.recollect.v1.GetUsageRequest\x1a\x1e.recollect.v1.GetUsageResponseBY\n" +
 	"\x0fai.recollect.v1B\n" +
 	"AdminProtoP\x01Z8github.com/recollect-ai/recollect/clients/go/recollectv1b\x06proto3"
 
@@ -2300,7 +2489,7 @@ func file_recollect_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_recollect_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_recollect_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_recollect_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_recollect_v1_admin_proto_goTypes = []any{
 	(KeyRole)(0),                    // 0: recollect.v1.KeyRole
 	(JobState)(0),                   // 1: recollect.v1.JobState
@@ -2332,72 +2521,80 @@ var file_recollect_v1_admin_proto_goTypes = []any{
 	(*StoreInfo)(nil),               // 27: recollect.v1.StoreInfo
 	(*EmbeddingBacklog)(nil),        // 28: recollect.v1.EmbeddingBacklog
 	(*GetServerInfoResponse)(nil),   // 29: recollect.v1.GetServerInfoResponse
-	nil,                             // 30: recollect.v1.ApiKey.ServiceRolesEntry
-	nil,                             // 31: recollect.v1.CreateApiKeyRequest.ServiceRolesEntry
-	nil,                             // 32: recollect.v1.GetServerInfoResponse.ServiceRolesEntry
-	(*timestamppb.Timestamp)(nil),   // 33: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 34: google.protobuf.Duration
+	(*GetUsageRequest)(nil),         // 30: recollect.v1.GetUsageRequest
+	(*LimitUsage)(nil),              // 31: recollect.v1.LimitUsage
+	(*GetUsageResponse)(nil),        // 32: recollect.v1.GetUsageResponse
+	nil,                             // 33: recollect.v1.ApiKey.ServiceRolesEntry
+	nil,                             // 34: recollect.v1.CreateApiKeyRequest.ServiceRolesEntry
+	nil,                             // 35: recollect.v1.GetServerInfoResponse.ServiceRolesEntry
+	(*timestamppb.Timestamp)(nil),   // 36: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 37: google.protobuf.Duration
 }
 var file_recollect_v1_admin_proto_depIdxs = []int32{
 	3,  // 0: recollect.v1.EraseUserResponse.stores:type_name -> recollect.v1.ErasedStore
-	33, // 1: recollect.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
-	33, // 2: recollect.v1.ListAuditEventsRequest.start_time:type_name -> google.protobuf.Timestamp
-	33, // 3: recollect.v1.ListAuditEventsRequest.end_time:type_name -> google.protobuf.Timestamp
+	36, // 1: recollect.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
+	36, // 2: recollect.v1.ListAuditEventsRequest.start_time:type_name -> google.protobuf.Timestamp
+	36, // 3: recollect.v1.ListAuditEventsRequest.end_time:type_name -> google.protobuf.Timestamp
 	9,  // 4: recollect.v1.ListAuditEventsResponse.events:type_name -> recollect.v1.AuditEvent
 	0,  // 5: recollect.v1.ApiKey.role:type_name -> recollect.v1.KeyRole
-	33, // 6: recollect.v1.ApiKey.create_time:type_name -> google.protobuf.Timestamp
-	33, // 7: recollect.v1.ApiKey.expire_time:type_name -> google.protobuf.Timestamp
-	33, // 8: recollect.v1.ApiKey.revoke_time:type_name -> google.protobuf.Timestamp
-	30, // 9: recollect.v1.ApiKey.service_roles:type_name -> recollect.v1.ApiKey.ServiceRolesEntry
-	33, // 10: recollect.v1.ApiKey.last_use_time:type_name -> google.protobuf.Timestamp
+	36, // 6: recollect.v1.ApiKey.create_time:type_name -> google.protobuf.Timestamp
+	36, // 7: recollect.v1.ApiKey.expire_time:type_name -> google.protobuf.Timestamp
+	36, // 8: recollect.v1.ApiKey.revoke_time:type_name -> google.protobuf.Timestamp
+	33, // 9: recollect.v1.ApiKey.service_roles:type_name -> recollect.v1.ApiKey.ServiceRolesEntry
+	36, // 10: recollect.v1.ApiKey.last_use_time:type_name -> google.protobuf.Timestamp
 	0,  // 11: recollect.v1.CreateApiKeyRequest.role:type_name -> recollect.v1.KeyRole
-	33, // 12: recollect.v1.CreateApiKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
-	31, // 13: recollect.v1.CreateApiKeyRequest.service_roles:type_name -> recollect.v1.CreateApiKeyRequest.ServiceRolesEntry
-	34, // 14: recollect.v1.CreateApiKeyRequest.overlap:type_name -> google.protobuf.Duration
+	36, // 12: recollect.v1.CreateApiKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
+	34, // 13: recollect.v1.CreateApiKeyRequest.service_roles:type_name -> recollect.v1.CreateApiKeyRequest.ServiceRolesEntry
+	37, // 14: recollect.v1.CreateApiKeyRequest.overlap:type_name -> google.protobuf.Duration
 	12, // 15: recollect.v1.CreateApiKeyResponse.api_key:type_name -> recollect.v1.ApiKey
 	12, // 16: recollect.v1.ListApiKeysResponse.api_keys:type_name -> recollect.v1.ApiKey
 	12, // 17: recollect.v1.RevokeApiKeyResponse.api_key:type_name -> recollect.v1.ApiKey
 	1,  // 18: recollect.v1.Job.state:type_name -> recollect.v1.JobState
-	33, // 19: recollect.v1.Job.run_time:type_name -> google.protobuf.Timestamp
-	33, // 20: recollect.v1.Job.create_time:type_name -> google.protobuf.Timestamp
+	36, // 19: recollect.v1.Job.run_time:type_name -> google.protobuf.Timestamp
+	36, // 20: recollect.v1.Job.create_time:type_name -> google.protobuf.Timestamp
 	1,  // 21: recollect.v1.ListJobsRequest.state:type_name -> recollect.v1.JobState
 	21, // 22: recollect.v1.ListJobsResponse.jobs:type_name -> recollect.v1.Job
 	21, // 23: recollect.v1.RetryJobResponse.job:type_name -> recollect.v1.Job
-	33, // 24: recollect.v1.EmbeddingBacklog.oldest_time:type_name -> google.protobuf.Timestamp
+	36, // 24: recollect.v1.EmbeddingBacklog.oldest_time:type_name -> google.protobuf.Timestamp
 	27, // 25: recollect.v1.GetServerInfoResponse.stores:type_name -> recollect.v1.StoreInfo
 	0,  // 26: recollect.v1.GetServerInfoResponse.role:type_name -> recollect.v1.KeyRole
 	28, // 27: recollect.v1.GetServerInfoResponse.embedding_backlog:type_name -> recollect.v1.EmbeddingBacklog
-	32, // 28: recollect.v1.GetServerInfoResponse.service_roles:type_name -> recollect.v1.GetServerInfoResponse.ServiceRolesEntry
-	0,  // 29: recollect.v1.ApiKey.ServiceRolesEntry.value:type_name -> recollect.v1.KeyRole
-	0,  // 30: recollect.v1.CreateApiKeyRequest.ServiceRolesEntry.value:type_name -> recollect.v1.KeyRole
-	0,  // 31: recollect.v1.GetServerInfoResponse.ServiceRolesEntry.value:type_name -> recollect.v1.KeyRole
-	2,  // 32: recollect.v1.AdminService.EraseUser:input_type -> recollect.v1.EraseUserRequest
-	5,  // 33: recollect.v1.AdminService.ExportUser:input_type -> recollect.v1.ExportUserRequest
-	7,  // 34: recollect.v1.AdminService.ImportUser:input_type -> recollect.v1.ImportUserRequest
-	10, // 35: recollect.v1.AdminService.ListAuditEvents:input_type -> recollect.v1.ListAuditEventsRequest
-	13, // 36: recollect.v1.AdminService.CreateApiKey:input_type -> recollect.v1.CreateApiKeyRequest
-	15, // 37: recollect.v1.AdminService.ListApiKeys:input_type -> recollect.v1.ListApiKeysRequest
-	17, // 38: recollect.v1.AdminService.RevokeApiKey:input_type -> recollect.v1.RevokeApiKeyRequest
-	19, // 39: recollect.v1.AdminService.Reindex:input_type -> recollect.v1.ReindexRequest
-	22, // 40: recollect.v1.AdminService.ListJobs:input_type -> recollect.v1.ListJobsRequest
-	24, // 41: recollect.v1.AdminService.RetryJob:input_type -> recollect.v1.RetryJobRequest
-	26, // 42: recollect.v1.AdminService.GetServerInfo:input_type -> recollect.v1.GetServerInfoRequest
-	4,  // 43: recollect.v1.AdminService.EraseUser:output_type -> recollect.v1.EraseUserResponse
-	6,  // 44: recollect.v1.AdminService.ExportUser:output_type -> recollect.v1.ExportUserResponse
-	8,  // 45: recollect.v1.AdminService.ImportUser:output_type -> recollect.v1.ImportUserResponse
-	11, // 46: recollect.v1.AdminService.ListAuditEvents:output_type -> recollect.v1.ListAuditEventsResponse
-	14, // 47: recollect.v1.AdminService.CreateApiKey:output_type -> recollect.v1.CreateApiKeyResponse
-	16, // 48: recollect.v1.AdminService.ListApiKeys:output_type -> recollect.v1.ListApiKeysResponse
-	18, // 49: recollect.v1.AdminService.RevokeApiKey:output_type -> recollect.v1.RevokeApiKeyResponse
-	20, // 50: recollect.v1.AdminService.Reindex:output_type -> recollect.v1.ReindexResponse
-	23, // 51: recollect.v1.AdminService.ListJobs:output_type -> recollect.v1.ListJobsResponse
-	25, // 52: recollect.v1.AdminService.RetryJob:output_type -> recollect.v1.RetryJobResponse
-	29, // 53: recollect.v1.AdminService.GetServerInfo:output_type -> recollect.v1.GetServerInfoResponse
-	43, // [43:54] is the sub-list for method output_type
-	32, // [32:43] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	35, // 28: recollect.v1.GetServerInfoResponse.service_roles:type_name -> recollect.v1.GetServerInfoResponse.ServiceRolesEntry
+	37, // 29: recollect.v1.LimitUsage.period:type_name -> google.protobuf.Duration
+	37, // 30: recollect.v1.LimitUsage.full_in:type_name -> google.protobuf.Duration
+	31, // 31: recollect.v1.GetUsageResponse.limits:type_name -> recollect.v1.LimitUsage
+	0,  // 32: recollect.v1.ApiKey.ServiceRolesEntry.value:type_name -> recollect.v1.KeyRole
+	0,  // 33: recollect.v1.CreateApiKeyRequest.ServiceRolesEntry.value:type_name -> recollect.v1.KeyRole
+	0,  // 34: recollect.v1.GetServerInfoResponse.ServiceRolesEntry.value:type_name -> recollect.v1.KeyRole
+	2,  // 35: recollect.v1.AdminService.EraseUser:input_type -> recollect.v1.EraseUserRequest
+	5,  // 36: recollect.v1.AdminService.ExportUser:input_type -> recollect.v1.ExportUserRequest
+	7,  // 37: recollect.v1.AdminService.ImportUser:input_type -> recollect.v1.ImportUserRequest
+	10, // 38: recollect.v1.AdminService.ListAuditEvents:input_type -> recollect.v1.ListAuditEventsRequest
+	13, // 39: recollect.v1.AdminService.CreateApiKey:input_type -> recollect.v1.CreateApiKeyRequest
+	15, // 40: recollect.v1.AdminService.ListApiKeys:input_type -> recollect.v1.ListApiKeysRequest
+	17, // 41: recollect.v1.AdminService.RevokeApiKey:input_type -> recollect.v1.RevokeApiKeyRequest
+	19, // 42: recollect.v1.AdminService.Reindex:input_type -> recollect.v1.ReindexRequest
+	22, // 43: recollect.v1.AdminService.ListJobs:input_type -> recollect.v1.ListJobsRequest
+	24, // 44: recollect.v1.AdminService.RetryJob:input_type -> recollect.v1.RetryJobRequest
+	26, // 45: recollect.v1.AdminService.GetServerInfo:input_type -> recollect.v1.GetServerInfoRequest
+	30, // 46: recollect.v1.AdminService.GetUsage:input_type -> recollect.v1.GetUsageRequest
+	4,  // 47: recollect.v1.AdminService.EraseUser:output_type -> recollect.v1.EraseUserResponse
+	6,  // 48: recollect.v1.AdminService.ExportUser:output_type -> recollect.v1.ExportUserResponse
+	8,  // 49: recollect.v1.AdminService.ImportUser:output_type -> recollect.v1.ImportUserResponse
+	11, // 50: recollect.v1.AdminService.ListAuditEvents:output_type -> recollect.v1.ListAuditEventsResponse
+	14, // 51: recollect.v1.AdminService.CreateApiKey:output_type -> recollect.v1.CreateApiKeyResponse
+	16, // 52: recollect.v1.AdminService.ListApiKeys:output_type -> recollect.v1.ListApiKeysResponse
+	18, // 53: recollect.v1.AdminService.RevokeApiKey:output_type -> recollect.v1.RevokeApiKeyResponse
+	20, // 54: recollect.v1.AdminService.Reindex:output_type -> recollect.v1.ReindexResponse
+	23, // 55: recollect.v1.AdminService.ListJobs:output_type -> recollect.v1.ListJobsResponse
+	25, // 56: recollect.v1.AdminService.RetryJob:output_type -> recollect.v1.RetryJobResponse
+	29, // 57: recollect.v1.AdminService.GetServerInfo:output_type -> recollect.v1.GetServerInfoResponse
+	32, // 58: recollect.v1.AdminService.GetUsage:output_type -> recollect.v1.GetUsageResponse
+	47, // [47:59] is the sub-list for method output_type
+	35, // [35:47] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_recollect_v1_admin_proto_init() }
@@ -2411,7 +2608,7 @@ func file_recollect_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_recollect_v1_admin_proto_rawDesc), len(file_recollect_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   31,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

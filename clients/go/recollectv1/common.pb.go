@@ -281,7 +281,9 @@ const (
 	ErrorReason_ERROR_REASON_ROLE_REQUIRED ErrorReason = 20
 	// PERMISSION_DENIED: the request names a user that is not the credential's.
 	ErrorReason_ERROR_REASON_OTHER_USER ErrorReason = 21
-	// RESOURCE_EXHAUSTED: a quota is used up; RetryInfo says when to try again.
+	// RESOURCE_EXHAUSTED: a limit of the tenant or of the user is used up, which QuotaFailure and the
+	// metadata `limit`, `of`, `maximum` and `seconds` name; RetryInfo says when to try again, and is
+	// missing where time alone does not help, as with what is stored.
 	ErrorReason_ERROR_REASON_QUOTA_EXCEEDED ErrorReason = 22
 	// UNAVAILABLE: a store the call depends on is down.
 	ErrorReason_ERROR_REASON_STORE_UNAVAILABLE ErrorReason = 23

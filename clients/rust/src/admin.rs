@@ -13,8 +13,8 @@ use crate::v1::admin_service_client::AdminServiceClient;
 use crate::v1::{
     ApiKey, AuditEvent, CreateApiKeyRequest, CreateApiKeyResponse, EraseUserRequest,
     EraseUserResponse, ExportUserRequest, GetServerInfoRequest, GetServerInfoResponse,
-    ImportUserRequest, Job, ListApiKeysRequest, ListAuditEventsRequest, ListJobsRequest,
-    ReindexRequest, RetryJobRequest, RevokeApiKeyRequest,
+    GetUsageRequest, ImportUserRequest, Job, LimitUsage, ListApiKeysRequest,
+    ListAuditEventsRequest, ListJobsRequest, ReindexRequest, RetryJobRequest, RevokeApiKeyRequest,
 };
 
 /// Administration of a tenant and of the server. Its requests name their user themselves.
@@ -148,5 +148,11 @@ impl Admin {
         request: GetServerInfoRequest,
     ) -> Result<GetServerInfoResponse> {
         self.caller.call(request, method!(self.get_server_info)).await
+    }
+
+    /// Says what the tenant, or one user, uses of each limit.
+    pub async fn get_usage(&self, request: GetUsageRequest) -> Result<Vec<LimitUsage>> {
+        let response = self.caller.call(request, method!(self.get_usage)).await?;
+        Ok(response.limits)
     }
 }

@@ -16,9 +16,11 @@ import {
   ExportUserRequestSchema,
   type GetServerInfoRequestSchema,
   type GetServerInfoResponse,
+  type GetUsageRequestSchema,
   type ImportUserRequest,
   ImportUserRequestSchema,
   type Job,
+  type LimitUsage,
   type ListApiKeysRequestSchema,
   type ListAuditEventsRequestSchema,
   type ListJobsRequestSchema,
@@ -140,6 +142,15 @@ export class Admin {
     options?: CallOptions,
   ): Promise<GetServerInfoResponse> {
     return this.#calls.unary(AdminService.method.getServerInfo, request, options);
+  }
+
+  /** Says what the tenant, or one user, uses of each limit. */
+  async getUsage(
+    request: Init<typeof GetUsageRequestSchema> = {},
+    options?: CallOptions,
+  ): Promise<LimitUsage[]> {
+    const response = await this.#calls.unary(AdminService.method.getUsage, request, options);
+    return response.limits;
   }
 }
 

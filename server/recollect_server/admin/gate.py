@@ -1,11 +1,13 @@
 """Keeps calls about a user away while the user is erased, and ends those under way."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
+from types import TracebackType
 
 from recollect_server.errors import RecollectError
 from recollect_server.scope import Scope
+
+Task = asyncio.Task[object]
 
 
 class Gate:
@@ -18,8 +20,8 @@ class Gate:
     def __init__(self, refusal: Callable[[], RecollectError]) -> None:
         self._refusal = refusal
         self._closed: frozenset[Scope] = frozenset()
-        self._running: dict[Scope, set[asyncio.Task[object]]] = {}
-        self._ended: set[asyncio.Task[object]] = set()
+        self._running: dict[Scope, set[Task]] = {}
+        self._ended: set[Task] = set()
 
     def close_for(self, scopes: Collection[Scope]) -> None:
         """Keep calls about these users away, and no others."""
@@ -38,28 +40,50 @@ class Gate:
         """Let calls about this user in again."""
         self._closed -= {scope}
 
-    @contextmanager
-    def passing(self, scope: Scope) -> Iterator[None]:
-        """Let the running task work for a user.
+    def passing(self, scope: Scope) -> "_Passing":
+        """Return a context in which the running task works for a user.
 
-        Raises:
-            RecollectError: the refusal, also when the gate closes meanwhile.
+        Entering and leaving it raise `RecollectError`: the refusal, also when the gate closes
+        meanwhile.
         """
+        return _Passing(self, scope)
+
+    def _enter(self, scope: Scope) -> Task:
         if scope in self._closed:
             raise self._refusal()
         task = asyncio.current_task()
         assert task is not None, "calls run in tasks"
-        tasks = self._running.setdefault(scope, set())
-        tasks.add(task)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if task in self._ended:
+        self._running.setdefault(scope, set()).add(task)
+        return task
+
+    def _leave(self, scope: Scope, task: Task, error: type[BaseException] | None) -> None:
+        tasks = self._running.get(scope, set())
+        tasks.discard(task)
+        if not tasks:
+            self._running.pop(scope, None)
+        if task in self._ended:
+            self._ended.discard(task)
+            if error is not None and issubclass(error, asyncio.CancelledError):
                 task.uncancel()
                 raise self._refusal() from None
-            raise
-        finally:
-            self._ended.discard(task)
-            tasks.discard(task)
-            if not tasks and self._running.get(scope) is tasks:
-                del self._running[scope]
+
+
+class _Passing:
+    """A task within the gate. Every call is one, so it is no generator."""
+
+    __slots__ = ("_gate", "_scope", "_task")
+
+    def __init__(self, gate: Gate, scope: Scope) -> None:
+        self._gate = gate
+        self._scope = scope
+
+    def __enter__(self) -> None:
+        self._task = self._gate._enter(self._scope)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._gate._leave(self._scope, self._task, kind)

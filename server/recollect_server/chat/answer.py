@@ -252,6 +252,7 @@ class Answering:
                 await self._run.room()
         if completion is None:
             raise RuntimeError(f"{self._work.model.name} ended its stream without a completion")
+        await self._work.charge(self._asked.scope, completion.usage.total_tokens)
         return completion
 
     def _emit(self, event: Delta | ToolUse) -> None:

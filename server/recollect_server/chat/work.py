@@ -1,6 +1,6 @@
 """What turns work with, and what a caller asks of one."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from recollect_server.cache.service import AnswerCache
@@ -22,6 +22,7 @@ class Collaborators:
     Attributes:
         notices: tells of changes in any process, so that a turn that waits hears of its session.
         changed: told whose memory a turn changed.
+        charge: told how many tokens of a model a user's turn used.
     """
 
     contexts: ContextBuilder
@@ -35,6 +36,7 @@ class Collaborators:
     model: ChatModel
     changed: Callable[[Scope], None]
     audit: AuditLog
+    charge: Callable[[Scope, int], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,7 @@ ROLE_OF: dict[str, dict[str, KeyRole]] = {
         "ListJobs": _ADMIN,
         "RetryJob": _ADMIN,
         "GetServerInfo": _ANY,
+        "GetUsage": _READ,
     },
 }
 

@@ -6,6 +6,7 @@ only checks costs nothing per streamed item.
 """
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable
@@ -102,6 +103,8 @@ class Logging:
     def unary(self, inner: Unary) -> Unary:
         """See `Interceptor`."""
 
+        tells_success = log.is_enabled_for(logging.DEBUG)
+
         async def handler(call: Call, request: Any) -> Any:
             started = time.perf_counter()
             try:
@@ -109,7 +112,8 @@ class Logging:
             except BaseException as error:
                 _log_failure(call, error, started)
                 raise
-            _log_success(call, started)
+            if tells_success:
+                _log_success(call, started)
             return response
 
         return handler
@@ -238,7 +242,7 @@ class Validation(Check):
         if not isinstance(request, Message):
             return
         # First, because rules about a time that is none cannot be evaluated.
-        if malformed := tuple(malformed_times(request)):
+        if malformed := malformed_times(request):
             raise errors.InvalidFields(malformed)
         first_only = request.ByteSize() > MOST_BYTES_TO_LIST
         violations = self._validator.collect_violations(request, fail_fast=first_only)
@@ -253,7 +257,9 @@ class Erasure:
         gate: None where no user is ever erased.
     """
 
-    LET_IN = frozenset({"EraseUser", "ListAuditEvents"})
+    LET_IN = frozenset(
+        f"/recollect.v1.AdminService/{name}" for name in ("EraseUser", "ListAuditEvents")
+    )
     """Methods that tell of an erasure."""
 
     def __init__(self, gate: Gate | None) -> None:
@@ -267,7 +273,7 @@ class Erasure:
 
         async def handler(call: Call, request: Any) -> Any:
             scope = call.scope_
-            if scope is None or call.method.rpartition("/")[2] in self.LET_IN:
+            if scope is None or call.method in self.LET_IN:
                 return await inner(call, request)
             with gate.passing(scope):
                 return await inner(call, request)
@@ -334,6 +340,7 @@ def interceptors(
     activity: Activity,
     authentication: Interceptor,
     default_deadline: float,
+    limiting: Interceptor | None = None,
     gate: Gate | None = None,
     counts: CallCounts | None = None,
     refusals: Interceptor | None = None,
@@ -345,6 +352,7 @@ def interceptors(
         activity: counts the calls that were answered.
         authentication: finds who calls, and refuses a role that is too low.
         default_deadline: seconds a unary call may take without a deadline of its own.
+        limiting: refuses calls beyond the limits of their tenant and user; None for no limits.
         gate: keeps calls about users away who are being erased.
         counts: where calls are counted, None for nowhere.
         refusals: records calls that a credential does not allow.
@@ -359,6 +367,7 @@ def interceptors(
         authentication,
         Decoding(),
         Tenancy(),
+        limiting,
         Validation(),
         Erasure(gate),
         auditing,

@@ -9,11 +9,13 @@ from grpc_health.v1 import health, health_pb2
 
 from recollect_server.activity import Activity
 from recollect_server.admin.gate import Gate
+from recollect_server.admin.quotas import Quotas
 from recollect_server.rpc.auditing import Audited, AuditedRefusals, Auditing
 from recollect_server.rpc.authentication import Authentication, Authenticator
 from recollect_server.rpc.counting import CallCounts
 from recollect_server.rpc.health import HEALTH_SERVICE, HealthEndpoint, health_handler
 from recollect_server.rpc.interceptors import interceptors
+from recollect_server.rpc.limiting import Limiting
 from recollect_server.rpc.reflection import Reflection
 from recollect_server.rpc.registry import Servicer, generic_handler, rules
 
@@ -45,6 +47,7 @@ class RpcServer:
         listen: HOST:PORT, or unix:PATH; port 0 picks a free one.
         authenticator: None switches authentication off.
         activity: counts the calls that were answered.
+        quotas: limits calls of tenants and users; None for no limits.
         gate: keeps calls about users away who are being erased.
         counts: where calls are counted, None for nowhere.
         auditing: what is recorded of calls, None for nothing.
@@ -61,6 +64,7 @@ class RpcServer:
         options: ServerOptions,
         authenticator: Authenticator | None,
         activity: Activity,
+        quotas: Quotas | None = None,
         gate: Gate | None = None,
         counts: CallCounts | None = None,
         auditing: Audited | None = None,
@@ -72,6 +76,7 @@ class RpcServer:
                 authenticator, rules(servicer.service for servicer in servicers)
             ),
             default_deadline=options.default_deadline,
+            limiting=Limiting(quotas) if quotas is not None and quotas.active else None,
             gate=gate,
             counts=counts,
             refusals=AuditedRefusals(*auditing) if auditing else None,

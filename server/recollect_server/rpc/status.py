@@ -25,6 +25,7 @@ STATUS_OF: dict[type[RecollectError], grpc.StatusCode] = {
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     errors.ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.QuotaExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Cancelled: grpc.StatusCode.CANCELLED,
@@ -93,12 +94,21 @@ def _details(error: RecollectError) -> list[Message]:
             found.append(retry)
         case _:
             pass
+    if isinstance(error, errors.QuotaExceeded):
+        subject = f"{error.whose}:{_shortened(error.name)}"
+        violation = error_details_pb2.QuotaFailure.Violation(
+            subject=subject, description=error.message
+        )
+        found.append(error_details_pb2.QuotaFailure(violations=[violation]))
     return found
 
 
 def _metadata(error: RecollectError) -> dict[str, str]:
     if isinstance(error, errors.RevisionMismatch):
         return {"current_revision": str(error.current)}
+    if isinstance(error, errors.QuotaExceeded):
+        period = {} if error.seconds is None else {"seconds": f"{error.seconds:g}"}
+        return {"limit": error.limit, "of": error.whose, "maximum": str(error.most)} | period
     return {}
 
 

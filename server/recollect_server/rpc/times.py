@@ -6,7 +6,7 @@ duration.proto state. Within them every value has a datetime or a timedelta.
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
@@ -18,32 +18,42 @@ _MOST_SECONDS = 315_576_000_000
 _MOST_NANOS = 999_999_999
 
 
+class _Field(NamedTuple):
+    """A field that is a time, or may hold one deeper down."""
+
+    name: str
+    repeated: bool
+    time: bool
+
+
 @cache
-def _holds_times(descriptor: Descriptor) -> bool:
-    """Whether a message of the type may hold a time, itself or deeper down."""
-    if descriptor.full_name in (_TIMESTAMP, _DURATION):
-        return True
-    inner = (field.message_type for field in descriptor.fields)
-    return any(_holds_times(kind) for kind in inner if kind is not None)
+def _fields(descriptor: Descriptor) -> tuple[_Field, ...]:
+    """Return the fields of a message type to look at: every request pays for each."""
+    return tuple(
+        _Field(field.name, field.is_repeated, kind.full_name in (_TIMESTAMP, _DURATION))
+        for field in descriptor.fields
+        if (kind := field.message_type) is not None
+        and (kind.full_name in (_TIMESTAMP, _DURATION) or _fields(kind))
+    )
 
 
-def malformed_times(message: Message, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (field, description) of each time that is none, as in `messages[2].time`."""
-    if not _holds_times(message.DESCRIPTOR):
-        return
-    if message.DESCRIPTOR.full_name in (_TIMESTAMP, _DURATION):
-        if description := _wrong(message):
-            yield path, description
-        return
-    for field, value in message.ListFields():
-        if field.message_type is None or not _holds_times(field.message_type):
+def malformed_times(message: Message) -> tuple[tuple[str, str], ...]:
+    """Return (field, description) of each time that is none, as in `messages[2].time`."""
+    return tuple(_malformed(message, "")) if _fields(message.DESCRIPTOR) else ()
+
+
+def _malformed(message: Any, path: str) -> Iterator[tuple[str, str]]:
+    for name, repeated, time in _fields(message.DESCRIPTOR):
+        if not repeated and not message.HasField(name):
             continue
-        name = f"{path}.{field.name}" if path else field.name
-        if field.is_repeated:
-            for number, item in enumerate(value):
-                yield from malformed_times(item, f"{name}[{number}]")
-        else:
-            yield from malformed_times(value, name)
+        value = getattr(message, name)
+        for number, item in enumerate(value if repeated else (value,)):
+            if not time:
+                yield from _malformed(
+                    item, f"{path}{name}[{number}]." if repeated else f"{path}{name}."
+                )
+            elif description := _wrong(item):
+                yield f"{path}{name}[{number}]" if repeated else f"{path}{name}", description
 
 
 def _wrong(time: Any) -> str:

@@ -1,5 +1,6 @@
 """The verifier that is shipped, on real vectors of the bundled embedder."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -52,6 +53,42 @@ async def test_the_same_question_in_another_conversation_misses(say):
         "The old mill bakery sells rye bread and cinnamon rolls from six in the morning.",
     )
     assert not hits(await say(*other, "When does it open?"), await say(*TALK, "When does it open?"))
+
+
+GREETING = ("Hi", "Hello! I am the assistant of your bank. How can I help you today?")
+FORMS = [
+    ("Question {}: what do you know about topic {}?", "3 17 34 35"),
+    ("What is the status of order {}?", "ORD-1234 ORD-1235 A-77 48213"),
+    ("How do I upgrade to version {}?", "2.3 2.4 3.11 v4"),
+    ("What is the weather like in {}?", "Lisbon Madrid Oslo Tokyo"),
+    ("How do I cook {}?", "rice pasta salmon eggs"),
+    ("Am I free on {}?", "Monday Tuesday Sunday"),
+    ("How much did I spend in {}?", "January May June"),
+    ("What does error {} mean?", "404 500 0x80070005 0x80070057"),
+    ("What are the {} of electric cars?", "advantages disadvantages parts"),
+    ("What is the {} of Norway?", "capital population currency"),
+    ("Does {} like tea?", "Bob Carol Dora"),
+    ("Turn on the lights in the {}.", "kitchen bedroom garage"),
+]
+
+
+@pytest.mark.parametrize("before", [(), GREETING, TALK], ids=["alone", "greeting", "talk"])
+@pytest.mark.parametrize(("form", "fillings"), FORMS)
+async def test_the_same_form_about_something_else_misses(say, before, form, fillings):
+    asked = {word: form.replace("{}", word) for word in fillings.split()}
+    stored = {word: await say(*before, text) for word, text in asked.items()}
+    reply = "Here is some answer that goes on for a while."
+    for one, other in itertools.permutations(asked, 2):
+        assert not hits(stored[one], stored[other]), (one, other)
+        # The other was asked and answered just before.
+        after = await say(*before, asked[other], reply, asked[one])
+        assert not hits(after, stored[other]), (one, "after", other)
+
+
+@pytest.mark.parametrize("form", [form for form, _ in FORMS])
+async def test_the_same_form_about_the_same_hits(say, form):
+    asked = form.replace("{}", "Lisbon")
+    assert hits(await say(*GREETING, asked), await say(*GREETING, asked.lower()))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ _OPPOSITES = {
         """
         more most greater larger bigger higher longer | less least fewer smaller lower shorter
         before earlier prior | after later afterwards
+        am | pm
         first | last final
         best better good | worst worse bad
         increase increases increased increasing raise raises grow gain gains gained rise rises |
@@ -159,8 +160,11 @@ def _foreign(normal: str, folded: list[str]) -> list[str]:
 
 def _names(text: str) -> frozenset[str]:
     tokens = TOKEN.findall(text)
-    capitals = (token.casefold() for token in tokens if token[0].isupper())
-    return frozenset(stem(word) for word in capitals if word not in _EMPTY)
+    capitals = (token for token in tokens if token[0].isupper())
+    # "May" is a month more often than not.
+    return frozenset(
+        stem(t.casefold()) for t in capitals if t.casefold() not in _EMPTY or t == "May"
+    )
 
 
 @lru_cache(maxsize=16_384)

@@ -22,10 +22,11 @@ RULES = (
     "shuffled",
     "dangling",
 )
-"""Features of which none may be over 0 where nothing but the questions can be compared."""
+"""Features of which none may be over 0 where neither question goes by a history."""
 
 _RULES = [NAMES.index(name) for name in RULES]
 _AGREE = NAMES.index("values_agree")
+_OPPOSED = NAMES.index("opposed")
 
 
 class Kind(Enum):
@@ -43,9 +44,59 @@ def kind_of(asked: View, stored: View, values: NDArray[np.float64]) -> Kind:
     """Return the kind of a pair with these values of `FEATURES`."""
     if not (asked.alone and stored.alone):
         return Kind.HISTORY
-    if (values[_RULES] > 0).any():
+    if _breaks_a_rule(values):
         return Kind.BROKEN
     return Kind.COUNTED if values[_AGREE] >= 2 else Kind.ALONE
+
+
+def other_matter(asked: View, stored: View, values: NDArray[np.float64]) -> bool:
+    """Whether the questions differ in something that no history makes up for.
+
+    People ask one thing after the other in one form, and after the same greeting: then nothing but
+    a word, a name or a number tells the questions apart, and a history that agrees says nothing.
+    The calibration does not count on this rule, which only makes hits fewer and safer.
+    """
+    return (
+        values[_OPPOSED] > 0
+        or _other_names(asked, stored)
+        or _other_values(asked, stored)
+        or _other_words(asked, stored)
+        or (not (asked.leans or stored.leans) and _breaks_a_rule(values))
+    )
+
+
+def _breaks_a_rule(values: NDArray[np.float64]) -> bool:
+    return bool((values[_RULES] > 0).any())
+
+
+def _other_words(asked: View, stored: View) -> bool:
+    """Whether a question is about something that the other conversation never mentions.
+
+    If only one is, the other may leave it to its history.
+    """
+    more, less = asked.own - stored.mentioned, stored.own - asked.mentioned
+    if more and less:
+        return True
+    return bool((more and not stored.leans) or (less and not asked.leans))
+
+
+def _other_names(asked: View, stored: View) -> bool:
+    """Whether each question names what the other does not, and not all of it is known there."""
+    a, s = asked.reading.names, stored.reading.names
+    more, less = a - s, s - a
+    return bool(more and less and (more - stored.mentioned or less - asked.mentioned))
+
+
+def _other_values(asked: View, stored: View) -> bool:
+    """Whether both questions name quantities, and not the same ones.
+
+    One may name a quantity that the other leaves to its history.
+    """
+    a, s = frozenset(asked.values), frozenset(stored.values)
+    if not a or not s:
+        return False
+    replaced = bool(a - s) and bool(s - a)
+    return replaced or not (a <= stored.known_values and s <= asked.known_values)
 
 
 def needs_same_words(view: View) -> bool:

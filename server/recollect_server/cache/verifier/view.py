@@ -42,6 +42,21 @@ class View:
         return self.own | self.said
 
     @cached_property
+    def earlier(self) -> frozenset[str]:
+        """Content words of all that was said before the question."""
+        return frozenset().union(*(gist(t).content for t in self.conversation.texts[:-1]))
+
+    @cached_property
+    def mentioned(self) -> frozenset[str]:
+        """Content words of the whole conversation."""
+        return self.own | self.earlier
+
+    @cached_property
+    def leans(self) -> bool:
+        """The question goes by what was said before it: a pronoun, a word of it, or few words."""
+        return self.reading.points or len(self.own) < 2 or bool(self.own & self.earlier)
+
+    @cached_property
     def asking(self) -> frozenset[str]:
         """Content of the question's last sentence."""
         return frozenset(self.reading.asking)

@@ -1,8 +1,13 @@
 """Conversions of AdminService."""
 
+from collections.abc import Iterable
+from datetime import timedelta
+
 from recollect.v1 import admin_pb2 as pb
 from recollect_server.admin.erasure import Erasure
+from recollect_server.admin.limits import STORED
 from recollect_server.admin.model import ApiKey, Grants, JobRecord, JobState, KeyRole, Service
+from recollect_server.admin.quotas import LimitUsage
 from recollect_server.memory.audit import AuditEvent
 from recollect_server.memory.ports import EmbeddingBacklog
 from recollect_server.rpc.convert.common import from_time
@@ -96,3 +101,16 @@ def from_backlog(backlog: EmbeddingBacklog) -> pb.EmbeddingBacklog:
         oldest_time=from_time(oldest) if oldest is not None else None,
         checking=backlog.checking,
     )
+
+
+def from_usage(usage: Iterable[LimitUsage]) -> pb.GetUsageResponse:
+    """Return the protobuf message."""
+    return pb.GetUsageResponse(limits=[_from_limit(each) for each in usage])
+
+
+def _from_limit(usage: LimitUsage) -> pb.LimitUsage:
+    limit = pb.LimitUsage(limit=usage.limit, used=usage.used, maximum=usage.most)
+    if usage.limit not in STORED:
+        limit.period.FromTimedelta(timedelta(seconds=usage.seconds))
+        limit.full_in.FromTimedelta(timedelta(seconds=usage.full_in))
+    return limit

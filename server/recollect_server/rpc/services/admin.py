@@ -12,6 +12,7 @@ from recollect_server.admin.keys import OVERLAP, ApiKeys, CreatedKey
 from recollect_server.admin.model import JobState
 from recollect_server.admin.portability import Exporting, Importing
 from recollect_server.admin.ports import JobStore
+from recollect_server.admin.quotas import Quotas
 from recollect_server.admin.server import ServerFacts
 from recollect_server.errors import InvalidArgument, Unavailable
 from recollect_server.memory.audit import AuditLog
@@ -24,6 +25,7 @@ from recollect_server.rpc.convert.admin import (
     from_event,
     from_job,
     from_service_roles,
+    from_usage,
     job_rank,
     to_grants,
 )
@@ -49,7 +51,9 @@ class AdminServicer:
         erasing: Erasing,
         exporting: Exporting,
         importing: Importing,
+        quotas: Quotas,
     ) -> None:
+        self._quotas = quotas
         self._exporting = exporting
         self._importing = importing
         self._erasing = erasing
@@ -229,6 +233,10 @@ class AdminServicer:
             max_request_bytes=facts.max_request_bytes,
             embedding_backlog=await self._backlog(call.principal.tenant),
         )
+
+    async def get_usage(self, call: Call, request: pb.GetUsageRequest) -> pb.GetUsageResponse:
+        """Serve GetUsage."""
+        return from_usage(await self._quotas.usage(call.scope))
 
     async def _backlog(self, tenant: str) -> pb.EmbeddingBacklog | None:
         try:

@@ -86,3 +86,8 @@ NOTICE_CHANNEL = f"{PREFIX}changes"
 def user_mark(scope: Scope) -> bytes:
     """Return 16 bytes that stand for a user in a notice, in keys and in entries."""
     return bytes.fromhex(digest("user", scope.tenant, scope.user_id))
+
+
+def bucket_key(owner: Scope, limit: str) -> str:
+    """Key of the bucket of a limit; untagged, as each is asked for alone."""
+    return f"{PREFIX}limit:{digest('limit', owner.tenant, owner.user_id, limit)}"

@@ -188,3 +188,13 @@ class Admin:
         return self._transport.unary(
             "AdminService/GetServerInfo", request, pb.GetServerInfoResponse, timeout
         )
+
+    def get_usage(
+        self, user_id: str = "", *, timeout: float | None = None
+    ) -> list[pb.LimitUsage]:
+        """Return what a user, by default the whole tenant, uses of each limit."""
+        request = pb.GetUsageRequest(user_id=user_id)
+        response = self._transport.unary(
+            "AdminService/GetUsage", request, pb.GetUsageResponse, timeout
+        )
+        return list(response.limits)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Administration. Every method but GetServerInfo needs the role ADMIN.
+    """Administration. Every method but GetServerInfo and GetUsage needs the role ADMIN.
     """
 
     def __init__(self, channel):
@@ -90,10 +90,15 @@ class AdminServiceStub:
                 request_serializer=recollect_dot_v1_dot_admin__pb2.GetServerInfoRequest.SerializeToString,
                 response_deserializer=recollect_dot_v1_dot_admin__pb2.GetServerInfoResponse.FromString,
                 _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/recollect.v1.AdminService/GetUsage',
+                request_serializer=recollect_dot_v1_dot_admin__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=recollect_dot_v1_dot_admin__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
-    """Administration. Every method but GetServerInfo needs the role ADMIN.
+    """Administration. Every method but GetServerInfo and GetUsage needs the role ADMIN.
     """
 
     def EraseUser(self, request, context):
@@ -186,6 +191,14 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetUsage(self, request, context):
+        """Says what the tenant, or one user, uses of each limit. Needs the role READER. It is not counted
+        as a request, so it answers also when those are used up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -244,6 +257,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=recollect_dot_v1_dot_admin__pb2.GetServerInfoRequest.FromString,
                     response_serializer=recollect_dot_v1_dot_admin__pb2.GetServerInfoResponse.SerializeToString,
             ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=recollect_dot_v1_dot_admin__pb2.GetUsageRequest.FromString,
+                    response_serializer=recollect_dot_v1_dot_admin__pb2.GetUsageResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'recollect.v1.AdminService', rpc_method_handlers)
@@ -253,7 +271,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Administration. Every method but GetServerInfo needs the role ADMIN.
+    """Administration. Every method but GetServerInfo and GetUsage needs the role ADMIN.
     """
 
     @staticmethod
@@ -543,6 +561,33 @@ class AdminService:
             '/recollect.v1.AdminService/GetServerInfo',
             recollect_dot_v1_dot_admin__pb2.GetServerInfoRequest.SerializeToString,
             recollect_dot_v1_dot_admin__pb2.GetServerInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recollect.v1.AdminService/GetUsage',
+            recollect_dot_v1_dot_admin__pb2.GetUsageRequest.SerializeToString,
+            recollect_dot_v1_dot_admin__pb2.GetUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

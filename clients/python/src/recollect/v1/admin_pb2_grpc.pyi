@@ -31,7 +31,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """Administration. Every method but GetServerInfo needs the role ADMIN."""
+    """Administration. Every method but GetServerInfo and GetUsage needs the role ADMIN."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -78,10 +78,14 @@ class AdminServiceStub:
     """Makes a job due now that does not run, a dead letter too."""
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetServerInfoRequest, _admin_pb2.GetServerInfoResponse]
     """Says what this server is, which models and stores it uses, and who the caller is to it."""
+    GetUsage: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetUsageRequest, _admin_pb2.GetUsageResponse]
+    """Says what the tenant, or one user, uses of each limit. Needs the role READER. It is not counted
+    as a request, so it answers also when those are used up.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """Administration. Every method but GetServerInfo needs the role ADMIN."""
+    """Administration. Every method but GetServerInfo and GetUsage needs the role ADMIN."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     EraseUser: _aio.UnaryUnaryMultiCallable[_admin_pb2.EraseUserRequest, _admin_pb2.EraseUserResponse]  # type: ignore[assignment]
@@ -125,9 +129,13 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Makes a job due now that does not run, a dead letter too."""
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetServerInfoRequest, _admin_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """Says what this server is, which models and stores it uses, and who the caller is to it."""
+    GetUsage: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetUsageRequest, _admin_pb2.GetUsageResponse]  # type: ignore[assignment]
+    """Says what the tenant, or one user, uses of each limit. Needs the role READER. It is not counted
+    as a request, so it answers also when those are used up.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Administration. Every method but GetServerInfo needs the role ADMIN."""
+    """Administration. Every method but GetServerInfo and GetUsage needs the role ADMIN."""
 
     @_abc_1.abstractmethod
     def EraseUser(
@@ -235,5 +243,15 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.GetServerInfoResponse, _abc.Awaitable[_admin_pb2.GetServerInfoResponse]]:
         """Says what this server is, which models and stores it uses, and who the caller is to it."""
+
+    @_abc_1.abstractmethod
+    def GetUsage(
+        self,
+        request: _admin_pb2.GetUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetUsageResponse, _abc.Awaitable[_admin_pb2.GetUsageResponse]]:
+        """Says what the tenant, or one user, uses of each limit. Needs the role READER. It is not counted
+        as a request, so it answers also when those are used up.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -195,7 +195,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_OTHER_USER: _ErrorReason.ValueType  # 21
     """PERMISSION_DENIED: the request names a user that is not the credential's."""
     ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 22
-    """RESOURCE_EXHAUSTED: a quota is used up; RetryInfo says when to try again."""
+    """RESOURCE_EXHAUSTED: a limit of the tenant or of the user is used up, which QuotaFailure and the
+    metadata `limit`, `of`, `maximum` and `seconds` name; RetryInfo says when to try again, and is
+    missing where time alone does not help, as with what is stored.
+    """
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 23
     """UNAVAILABLE: a store the call depends on is down."""
     ERROR_REASON_MODEL_UNAVAILABLE: _ErrorReason.ValueType  # 24
@@ -285,7 +288,10 @@ ERROR_REASON_ROLE_REQUIRED: ErrorReason.ValueType  # 20
 ERROR_REASON_OTHER_USER: ErrorReason.ValueType  # 21
 """PERMISSION_DENIED: the request names a user that is not the credential's."""
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 22
-"""RESOURCE_EXHAUSTED: a quota is used up; RetryInfo says when to try again."""
+"""RESOURCE_EXHAUSTED: a limit of the tenant or of the user is used up, which QuotaFailure and the
+metadata `limit`, `of`, `maximum` and `seconds` name; RetryInfo says when to try again, and is
+missing where time alone does not help, as with what is stored.
+"""
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 23
 """UNAVAILABLE: a store the call depends on is down."""
 ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 24

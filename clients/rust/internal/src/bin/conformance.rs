@@ -199,6 +199,7 @@ impl Call {
             "AdminService/ListJobs" => self.items(admin.list_jobs(self.ask()?)).await,
             "AdminService/RetryJob" => self.value(admin.retry_job(self.ask()?).await),
             "AdminService/GetServerInfo" => self.result(admin.get_server_info(self.ask()?).await),
+            "AdminService/GetUsage" => self.values(admin.get_usage(self.ask()?).await),
             other => return Err(format!("no such method: {other}").into()),
         })
     }

@@ -714,7 +714,9 @@ export enum ErrorReason {
   OTHER_USER = 21,
 
   /**
-   * RESOURCE_EXHAUSTED: a quota is used up; RetryInfo says when to try again.
+   * RESOURCE_EXHAUSTED: a limit of the tenant or of the user is used up, which QuotaFailure and the
+   * metadata `limit`, `of`, `maximum` and `seconds` name; RetryInfo says when to try again, and is
+   * missing where time alone does not help, as with what is stored.
    *
    * @generated from enum value: ERROR_REASON_QUOTA_EXCEEDED = 22;
    */

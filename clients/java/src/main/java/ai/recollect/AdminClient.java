@@ -7,6 +7,7 @@ import static ai.recollect.v1.AdminServiceGrpc.getCreateApiKeyMethod;
 import static ai.recollect.v1.AdminServiceGrpc.getEraseUserMethod;
 import static ai.recollect.v1.AdminServiceGrpc.getExportUserMethod;
 import static ai.recollect.v1.AdminServiceGrpc.getGetServerInfoMethod;
+import static ai.recollect.v1.AdminServiceGrpc.getGetUsageMethod;
 import static ai.recollect.v1.AdminServiceGrpc.getImportUserMethod;
 import static ai.recollect.v1.AdminServiceGrpc.getListApiKeysMethod;
 import static ai.recollect.v1.AdminServiceGrpc.getListAuditEventsMethod;
@@ -25,8 +26,11 @@ import ai.recollect.v1.ExportUserRequest;
 import ai.recollect.v1.ExportUserResponse;
 import ai.recollect.v1.GetServerInfoRequest;
 import ai.recollect.v1.GetServerInfoResponse;
+import ai.recollect.v1.GetUsageRequest;
+import ai.recollect.v1.GetUsageResponse;
 import ai.recollect.v1.ImportUserRequest;
 import ai.recollect.v1.Job;
+import ai.recollect.v1.LimitUsage;
 import ai.recollect.v1.ListApiKeysRequest;
 import ai.recollect.v1.ListApiKeysResponse;
 import ai.recollect.v1.ListAuditEventsRequest;
@@ -41,6 +45,7 @@ import ai.recollect.v1.RevokeApiKeyRequest;
 import ai.recollect.v1.RevokeApiKeyResponse;
 import java.time.Duration;
 import java.util.Iterator;
+import java.util.List;
 import java.util.concurrent.CompletableFuture;
 
 /** Administration of a tenant and of the server. Its requests name their user themselves. */
@@ -172,5 +177,15 @@ public final class AdminClient {
   /** Does what {@link #getServerInfo} does, without waiting. */
   public CompletableFuture<GetServerInfoResponse> getServerInfoAsync(GetServerInfoRequest request) {
     return calls.start(getGetServerInfoMethod(), request, response -> response);
+  }
+
+  /** Says what the tenant, or one user, uses of each limit. */
+  public List<LimitUsage> getUsage(GetUsageRequest request) {
+    return calls.run(getGetUsageMethod(), request).getLimitsList();
+  }
+
+  /** Does what {@link #getUsage} does, without waiting. */
+  public CompletableFuture<List<LimitUsage>> getUsageAsync(GetUsageRequest request) {
+    return calls.start(getGetUsageMethod(), request, GetUsageResponse::getLimitsList);
   }
 }
