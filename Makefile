@@ -28,7 +28,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
 export PATH := $(CURDIR)/$(TOOLS):$(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run test lint unit clients conformance generate prove peers container tools clean
+.PHONY: help run test lint unit audit clients conformance generate prove peers container tools clean
 
 help: ## List the commands.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -44,6 +44,9 @@ lint: .venv/.dev $(TOOLS)/.go $(TYPESCRIPT_PACKAGES) ## Check style, types, laye
 	$(BIN)/mypy
 	@if command -v npm >/dev/null; then $(BIN)/pyright; fi
 	$(BIN)/lint-imports
+	scripts/find_secrets
+	$(BIN)/python scripts/licences.py
+	$(UV) lock --check --quiet
 	cd proto && buf lint && buf format --diff --exit-code
 	scripts/breaking
 	hadolint Dockerfile
@@ -61,6 +64,9 @@ lint: .venv/.dev $(TOOLS)/.go $(TYPESCRIPT_PACKAGES) ## Check style, types, laye
 # The extra sentence-transformers brings 5 GB of torch, so its tests run where it is, and in CI.
 unit: .venv/.dev $(if $(filter true,$(CI)),.venv/.torch) tools ## Run the tests.
 	$(PYTEST) $(ARGS)
+
+audit: $(UV) ## Look the locked packages up among known vulnerabilities, at osv.dev.
+	$(UV) audit --locked
 
 clients: .venv/.dev tools ## Test each client and its examples, the gateway for browsers, and old stubs.
 	$(BIN)/python -m pytest tests/clients tests/docs tests/gateway tests/compatibility $(ARGS)

@@ -99,10 +99,7 @@ class AccessSettings(BaseSettings):
     @field_validator("auth", "jwt_algorithms", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        words = tuple(word.strip() for word in value.split(","))
-        return () if words in (("none",), ("",)) else words
+        return words(value)
 
     @model_validator(mode="after")
     def _check_access(self) -> Self:
@@ -151,6 +148,14 @@ class AccessSettings(BaseSettings):
                 "jwt_jwks would read the issuer's keys in plain text, so that anyone on the way "
                 "could make tokens: use https"
             )
+
+
+def words(value: Any) -> Any:
+    """Return the words of a text that commas part, none of `none`; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    found = tuple(word.strip() for word in value.split(","))
+    return () if found in (("none",), ("",)) else found
 
 
 def is_local(listen: str) -> bool:

@@ -19,7 +19,13 @@ from recollect_server.admin.portability import Exporting, Importing
 from recollect_server.admin.quotas import Quotas
 from recollect_server.admin.server import ServerFacts, StoreState
 from recollect_server.answers import open_answers
-from recollect_server.background import Loops, forgetting_loop, running, worker_loops
+from recollect_server.background import (
+    Loops,
+    forgetting_loop,
+    running,
+    sealing_loop,
+    worker_loops,
+)
 from recollect_server.chat.following import Following
 from recollect_server.chat.keeper import Keeper
 from recollect_server.chat.service import Chat
@@ -27,6 +33,7 @@ from recollect_server.chat.work import Collaborators
 from recollect_server.config import Settings
 from recollect_server.errors import Unavailable
 from recollect_server.ids import uuid7
+from recollect_server.memory.audit import AuditLog
 from recollect_server.memory.context import ContextBuilder
 from recollect_server.memory.extraction import Extraction
 from recollect_server.memory.reconciliation import Reconciler
@@ -53,6 +60,7 @@ from recollect_server.parts import (
     summarizer_of,
     utc_now,
 )
+from recollect_server.rpc.auditing import Audited, audited
 from recollect_server.rpc.authentication import Authenticator
 from recollect_server.rpc.health import HealthEndpoint
 from recollect_server.rpc.server import RpcServer, ServerOptions
@@ -157,6 +165,7 @@ async def work(settings: Settings, on_ready: Callable[[], None]) -> None:
             telemetry,
         )
         loops["feeding"] = open_feeder(stack, settings, database).run
+        loops |= sealing_loop(database, settings)
         await stack.enter_async_context(running(loops))
         if settings.health_listen:
             await stack.enter_async_context(_healthy(settings.health_listen))
@@ -317,6 +326,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
             # A model may tell questions from passages; this one embeds questions.
             urgent if settings.embedder_choice[0] != "sentence-transformers" else None,
         )
+        loops |= sealing_loop(database, settings)
     await stack.enter_async_context(running(loops))
     server = _listen(
         settings,
@@ -347,6 +357,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         quotas,
         gate,
         telemetry,
+        _audited(settings, audit),
     )
     sources = Sources(
         telemetry,
@@ -392,6 +403,7 @@ def _listen(
     quotas: Quotas,
     gate: Gate,
     telemetry: Telemetry,
+    auditing: Audited | None,
 ) -> RpcServer:
     credentials = open_credentials(settings)
     try:
@@ -410,12 +422,21 @@ def _listen(
             quotas=quotas,
             gate=gate,
             counts=telemetry.call_counts,
+            auditing=auditing,
         )
     except RuntimeError as error:
         raise StartError(
             f"cannot listen on {_addresses(settings)}: another program may use it, "
             "see --listen for another address"
         ) from error
+
+
+def _audited(settings: Settings, events: AuditLog) -> Audited | None:
+    try:
+        methods = audited(settings.audit)
+    except ValueError as error:
+        raise StartError(f"audit: {error}") from error
+    return Audited(events, methods) if methods else None
 
 
 def _addresses(settings: Settings) -> str:

@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import structlog
 
 from recollect_server.activity import Activity
+from recollect_server.admin.sealing import Sealing
+from recollect_server.config import Settings
 from recollect_server.memory.due import DuePolicy, JobKind
 from recollect_server.memory.embedding import EmbeddingWorker
 from recollect_server.memory.extraction import Extraction
@@ -15,7 +18,8 @@ from recollect_server.memory.jobs import JobRunner
 from recollect_server.memory.ports import Embedder, EmbeddingQueue, SessionStore, Summarizer
 from recollect_server.memory.summaries import Compactor, EpisodeMaker
 from recollect_server.memory.upkeep import UpkeepWorker
-from recollect_server.parts import utc_now
+from recollect_server.parts import open_audit_key, utc_now
+from recollect_server.stores.sql.audit_chains import SqlAuditChains
 from recollect_server.stores.sql.database import Database
 from recollect_server.stores.sql.episodes import SqlEpisodeStore
 from recollect_server.stores.sql.fact_notices import SqlNotices
@@ -64,6 +68,26 @@ def worker_loops(
     embedding = EmbeddingWorker(queue, embedder, work_added, activity, urgent)
     upkeep = UpkeepWorker(SqlUpkeep(database, utc_now, policy), work_added)
     return {"embedding": embedding.run, "jobs": runner.run, "upkeep": upkeep.run}
+
+
+def sealing_loop(database: Database, settings: Settings) -> Loops:
+    """Return what seals audit events, and removes those that are too old.
+
+    Raises:
+        StartError: the key that is set is none.
+    """
+    if settings.audit_key.get_secret_value():
+        open_audit_key(settings)
+    elif settings.uses_postgres:
+        log.warning("audit_key is not set: each data directory signs with a key of its own")
+    sealing = Sealing(
+        SqlAuditChains(database, utc_now),
+        lambda: open_audit_key(settings),
+        utc_now,
+        keep=timedelta(days=settings.audit_days) if settings.audit_days else None,
+        heads=settings.audit_heads,
+    )
+    return {"sealing": sealing.run}
 
 
 def forgetting_loop(database: Database, listener: Listener, telemetry: Telemetry) -> Loops:

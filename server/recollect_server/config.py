@@ -14,6 +14,7 @@ from pydantic import (
     DirectoryPath,
     Field,
     SecretStr,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -24,7 +25,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from recollect_server.access import AccessSettings, is_local
+from recollect_server.access import AccessSettings, is_local, words
 from recollect_server.admin.limits import Limits, TenantLimits
 
 MIB = 1024 * 1024
@@ -128,6 +129,11 @@ class Settings(AccessSettings):
         tenant_limits: of each tenant, as `admin.limits.Limits` are written.
         user_limits: of each user of a tenant.
         grace_seconds: how long running calls may go on after SIGTERM.
+        audit: the calls that are recorded, as in `admin,writes,Recall`: methods, or groups of them:
+            reads, writes and admin; `none` for none.
+        audit_days: how long audit events are kept; 0 means for ever.
+        audit_key: the Ed25519 key, in PEM, that signs audit chains; empty makes one in `data_dir`.
+        audit_heads: a file that the signed heads of audit chains are appended to.
         index_bytes: memory for resident indexes.
         window_bytes: memory for recent windows.
         workers: server processes behind one port; `recollect serve` then keeps them running.
@@ -196,6 +202,10 @@ class Settings(AccessSettings):
     max_request_bytes: int = Field(4 * MIB, gt=0)
     max_connection_age: float = Field(0.0, ge=0)
     grace_seconds: float = Field(30.0, ge=0)
+    audit: Annotated[tuple[str, ...], NoDecode] = ("admin",)
+    audit_days: float = Field(0.0, ge=0)
+    audit_key: SecretStr = SecretStr("")
+    audit_heads: Path | None = None
     index_bytes: int = Field(256 * MIB, gt=0)
     cache_entries: int = Field(10_000, gt=0)
     cache_bytes: int = Field(64 * MIB, ge=8 * MIB)
@@ -216,6 +226,11 @@ class Settings(AccessSettings):
     episode_idle_seconds: float = Field(1800.0, gt=0)
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     log_format: str = Field("console", pattern="^(console|json)$")
+
+    @field_validator("audit", mode="before")
+    @classmethod
+    def _split_audit(cls, value: Any) -> Any:
+        return words(value)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

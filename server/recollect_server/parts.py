@@ -33,6 +33,7 @@ from recollect_server.models.openai import (
     OpenAiEmbedder,
     OpenAiModel,
 )
+from recollect_server.stores.audit_key import AuditKey, AuditKeyError
 from recollect_server.stores.sql.database import Database
 from recollect_server.stores.sql.embedding_queue import SqlEmbeddingQueue
 from recollect_server.stores.sql.migrate import SchemaError, migrate, needs_migration
@@ -95,6 +96,20 @@ async def open_database(stack: AsyncExitStack, settings: Settings) -> Database:
         database = SqliteDatabase(settings.sqlite_path, SYNCHRONOUS[settings.durability])
     stack.push_async_callback(database.close)
     return database
+
+
+def open_audit_key(settings: Settings) -> AuditKey:
+    """Return the key that signs audit chains: the one that is set, or the data directory's.
+
+    Raises:
+        StartError: what is set, or lies there, is no such key.
+        OSError: there is none and none can be made.
+    """
+    given = settings.audit_key.get_secret_value()
+    try:
+        return AuditKey.from_pem(given) if given else AuditKey.open(settings.data_dir)
+    except AuditKeyError as error:
+        raise StartError(str(error)) from error
 
 
 async def open_valkey(stack: AsyncExitStack, settings: Settings) -> tuple[str, str]:

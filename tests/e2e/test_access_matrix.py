@@ -126,6 +126,9 @@ class World:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         users = "SELECT user_key FROM users WHERE tenant = 'acme'"
         for (table,) in tables.fetchall():
+            # That a call was refused is in the audit log; keys that were given out are counted.
+            if table in ("audit_events", "sqlite_sequence"):
+                continue
             columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
             if "user_key" in columns:
                 where = f"WHERE user_key IN ({users})"

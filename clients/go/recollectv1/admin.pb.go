@@ -568,7 +568,8 @@ type AuditEvent struct {
 	Outcome string `protobuf:"bytes,7,opt,name=outcome,proto3" json:"outcome,omitempty"`
 	// The call's id: what its metadata `x-request-id` says.
 	CallId string `protobuf:"bytes,8,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
-	// Hash of this event and the one before it, in hexadecimal; empty until it is sealed.
+	// SHA-256 of this event and the one before it, in hexadecimal; empty until it is sealed, some
+	// seconds after it was stored.
 	ChainHash     string `protobuf:"bytes,9,opt,name=chain_hash,json=chainHash,proto3" json:"chain_hash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -59,8 +59,8 @@ type AdminServiceClient interface {
 	// answer. ALREADY_EXISTS (USER_EXISTS) if the user was ever used and not erased since, so a
 	// repeated call stores nothing twice. Texts without a vector of this server's embedding model are embedded afterwards.
 	ImportUser(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ImportUserRequest, ImportUserResponse], error)
-	// Lists the tenant's audit events, newest first. Today these are the reads and model calls of
-	// contexts with the profile AUDIT.
+	// Lists the tenant's audit events, newest first: calls that the server's settings name, by default
+	// those that need the role ADMIN, erasures, and contexts with the profile AUDIT.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
 	// Makes an API key, a new one or one that replaces another. Its secret is in this response and
 	// nowhere else, so a repeat by `request_id` gives the key a new one.
@@ -245,8 +245,8 @@ type AdminServiceServer interface {
 	// answer. ALREADY_EXISTS (USER_EXISTS) if the user was ever used and not erased since, so a
 	// repeated call stores nothing twice. Texts without a vector of this server's embedding model are embedded afterwards.
 	ImportUser(grpc.ClientStreamingServer[ImportUserRequest, ImportUserResponse]) error
-	// Lists the tenant's audit events, newest first. Today these are the reads and model calls of
-	// contexts with the profile AUDIT.
+	// Lists the tenant's audit events, newest first: calls that the server's settings name, by default
+	// those that need the role ADMIN, erasures, and contexts with the profile AUDIT.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
 	// Makes an API key, a new one or one that replaces another. Its secret is in this response and
 	// nowhere else, so a repeat by `request_id` gives the key a new one.

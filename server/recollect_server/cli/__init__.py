@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("privacy", "Write everything kept of a user to a file."),
     "import": ("privacy", "Store what was exported for a new user."),
     "erase": ("privacy", "Erase a user everywhere, and prove it."),
+    "audit": ("audit", "Check the audit log's chain, export it, and show its heads."),
     "keys": ("keys", "Make, list and revoke API keys."),
     "bench": ("bench", "Measure a server."),
 }

@@ -64,6 +64,24 @@ def _access_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    named = "Calls to record: methods, reads, writes, admin. Default admin."
+    return _retention_options(click.option("--audit", metavar="WORD,...", help=named)(command))
+
+
+def _retention_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--audit-days", type=float, help="To keep audit events. Default: for ever."),
+        click.option(
+            "--audit-heads",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Append the signed heads of audit chains to this file.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def _observability_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--metrics-listen", metavar="HOST:PORT", help="Prometheus metrics by HTTP."),
@@ -94,6 +112,7 @@ def _observability_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--durability", type=click.Choice([d.value for d in config.Durability]), help="Default full."
 )
 @_access_options
+@_audit_options
 @_limit_options
 @click.option("--allow-global-cache", is_flag=True, default=None, help="Allow scope GLOBAL.")
 @click.option("--chat-model", help="Model used when a request names none.")
@@ -140,6 +159,7 @@ def serve(config_file: Path | None, ready_file: Path | None, **flags: Any) -> No
 @click.option("--anthropic-base-url", help="Another address of the Anthropic API.")
 @click.option("--small-model", help="The model for summaries.")
 @_embedding_options
+@_retention_options
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--log-format", type=click.Choice(["console", "json"]))
 @click.option(

@@ -29,6 +29,7 @@ class AuditEvent:
     Attributes:
         resource: ids of what it was done to, as in `session_id=s facts=f1,f2`.
         outcome: the gRPC status by its name, as in `OK`.
+        chain_hash: ties it to all events before, in hexadecimal; "" until it is sealed.
     """
 
     event_id: str
@@ -37,6 +38,7 @@ class AuditEvent:
     user_id: str
     resource: str
     outcome: str
+    chain_hash: str = ""
 
 
 class AuditLog(Protocol):

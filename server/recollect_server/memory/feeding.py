@@ -96,7 +96,8 @@ class Feeder:
                 await asyncio.sleep(IDLE_SECONDS if store.fed else STORES_SECONDS)
             except (Unavailable, TimeoutError) as error:
                 checked = None
-                log.warning("vector store is behind", store=store.name, error=repr(error))
+                reason = error.reason if isinstance(error, Unavailable) else "TIMEOUT"
+                log.warning("vector store is behind", store=store.name, reason=reason)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_RETRY_SECONDS)
             except Exception:

@@ -116,7 +116,7 @@ class Reconciler:
                 except FactsChanged:
                     pause = min(0.01 * 2**attempt, LONGEST_PAUSE_SECONDS)
                     # Not a secret: keeps processes that met from meeting again.
-                    await asyncio.sleep(pause * random.random())  # noqa: S311
+                    await asyncio.sleep(pause * random.random())  # noqa: S311 - no secret
         raise Aborted(
             Reason.REVISION_MISMATCH, "the user's facts changed while they were compared: try again"
         )

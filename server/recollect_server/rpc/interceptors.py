@@ -343,6 +343,8 @@ def interceptors(
     limiting: Interceptor | None = None,
     gate: Gate | None = None,
     counts: CallCounts | None = None,
+    refusals: Interceptor | None = None,
+    auditing: Interceptor | None = None,
 ) -> tuple[Interceptor, ...]:
     """Return the interceptors, outermost first.
 
@@ -353,17 +355,22 @@ def interceptors(
         limiting: refuses calls beyond the limits of their tenant and user; None for no limits.
         gate: keeps calls about users away who are being erased.
         counts: where calls are counted, None for nowhere.
+        refusals: records calls that a credential does not allow.
+        auditing: records calls.
     """
-    return (
+    order = (
         Counting(activity, counts),
         CallId(),
         Logging(),
         ErrorMapping(),
+        refusals,
         authentication,
         Decoding(),
         Tenancy(),
-        *(() if limiting is None else (limiting,)),
+        limiting,
         Validation(),
         Erasure(gate),
+        auditing,
         Deadline(default_deadline),
     )
+    return tuple(each for each in order if each is not None)

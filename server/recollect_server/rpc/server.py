@@ -10,6 +10,7 @@ from grpc_health.v1 import health, health_pb2
 from recollect_server.activity import Activity
 from recollect_server.admin.gate import Gate
 from recollect_server.admin.quotas import Quotas
+from recollect_server.rpc.auditing import Audited, AuditedRefusals, Auditing
 from recollect_server.rpc.authentication import Authentication, Authenticator
 from recollect_server.rpc.counting import CallCounts
 from recollect_server.rpc.health import HEALTH_SERVICE, HealthEndpoint, health_handler
@@ -49,6 +50,7 @@ class RpcServer:
         quotas: limits calls of tenants and users; None for no limits.
         gate: keeps calls about users away who are being erased.
         counts: where calls are counted, None for nowhere.
+        auditing: what is recorded of calls, None for nothing.
         health_listen: a further address, in plain text, that serves nothing but health; "" for
             none. Probes of orchestrators speak neither TLS nor keys.
     """
@@ -65,6 +67,7 @@ class RpcServer:
         quotas: Quotas | None = None,
         gate: Gate | None = None,
         counts: CallCounts | None = None,
+        auditing: Audited | None = None,
     ) -> None:
         servicers = tuple(servicers)
         chain = interceptors(
@@ -76,6 +79,8 @@ class RpcServer:
             limiting=Limiting(quotas) if quotas is not None and quotas.active else None,
             gate=gate,
             counts=counts,
+            refusals=AuditedRefusals(*auditing) if auditing else None,
+            auditing=Auditing(*auditing) if auditing else None,
         )
         self._services = tuple(servicer.service.full_name for servicer in servicers)
         self._health = health.aio.HealthServicer()

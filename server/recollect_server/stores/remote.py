@@ -1,6 +1,7 @@
 """Calls to a library that talks to a store: in time, off the event loop, one kind of failure."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -19,6 +20,32 @@ CALL_SECONDS = 10.0
 next holder's."""
 
 SEARCH_SECONDS = 5.0
+
+_CODES = ("status_code", "code", "errno")
+_CODE = re.compile("[A-Z][A-Z_]{0,31}")
+
+
+def named(error: BaseException) -> dict[str, str]:
+    """Return what a log may say of a client's failure: its class, and the server's code.
+
+    Its text may quote the request, and so ids.
+    """
+    found = {"error": type(error).__name__}
+    # chromadb and gRPC have a method, qdrant-client and httpx attributes, systems errno.
+    sources = [error, getattr(error, "response", None)]
+    for value in (getattr(source, name, None) for source in sources for name in _CODES):
+        code = _call(value) if callable(value) else value
+        code = getattr(code, "name", code)
+        if isinstance(code, int) or (isinstance(code, str) and _CODE.fullmatch(code)):
+            return found | {"code": str(code)}
+    return found
+
+
+def _call(method: Callable[[], Any]) -> Any:
+    try:
+        return method()
+    except Exception:  # noqa: BLE001 - a method of another name than we think
+        return None
 
 
 class Calls:
@@ -68,7 +95,7 @@ class Calls:
         except expected:
             raise
         except Exception as error:  # noqa: BLE001 - clients' errors have no base in common
-            log.warning("vector store failed", store=self._store, error=repr(error)[:300])
+            log.warning("vector store failed", store=self._store, **named(error))
             raise Unavailable(
                 Reason.STORE_UNAVAILABLE, f"{self._store} does not answer", retry_after=1.0
             ) from None

@@ -68,7 +68,7 @@ def test_a_session_has_the_slot_of_its_tag() -> None:
 
 def test_the_layout_is_the_one_that_running_servers_know() -> None:
     window = window_key(Scope("default", "ada"), "s1")
-    user = "4c3da5fb19f88bcc982d2040e17ccc1a"
+    user = "4c3da5fb19f88bcc982d2040e17ccc1a"  # pragma: allowlist secret
     assert window == f"rc2:{{{user}448d7655f8a45f3f7f61d7182cd53f7d}}:window"
     assert session_keys(Scope("default", "ada")) == f"rc2:{{{user}*"
     assert entry_key("default", "0" * 64) == "rc2:entry:85ed523f41c54026a594002d2df13509"

@@ -103,7 +103,7 @@ def reconnect_pauses() -> Iterator[float]:
     pause = FIRST_PAUSE
     while True:
         # Not a secret: many clients of one server must not come back at the same moment.
-        yield pause * random.uniform(0.5, 1.0)  # noqa: S311
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         pause = min(2 * pause, LONGEST_PAUSE)
 
 

@@ -70,6 +70,7 @@ def from_event(event: AuditEvent) -> pb.AuditEvent:
         resource=event.resource,
         outcome=event.outcome,
         call_id=event.caller.call_id,
+        chain_hash=event.chain_hash,
     )
 
 

@@ -10,7 +10,7 @@ from recollect_server.memory.audit import AuditEvent, Caller
 from recollect_server.scope import Scope
 from recollect_server.stores.codec import from_microseconds, to_microseconds
 from recollect_server.stores.sql.database import Database, Row, Transaction
-from recollect_server.stores.sql.users import erased_digest
+from recollect_server.stores.sql.users import erased_digest, find_user
 
 
 def record_event(
@@ -41,6 +41,22 @@ def record_event(
     return event_id
 
 
+def _erased(tx: Transaction, scope: Scope) -> bytes | None:
+    """Return what stands for a user who is erased: an event must not bring the name back.
+
+    A call about one may end while the erasure goes on, and come after it. A user of the same name
+    who came since has it, too.
+    """
+    erased = erased_digest(tx, scope)
+    erasures = tx.execute(
+        "SELECT MIN(complete) FROM erasures WHERE erased = :erased", {"erased": erased}
+    )
+    complete = erasures[0][0]
+    if complete is None or (complete and find_user(tx, scope) is not None):
+        return None
+    return erased
+
+
 class SqlAuditLog:
     """Implements `memory.audit.AuditLog`.
 
@@ -55,9 +71,14 @@ class SqlAuditLog:
     async def record(self, scope: Scope, caller: Caller, resource: str, outcome: str) -> None:
         """See `AuditLog`."""
         now = to_microseconds(self._clock())
-        await self._database.write(
-            lambda tx: record_event(tx, scope, caller, resource, outcome, now)
-        )
+
+        def work(tx: Transaction) -> None:
+            named, what = scope, resource
+            if scope.user_id and (erased := _erased(tx, scope)):
+                named, what = Scope(scope.tenant, pseudonym(erased)), ""
+            record_event(tx, named, caller, what, outcome, now)
+
+        await self._database.write(work)
 
     async def list_events(
         self,
@@ -89,7 +110,8 @@ class SqlAuditLog:
             # Who was erased is found by who it was, too.
             erased = pseudonym(erased_digest(tx, Scope(tenant, user_id)))
             return tx.execute(
-                "SELECT event_id, time, key_id, method, call_id, user_id, resource, outcome "
+                "SELECT event_id, time, key_id, method, call_id, user_id, resource, outcome, "
+                "chain_hash "
                 f"FROM audit_events WHERE tenant = :tenant {clauses}"
                 "ORDER BY time DESC, event_id DESC LIMIT :limit",
                 params | {"erased": erased},
@@ -97,6 +119,14 @@ class SqlAuditLog:
 
         rows = await self._database.read(work)
         return tuple(
-            AuditEvent(row[0], from_microseconds(row[1]), Caller(*row[2:5]), *row[5:8])
+            AuditEvent(
+                row[0],
+                from_microseconds(row[1]),
+                Caller(*row[2:5]),
+                row[5],
+                row[6],
+                row[7],
+                bytes(row[8] or b"").hex(),
+            )
             for row in rows
         )

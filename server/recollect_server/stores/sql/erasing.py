@@ -169,7 +169,8 @@ class SqlErasures:
             else:
                 room -= len(
                     tx.execute(
-                        "UPDATE audit_events SET user_id = :pseudonym, resource = '' "
+                        "UPDATE audit_events SET user_id = :pseudonym, resource = '', "
+                        "salt = NULL "
                         "WHERE (tenant, event_id) IN (SELECT tenant, event_id FROM audit_events "
                         f"WHERE {_NAMED} LIMIT :room) RETURNING 1",
                         params | {"room": room},

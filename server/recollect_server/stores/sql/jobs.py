@@ -159,7 +159,7 @@ def fail(tx: Transaction, job_id: str, lease: int, error: str, now: int, *, wait
         attempts += 1
         pause = min(FIRST_RETRY_SECONDS * 2.0 ** (attempts - 1), LONGEST_RETRY_SECONDS)
     # Not a secret: spreads retries so that they do not come all at once.
-    pause = max(pause, FIRST_RETRY_SECONDS) * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+    pause = max(pause, FIRST_RETRY_SECONDS) * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
     tx.execute(
         "UPDATE jobs SET state = :state, attempts = :attempts, run_time = :run_time, "
         "last_error = :error WHERE job_id = :job_id",

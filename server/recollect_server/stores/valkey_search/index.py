@@ -152,7 +152,8 @@ class SearchIndex:
 
 
 def _refused(error: Refused) -> Unavailable:
-    log.warning("search refused", error=str(error)[:80])
+    # Its text may quote the command.
+    log.warning("search refused", error=type(error).__name__)
     return Unavailable(
         Reason.STORE_UNAVAILABLE,
         "the search module refused the command",

@@ -311,7 +311,9 @@ class AuditEvent(_message.Message):
     call_id: _builtins.str
     """The call's id: what its metadata `x-request-id` says."""
     chain_hash: _builtins.str
-    """Hash of this event and the one before it, in hexadecimal; empty until it is sealed."""
+    """SHA-256 of this event and the one before it, in hexadecimal; empty until it is sealed, some
+    seconds after it was stored.
+    """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""

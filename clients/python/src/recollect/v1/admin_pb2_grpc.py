@@ -132,8 +132,8 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListAuditEvents(self, request, context):
-        """Lists the tenant's audit events, newest first. Today these are the reads and model calls of
-        contexts with the profile AUDIT.
+        """Lists the tenant's audit events, newest first: calls that the server's settings name, by default
+        those that need the role ADMIN, erasures, and contexts with the profile AUDIT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

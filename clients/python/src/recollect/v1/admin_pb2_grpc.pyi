@@ -56,8 +56,8 @@ class AdminServiceStub:
     repeated call stores nothing twice. Texts without a vector of this server's embedding model are embedded afterwards.
     """
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEventsRequest, _admin_pb2.ListAuditEventsResponse]
-    """Lists the tenant's audit events, newest first. Today these are the reads and model calls of
-    contexts with the profile AUDIT.
+    """Lists the tenant's audit events, newest first: calls that the server's settings name, by default
+    those that need the role ADMIN, erasures, and contexts with the profile AUDIT.
     """
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateApiKeyRequest, _admin_pb2.CreateApiKeyResponse]
     """Makes an API key, a new one or one that replaces another. Its secret is in this response and
@@ -107,8 +107,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     repeated call stores nothing twice. Texts without a vector of this server's embedding model are embedded afterwards.
     """
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEventsRequest, _admin_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
-    """Lists the tenant's audit events, newest first. Today these are the reads and model calls of
-    contexts with the profile AUDIT.
+    """Lists the tenant's audit events, newest first: calls that the server's settings name, by default
+    those that need the role ADMIN, erasures, and contexts with the profile AUDIT.
     """
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateApiKeyRequest, _admin_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
     """Makes an API key, a new one or one that replaces another. Its secret is in this response and
@@ -179,8 +179,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListAuditEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListAuditEventsResponse, _abc.Awaitable[_admin_pb2.ListAuditEventsResponse]]:
-        """Lists the tenant's audit events, newest first. Today these are the reads and model calls of
-        contexts with the profile AUDIT.
+        """Lists the tenant's audit events, newest first: calls that the server's settings name, by default
+        those that need the role ADMIN, erasures, and contexts with the profile AUDIT.
         """
 
     @_abc_1.abstractmethod

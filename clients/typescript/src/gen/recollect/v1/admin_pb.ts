@@ -296,7 +296,8 @@ export type AuditEvent = Message<"recollect.v1.AuditEvent"> & {
   callId: string;
 
   /**
-   * Hash of this event and the one before it, in hexadecimal; empty until it is sealed.
+   * SHA-256 of this event and the one before it, in hexadecimal; empty until it is sealed, some
+   * seconds after it was stored.
    *
    * @generated from field: string chain_hash = 9;
    */
@@ -1350,8 +1351,8 @@ export const AdminService: GenService<{
     output: typeof ImportUserResponseSchema;
   },
   /**
-   * Lists the tenant's audit events, newest first. Today these are the reads and model calls of
-   * contexts with the profile AUDIT.
+   * Lists the tenant's audit events, newest first: calls that the server's settings name, by default
+   * those that need the role ADMIN, erasures, and contexts with the profile AUDIT.
    *
    * @generated from rpc recollect.v1.AdminService.ListAuditEvents
    */
