@@ -12,22 +12,25 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 from tests.e2e.deployments import pair_on
 from tests.harness import unique
 from tests.mocks.llm import MockLlm
 
 from recollect import errors
-from recollect.v1 import chat_pb2, common_pb2, memory_pb2
+from recollect.v1 import chat_pb2, chat_pb2_grpc, common_pb2, memory_pb2
 
 SLOW = "slow " * 60
 LONG = "long " * 400
+FLOOD = "flood " * 500_000
 FIXTURES = [
     {"match": {"userMessage": "quick"}, "response": {"content": "Here you are."}},
     {"match": {"userMessage": "slow"}, "response": {"content": SLOW},
      "chunkSize": 5, "latency": 50},
     {"match": {"userMessage": "long"}, "response": {"content": LONG},
      "chunkSize": 5, "latency": 50},
+    {"match": {"userMessage": "flood"}, "response": {"content": FLOOD}, "chunkSize": 1000},
     {"match": {"userMessage": "cut"},
      "response": {"content": "not the wh", "finishReason": "length"}},
     {"match": {"userMessage": "tool"}, "response": {"content": "", "toolCalls": [
@@ -233,6 +236,31 @@ async def test_many_streams_are_resumed_elsewhere_from_random_points(pair):
             assert seen[-1].WhichOneof("kind") == "done"
 
         await asyncio.gather(*(one_turn() for _ in range(int(os.environ.get("STREAMS", "40")))))
+
+
+def test_a_slow_reader_holds_the_model_back(pair, ada):
+    # Without probes the transport takes 64 KB ahead of the reader, and no more the faster it is.
+    channel = grpc.insecure_channel(pair.one.address, [("grpc.http2.bdp_probe", 0)])
+    with pair.one.client(ada) as quick, channel:
+        session = quick.memory.create_session().session_id
+        began = time.monotonic()
+        assert _said(quick.chat.stream(session, "flood", options=PLAIN)) == FLOOD
+        took = time.monotonic() - began
+        message = memory_pb2.NewMessage(
+            role=common_pb2.ROLE_USER, parts=[common_pb2.ContentPart(text="flood again")]
+        )
+        stream = chat_pb2_grpc.ChatServiceStub(channel).StreamChat(
+            chat_pb2.StreamChatRequest(
+                session_id=session, user_id=ada, message=message, options=PLAIN
+            )
+        )
+        events = (response.event for response in stream)
+        turn_id, seen = _begun(events)
+        time.sleep(3 * took)
+        assert quick.chat.get_turn(turn_id).state == chat_pb2.TURN_STATE_RUNNING
+        rest = list(events)
+        assert _said([*seen, *rest]) == FLOOD
+        assert rest[-1].WhichOneof("kind") == "done"
 
 
 def test_a_passed_deadline_ends_the_stream_and_not_the_turn(pair, ada):

@@ -18,6 +18,7 @@ from recollect_server.stores.sql.database import StatementError
 from recollect_server.stores.sql.migrate import migrate
 from recollect_server.stores.sql.postgres import PostgresDatabase
 
+LARGE = "x" * 1_000_000
 ADD = "INSERT INTO users (tenant, user_id, revision) VALUES ('t', :name, 1)"
 
 
@@ -298,6 +299,17 @@ async def test_a_group_of_users_in_opposite_order_waits_for_no_deadlock(location
     assert row == (0,), f"after {time.monotonic() - started:.1f} s"
     for database in databases:
         await database.close()
+
+
+async def test_a_statement_larger_than_the_sockets_buffer_is_sent_whole(database):
+    def work(tx) -> None:
+        tx.execute("UPDATE users SET revision = 1 WHERE revision = -1 RETURNING 1")
+        large = [{"text": LARGE}, {"text": LARGE}]
+        tx.execute_many("UPDATE users SET user_id = :text WHERE revision = -1", large)
+
+    async with asyncio.timeout(120):
+        for _ in range(100):
+            await database.write(work)
 
 
 async def test_nul_in_a_models_text_does_not_stop_the_work(stores):

@@ -4,15 +4,19 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import structlog
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.string import StrDumperUnknown
+from psycopg.waiting import Ready, Wait
 
 from recollect_server.errors import Reason, Unavailable
 from recollect_server.stores.sql.database import Row, StatementError
+
+T = TypeVar("T")
 
 log = structlog.get_logger("recollect.postgres")
 # What it warns of while it leaves a broken pipeline is in the exception that follows.
@@ -75,9 +79,35 @@ class _Text(StrDumperUnknown):
         return obj.replace("\x00", "\ufffd").encode()
 
 
+class _Connection(psycopg.Connection[Any]):
+    """Sends all of a large statement while it waits for answers.
+
+    In a pipeline, psycopg 3.3.9 waits for the answer to a statement of which the socket's buffer
+    did not take all, and does not send the rest: server and client wait for each other for ever.
+    """
+
+    def wait(self, gen: PQGen[T], *args: Any, **more: Any) -> T:
+        """See psycopg."""
+        return super().wait(self._sending(gen), *args, **more)
+
+    def _sending(self, gen: PQGen[T]) -> PQGen[T]:
+        try:
+            wanted = next(gen)
+            while True:
+                if wanted == Wait.R and self.pgconn.flush():
+                    ready = yield Wait.RW
+                    ready &= ~Ready.W
+                else:
+                    ready = yield wanted
+                wanted = gen.send(ready) if ready else wanted
+        except StopIteration as ended:
+            result: T = ended.value
+            return result
+
+
 def _connect(url: str, synchronous_commit: str) -> "psycopg.Connection[Any]":
     conninfo = make_conninfo("", **(_CONNECTION | conninfo_to_dict(url)))
-    connection = psycopg.connect(conninfo, autocommit=True)
+    connection = _Connection.connect(conninfo, autocommit=True)
     connection.adapters.register_dumper(str, _Text)
     connection.execute(f"SET synchronous_commit = {synchronous_commit}")
     return connection
