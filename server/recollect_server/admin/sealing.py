@@ -89,16 +89,24 @@ class Sealing:
         """Work until cancelled."""
         while True:
             try:
-                if await self._chains.lease(self._holder, LEASE_SECONDS):
-                    await self.seal()
-                    if time.monotonic() >= self._prune_at:
-                        await self.prune()
-                        self._prune_at = time.monotonic() + PRUNE_SECONDS
+                await self._work()
             except Unavailable as error:
                 log.warning("store unavailable, sealing waits", reason=error.reason)
             except OSError as error:
                 log.error("audit events are not sealed", error=type(error).__name__)
             await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def _work(self) -> None:
+        """Seal and prune if something waits: the lease is a write, which idle servers spare."""
+        prune = self._keep is not None and time.monotonic() >= self._prune_at
+        if not prune and not await self._chains.tenants():
+            return
+        if not await self._chains.lease(self._holder, LEASE_SECONDS):
+            return
+        await self.seal()
+        if prune:
+            await self.prune()
+            self._prune_at = time.monotonic() + PRUNE_SECONDS
 
     async def seal(self) -> None:
         """Seal what waits."""
