@@ -12,13 +12,7 @@ from numpy.typing import NDArray
 
 from recollect_server.cache.conversation import Conversation
 from recollect_server.cache.verifier.features import NAMES, compare
-from recollect_server.cache.verifier.rules import (
-    Kind,
-    kind_of,
-    needs_same_words,
-    other_matter,
-    same_words,
-)
+from recollect_server.cache.verifier.rules import Kind, judged_kind, needs_same_words, same_words
 from recollect_server.cache.verifier.trees import Trees
 from recollect_server.cache.verifier.view import View
 
@@ -79,8 +73,7 @@ class TreeVerifier:
         values = compare(one, [others[place] for place in learnt])
         by_kind: dict[Kind, list[int]] = {}
         for row, place in enumerate(learnt):
-            if not other_matter(one, others[place], values[row]):
-                by_kind.setdefault(kind_of(one, others[place], values[row]), []).append(row)
+            by_kind.setdefault(judged_kind(one, others[place], values[row]), []).append(row)
         # What breaks a rule stays at 0.
         by_kind.pop(Kind.BROKEN, None)
         for kind, rows in by_kind.items():
@@ -104,7 +97,7 @@ class TreeVerifier:
         """
         one, other = View(asked), View(stored)
         (values,) = compare(one, [other])
-        broken = kind_of(one, other, values) is Kind.BROKEN or other_matter(one, other, values)
+        broken = judged_kind(one, other, values) is Kind.BROKEN
         return (
             *zip(NAMES, map(float, values), strict=True),
             ("only_same_words", float(self._only_words(one, other))),

@@ -27,6 +27,7 @@ RULES = (
 _RULES = [NAMES.index(name) for name in RULES]
 _AGREE = NAMES.index("values_agree")
 _OPPOSED = NAMES.index("opposed")
+_MISSING = [NAMES.index(f"missing_values_{side}") for side in ("asked", "stored")]
 
 
 class Kind(Enum):
@@ -37,11 +38,18 @@ class Kind(Enum):
     COUNTED = "counted"
     """Alone, and the same two or more quantities."""
     BROKEN = "broken"
-    """Alone, and a rule says that it is not the same question."""
+    """A rule says that it is not the same question."""
+
+
+def judged_kind(asked: View, stored: View, values: NDArray[np.float64]) -> Kind:
+    """Return the kind of a pair with these values of `FEATURES`, by all rules."""
+    if other_matter(asked, stored, values):
+        return Kind.BROKEN
+    return kind_of(asked, stored, values)
 
 
 def kind_of(asked: View, stored: View, values: NDArray[np.float64]) -> Kind:
-    """Return the kind of a pair with these values of `FEATURES`."""
+    """Return the kind that a pair is learnt and calibrated as, without `other_matter`."""
     if not (asked.alone and stored.alone):
         return Kind.HISTORY
     if _breaks_a_rule(values):
@@ -59,7 +67,7 @@ def other_matter(asked: View, stored: View, values: NDArray[np.float64]) -> bool
     return (
         values[_OPPOSED] > 0
         or _other_names(asked, stored)
-        or _other_values(asked, stored)
+        or _other_values(asked, stored, values)
         or _other_words(asked, stored)
         or (not (asked.leans or stored.leans) and _breaks_a_rule(values))
     )
@@ -87,16 +95,13 @@ def _other_names(asked: View, stored: View) -> bool:
     return bool(more and less and (more - stored.mentioned or less - asked.mentioned))
 
 
-def _other_values(asked: View, stored: View) -> bool:
+def _other_values(asked: View, stored: View, values: NDArray[np.float64]) -> bool:
     """Whether both questions name quantities, and not the same ones.
 
     One may name a quantity that the other leaves to its history.
     """
     a, s = frozenset(asked.values), frozenset(stored.values)
-    if not a or not s:
-        return False
-    replaced = bool(a - s) and bool(s - a)
-    return replaced or not (a <= stored.known_values and s <= asked.known_values)
+    return bool(a and s) and (bool(a - s and s - a) or bool((values[_MISSING] > 0).any()))
 
 
 def needs_same_words(view: View) -> bool:
