@@ -62,19 +62,19 @@ class Sources:
     quotas: Quotas | None = None
 
 
-def _gauge(
-    name: str, text: str, samples: Iterable[tuple[tuple[str, ...], float]], *labels: str
-) -> Metric:
-    family = GaugeMetricFamily(f"recollect_{name}", text, labels=labels)
-    for values, value in samples:
-        family.add_metric(values, value)
-    return family
+Samples = Iterable[tuple[tuple[str, ...], float]]
+"""Values of the labels, and the metric's."""
 
 
-def _counter(
-    name: str, text: str, samples: Iterable[tuple[tuple[str, ...], float]], *labels: str
-) -> Metric:
-    family = CounterMetricFamily(f"recollect_{name}", text, labels=labels)
+def _gauge(name: str, text: str, samples: Samples, *labels: str) -> Metric:
+    return _filled(GaugeMetricFamily(f"recollect_{name}", text, labels=labels), samples)
+
+
+def _counter(name: str, text: str, samples: Samples, *labels: str) -> Metric:
+    return _filled(CounterMetricFamily(f"recollect_{name}", text, labels=labels), samples)
+
+
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, samples: Samples) -> Metric:
     for values, value in samples:
         family.add_metric(values, value)
     return family
