@@ -1,6 +1,6 @@
 """Fixtures that several suites share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -32,3 +32,14 @@ def postgres() -> Iterator[PostgresServer]:
             connection.execute("CREATE DATABASE recollect")
         migrate(running.url("recollect"))
         yield running
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Return what shows a line at once."""
+
+    def show(line: str) -> None:
+        with capsys.disabled():
+            print(f"\n{line}", end="", flush=True)
+
+    return show

@@ -7,11 +7,9 @@ import asyncio
 import base64
 import contextlib
 import struct
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from google.rpc import status_pb2
 from hpack import Decoder, Encoder, NeverIndexedHeaderTuple
@@ -22,6 +20,7 @@ from hyperframe.frame import (
     HeadersFrame,
     RstStreamFrame,
 )
+from tests.listener import Listener, either_ends
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MOST_TABLE_BYTES = 1 << 20
@@ -89,60 +88,31 @@ def _messages(data: bytearray) -> Iterator[bytes]:
         start += 5 + length
 
 
-class Proxy:
+class Proxy(Listener):
     """Stands before a server of plain text, HOST:PORT, from `with` on."""
 
     def __init__(self, target: str) -> None:
-        self.host, _, port = target.rpartition(":")
-        self.port = int(port)
-        self.address = ""
+        super().__init__()
+        self._host, _, port = target.rpartition(":")
+        self._target_port = int(port)
         self.faults: list[Fault] = []
         self.sent: list[Sent] = []
-        self._connections: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._run(self._listen())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._run(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+    @property
+    def address(self) -> str:
+        """HOST:PORT of the proxy."""
+        return f"127.0.0.1:{self.port}"
 
     def strikes(self, at: str, method: str = "", count: int = 0) -> Fault | None:
         """Return the fault that strikes here, if one does."""
         return next((f for f in self.faults if f.takes(at, method, count)), None)
 
-    def _run(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
-
-    async def _listen(self) -> None:
-        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            self._connections.add(asyncio.ensure_future(self._serve(reader, writer)))
-
-        self._server = await asyncio.start_server(accept, "127.0.0.1", 0)
-        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def _close(self) -> None:
-        self._server.close()
-        for connection in self._connections:
-            connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """See `Listener`."""
         try:
             if self.strikes("connect"):
                 return
-            upstream = await asyncio.open_connection(self.host, self.port)
+            upstream = await asyncio.open_connection(self._host, self._target_port)
             with contextlib.closing(upstream[1]):
                 await _Connection(self, (reader, writer), upstream).run()
         except OSError:
@@ -171,13 +141,7 @@ class _Connection:
 
     async def run(self) -> None:
         """Copy both ways until either ends or a fault strikes."""
-        ways = [asyncio.ensure_future(way) for way in (self._upwards(), self._downwards())]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
+        await either_ends(self._upwards(), self._downwards())
         await self._hang_up()
 
     async def _hang_up(self) -> None:

@@ -2,17 +2,16 @@
 
 import asyncio
 import contextlib
-import threading
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
+
+from tests.listener import Listener, either_ends
 
 CHUNK = 65_536
 
 
-class Link:
+class Link(Listener):
     """Listens on a port of loopback and passes everything on, in `with`.
 
     Args:
@@ -23,62 +22,21 @@ class Link:
     """
 
     def __init__(self, target: int | Path) -> None:
+        super().__init__()
         self.delay = 0.0
-        self.port = 0
         self._target = target
-        self._connections: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _listen(self) -> None:
-        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.ensure_future(self._pass_on(reader, writer))
-            self._connections.add(task)
-            task.add_done_callback(self._connections.discard)
-
-        self._server = await asyncio.start_server(accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def _close(self) -> None:
-        self._server.close()
-        for connection in self._connections:
-            connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
-
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """See `Listener`."""
         with contextlib.suppress(OSError), contextlib.closing(writer):
             if isinstance(self._target, Path):
                 there, back = await asyncio.open_unix_connection(str(self._target))
             else:
                 there, back = await asyncio.open_connection("127.0.0.1", self._target)
             with contextlib.closing(back):
-                ways = [
-                    asyncio.ensure_future(self._carry(reader, back, slow=True)),
-                    asyncio.ensure_future(self._carry(there, writer, slow=False)),
-                ]
-                try:
-                    # Where one side ends, so does the other.
-                    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for way in ways:
-                        way.cancel()
-                    await asyncio.gather(*ways, return_exceptions=True)
+                await either_ends(
+                    self._carry(reader, back, slow=True), self._carry(there, writer, slow=False)
+                )
 
     async def _carry(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, slow: bool

@@ -57,17 +57,6 @@ async def _end(campaign: Campaign) -> list[str]:
     return [f"{campaign.name}: {what}" for what in wrong]
 
 
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Return what shows a line at once."""
-
-    def show(line: str) -> None:
-        with capsys.disabled():
-            print(f"\n{line}", end="", flush=True)
-
-    return show
-
-
 @pytest.fixture(scope="module")
 def fleet(pytestconfig: pytest.Config) -> Iterator[Fleet]:
     """Deployments shared by the tests of this module.

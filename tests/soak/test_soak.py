@@ -162,17 +162,6 @@ def _when(failure: Failure, began: float, ended: float) -> str:
     return "meanwhile"
 
 
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Return what shows a line at once."""
-
-    def show(line: str) -> None:
-        with capsys.disabled():
-            print(f"\n{line}", end="", flush=True)
-
-    return show
-
-
 async def test_a_steady_load_outlives_every_fault(
     tmp_path: Path, say: Callable[[str], None]
 ) -> None:

@@ -1,9 +1,9 @@
 """The Go client: its own tests with the race detector, and its example against a server."""
 
-import os
 import subprocess
 
-from tests.harness import ROOT, toolchain, unique
+from tests.clients.example import chats_and_remembers
+from tests.harness import ROOT, toolchain
 
 CLIENT = ROOT / "clients/go"
 
@@ -27,11 +27,4 @@ def test_its_own_tests_pass_without_a_race():
 
 
 def test_its_example_chats_and_remembers(server):
-    name = unique("Tom")
-    with server.client("ada") as client:
-        client.memory.remember([f"My cat is called {name}"])
-    environment = os.environ | {"RECOLLECT_ADDRESS": server.address}
-    typed = "Hello\n\nHow is my cat called?\n"
-    said = _run("run", "./examples/chat", input=typed, env=environment)
-    assert said.count("> ") == 4
-    assert name in said
+    chats_and_remembers(server, _run, "run", "./examples/chat")

@@ -1,11 +1,24 @@
 """The Java client: its own tests, its packages, and its example against a server."""
 
-import os
 import subprocess
 import zipfile
 
-from tests.harness import toolchain, unique
+from tests.clients.example import chats_and_remembers
+from tests.harness import toolchain
 from tests.java import CLIENT, START_QUICKLY, classpath, maven
+
+
+def _run(*arguments: str, **more) -> str:
+    done = subprocess.run(
+        [toolchain("java"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **more,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_its_own_tests_pass():
@@ -20,22 +33,8 @@ def test_its_example_compiles_without_a_warning(tmp_path):
 
 
 def test_its_example_chats_and_remembers(server):
-    name = unique("Tom")
-    with server.client("ada") as client:
-        client.memory.remember([f"My cat is called {name}"])
     example = str(CLIENT / "examples/chat/Chat.java")
-    done = subprocess.run(
-        [toolchain("java"), *START_QUICKLY, "-cp", classpath(), example],
-        input="Hello\n\nHow is my cat called?\n",
-        env=os.environ | {"RECOLLECT_ADDRESS": server.address},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("> ") == 4
-    assert name in done.stdout
+    chats_and_remembers(server, _run, *START_QUICKLY, "-cp", classpath(), example)
 
 
 def test_what_is_published_has_its_sources_and_documentation():

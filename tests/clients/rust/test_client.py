@@ -1,13 +1,13 @@
 """The Rust client: its own tests, its package as it would be published, and its example."""
 
 import json
-import os
 import subprocess
 import sys
 import tarfile
 
 import pytest
-from tests.harness import ROOT, eventually, toolchain, unique
+from tests.clients.example import chats_and_remembers
+from tests.harness import ROOT, eventually, toolchain
 
 CLIENT = ROOT / "clients/rust"
 
@@ -43,14 +43,7 @@ def test_its_package_has_what_it_is_built_from():
 
 
 def test_its_example_chats_and_remembers(server):
-    name = unique("Tom")
-    with server.client("ada") as client:
-        client.memory.remember([f"My cat is called {name}"])
-    environment = os.environ | {"RECOLLECT_ADDRESS": server.address}
-    typed = "Hello\n\nHow is my cat called?\n"
-    said = _run("run", "--quiet", "--locked", "--example", "chat", input=typed, env=environment)
-    assert said.count("> ") == 4
-    assert name in said
+    chats_and_remembers(server, _run, "run", "--quiet", "--locked", "--example", "chat")
 
 
 def _load(target: str, method: str) -> dict[str, float]:

@@ -1,11 +1,11 @@
 """The TypeScript client: its own tests, its package, and its example against a server."""
 
 import json
-import os
 import subprocess
 import tarfile
 
-from tests.harness import toolchain, unique
+from tests.clients.example import chats_and_remembers
+from tests.harness import toolchain
 from tests.typescript import CLIENT, built, node
 
 
@@ -26,15 +26,7 @@ def test_its_own_tests_pass():
 
 
 def test_its_example_chats_and_remembers(server):
-    name = unique("Tom")
-    with server.client("ada") as client:
-        client.memory.remember([f"My cat is called {name}"])
-    environment = os.environ | {"RECOLLECT_ADDRESS": server.address}
-    typed = "Hello\n\nHow is my cat called?\n"
-    chat = str(built() / "examples/chat/chat.js")
-    said = _run(node(), chat, input=typed, env=environment)
-    assert said.count("> ") == 4
-    assert name in said
+    chats_and_remembers(server, _run, node(), str(built() / "examples/chat/chat.js"))
 
 
 def test_its_package_has_what_its_exports_name_and_no_tests(tmp_path):
