@@ -8,12 +8,14 @@ from tests.stores.vectors.setups import KINDS, START, Opened, point, topical, un
 
 from recollect_server.errors import Unavailable
 from recollect_server.memory.model import MemoryKind
+from recollect_server.models.minilm import Encoder
 from recollect_server.scope import Scope
 
 pytestmark = pytest.mark.parametrize("place", [*KINDS, "qdrant-wire"], indirect=True)
 
 DIMENSIONS = 8
 ADA, BOB = Scope("acme", "ada"), Scope("acme", "bob")
+CITIES = ("Lisbon", "Porto", "Madrid", "Paris", "Rome", "Vienna", "Prague", "Oslo", "Riga", "Bern")
 AXES = np.eye(DIMENSIONS, dtype=np.float32)
 
 
@@ -37,6 +39,22 @@ async def test_the_nearest_come_first_with_their_cosine(store):
     assert [hit.item_id for hit in found] == ["i0", "i1", "i2", "i3"]
     assert [hit.similarity for hit in found] == pytest.approx([1, 0.7071, 0, -1], abs=1e-3)
     assert await _ids(store, ADA, AXES[0], limit=2) == ["i0", "i1"]
+
+
+async def test_an_item_unlike_all_others_is_found(opened: Opened):
+    """Graphs lead to it by few edges, if by any; each is built anew and differently."""
+    await opened.stores.session(scope=ADA)
+    encoder = Encoder.bundled()
+    texts = [
+        "Has a red cat called Kim",
+        *(f"Parcel {n} went to {CITIES[n % 10]}" for n in range(600)),
+    ]
+    rows = encoder.vectors(encoder.tokenise(texts))
+    (asked,) = encoder.vectors(encoder.tokenise(["Which animal does she own?"]))
+    for _ in range(3):
+        store = await opened.store(rows.shape[1])
+        await store.upsert(ADA, [point(n, row) for n, row in enumerate(rows)])
+        assert "i0" in await _ids(store, ADA, asked, limit=200)
 
 
 async def test_an_empty_scope_stays_empty(store):

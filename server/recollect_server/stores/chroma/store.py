@@ -24,9 +24,9 @@ from recollect_server.stores.vector_ids import (
     session_digest,
 )
 
-HNSW = {"space": "ip", "max_neighbors": 16, "ef_construction": 100, "ef_search": 200}
-"""Inner product of unit vectors is their cosine. With these, the nearest 10 of 50,000 are those of
-an exact search, filtered or not; see docs/vector-stores.md."""
+HNSW = {"space": "ip", "max_neighbors": 16, "ef_construction": 100, "ef_search": 1000}
+"""Inner product of unit vectors is their cosine. A search that visits fewer points misses an item
+unlike all others of the user, to which few edges of the graph lead; see docs/vector-stores.md."""
 
 BATCH = 1000
 """Points or items of one call; Chroma takes some thousands."""

@@ -23,7 +23,7 @@ from recollect_server.stores.vector_ids import (
 
 LINKS = 16
 """Neighbours of a vector in the graph of its user's vectors."""
-SEARCH_EF = 200
+SEARCH_EF = 1000
 """Candidates that a search in the graph holds."""
 
 BATCH = 500
