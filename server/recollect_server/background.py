@@ -64,6 +64,7 @@ def worker_loops(
                 JobKind.EPISODE: maker.run,
             }
         ),
+        activity,
     )
     embedding = EmbeddingWorker(queue, embedder, work_added, activity, urgent)
     upkeep = UpkeepWorker(SqlUpkeep(database, utc_now, policy), work_added)

@@ -17,14 +17,10 @@ IDLE_SECONDS = 0.25
 BATCH = 64
 
 LONGEST_PAUSE_SECONDS = 2.0
-"""While the server is busy with calls, each batch waits until it is less so, but no longer than
-this: the calls get most of the processor, and the backlog still shrinks. It does not wait for a
-calm while a recall waits for it, in this process or another."""
+"""How long a batch stands back for calls, unless a recall waits for it, in any process."""
 
 BURST_SECONDS = 0.01
 """How long the first work is let lie: a burst of writes becomes one batch, or is seen as a load."""
-
-PROBE_SECONDS = 0.1
 
 
 class EmbeddingWorker:
@@ -89,18 +85,12 @@ class EmbeddingWorker:
             await asyncio.sleep(BURST_SECONDS)
 
     async def _step(self) -> bool:
-        await self._wait_for_calm()
+        await self._activity.calm(LONGEST_PAUSE_SECONDS, self._queue.somebody_waits)
         task = await self._queue.lease_embedding(self._embedder.model, BATCH)
         if task is None:
             return False
         await self._embed(task, self._embedder)
         return True
-
-    async def _wait_for_calm(self) -> None:
-        for _ in range(round(LONGEST_PAUSE_SECONDS / PROBE_SECONDS)):
-            if not self._activity.busy() or await self._queue.somebody_waits():
-                return
-            await asyncio.sleep(PROBE_SECONDS)
 
     async def _embed(self, task: EmbeddingTask, embedder: Embedder) -> None:
         try:

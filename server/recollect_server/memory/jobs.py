@@ -7,6 +7,7 @@ from typing import Protocol
 
 import structlog
 
+from recollect_server.activity import Activity
 from recollect_server.errors import NotFound, RecollectError, ResourceExhausted, Unavailable
 from recollect_server.memory.due import JobKind
 from recollect_server.scope import Scope
@@ -19,6 +20,10 @@ POLL_SECONDS = 0.5
 RENEW_SECONDS = 5.0
 CONCURRENCY = 4
 """Jobs that run at once in a process; they mostly wait for a model."""
+
+LONGEST_PAUSE_SECONDS = 0.1
+"""How long a job stands back for calls. One that waits puts nothing off: what is queued for its
+session meanwhile is done with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +79,18 @@ class JobRunner:
 
     Args:
         handlers: what to do for each kind; a handler may run twice for one job.
+        activity: the calls of this process, for which jobs stand back; None if they must not.
     """
 
-    def __init__(self, queue: JobQueue, handlers: Mapping[JobKind, Handler]) -> None:
+    def __init__(
+        self,
+        queue: JobQueue,
+        handlers: Mapping[JobKind, Handler],
+        activity: Activity | None = None,
+    ) -> None:
         self._queue = queue
         self._handlers = handlers
+        self._activity = activity
         self._free = asyncio.Semaphore(CONCURRENCY)
 
     async def run(self) -> None:
@@ -97,6 +109,8 @@ class JobRunner:
         await self._free.acquire()
         job = None
         try:
+            if self._activity is not None:
+                await self._activity.calm(LONGEST_PAUSE_SECONDS)
             job = await self._queue.lease_job(tuple(self._handlers))
         finally:
             if job is None:
