@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -10,15 +11,17 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.harness import clean_environment
+from tests.harness import RunningServer, children, clean_environment
 
 from recollect.v1 import memory_pb2
 from recollect_server.bench import load, scale
+from recollect_server.bench.connection import Connection, LoadError
 from recollect_server.bench.echo import EchoClient
 from recollect_server.bench.embedded import echo_server
 from recollect_server.bench.fill import Fill, fill
-from recollect_server.bench.slices import Slice, measure, middle, plan
+from recollect_server.bench.slices import Plan, Slice, measure, middle, plan
 from recollect_server.bench.texts import LONGEST, SHORTEST, Texts
+from recollect_server.bench.workloads import Workload, Workloads
 
 UNARY = {"GetContext", "AppendMessages", "LookupExact", "Recall"}
 
@@ -45,6 +48,7 @@ def _check_load(figures: dict) -> None:
         assert row["rps"] > 0
         assert row["p99_ms"] >= row["p50_ms"] > 0
         assert row["ratio_to_echo"] > 0
+        assert row["missed"] >= 0
     chat = figures["rpcs"]["StreamChat"]
     assert chat["deltas_per_s"] > 0
     assert chat["ratio_to_echo_stream"] > 0
@@ -186,6 +190,54 @@ async def test_a_failing_call_ends_a_slice():
 
     with pytest.raises(OSError, match="no"):
         await measure(call, 2, 0.1)
+
+
+async def test_calls_of_which_nothing_comes_are_counted_and_are_no_part_of_the_rate():
+    async def call(number: int) -> int:
+        await asyncio.sleep(0.001)
+        return number
+
+    slice_ = await measure(call, 2, 0.05)
+    assert slice_.missed > 0
+    assert 0 < slice_.rate < 1 / 0.001
+    assert middle([slice_, slice_]).missed == 2 * slice_.missed
+
+
+async def test_a_run_in_which_a_method_always_misses_fails():
+    async def hit(number: int) -> int:
+        return 1
+
+    async def miss(number: int) -> int:
+        await asyncio.sleep(0.001)
+        return 0
+
+    with pytest.raises(LoadError, match="LookupExact: every call missed"):
+        await load._measure_all(
+            [Workload("GetContext", hit, hit), Workload("LookupExact", miss, hit)],
+            Plan(rounds=3, seconds=0.01),
+            2,
+            lambda *_: None,
+        )
+
+
+async def test_lookups_that_valkey_is_too_slow_for_are_misses_and_not_wrong_answers():
+    class Freezing(Workloads):
+        async def _store(self, users, prompts) -> None:
+            await super()._store(users, prompts)
+            signal_children(signal.SIGSTOP)
+
+    def signal_children(number: int) -> None:
+        for pid in children(server.pid):
+            os.kill(pid, number)
+
+    with RunningServer(environment={"RECOLLECT_CACHE_TIMEOUT": "0.04"}) as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            made = Freezing(Connection(channel), EchoClient(channel), "slow", callers=1)
+            try:
+                with pytest.raises(LoadError, match="LookupExact: every call missed"):
+                    await made.lookup_exact()
+            finally:
+                signal_children(signal.SIGCONT)
 
 
 def test_the_figures_are_medians_over_slices():

@@ -8,7 +8,7 @@ from statistics import median
 
 import grpc
 
-from recollect_server.bench.connection import CHANNEL_OPTIONS, Connection
+from recollect_server.bench.connection import CHANNEL_OPTIONS, Connection, LoadError
 from recollect_server.bench.echo import EchoClient
 from recollect_server.bench.slices import Plan, Slice, measure, middle, plan
 from recollect_server.bench.workloads import Workload, Workloads
@@ -123,6 +123,9 @@ async def _measure_all(
         measured.slices.append(await measure(workload.call, callers, planned.seconds))
         await _settle(workload)
         progress("measuring", done + 1, total)
+    for name, measured in found.items():
+        if not any(slice_.rate for slice_ in measured.slices):
+            raise LoadError(f"{name}: every call missed")
     return dict(found)
 
 
@@ -155,6 +158,7 @@ def _plain(figures: Slice) -> dict[str, float]:
 def _method(measured: Measured) -> dict[str, float]:
     return {
         **_plain(middle(measured.slices)),
+        "missed": middle(measured.slices).missed,
         "ratio_to_echo": round(measured.ratio, 4),
         "echo_rps": round(middle(measured.echoes).rate, 1),
     }

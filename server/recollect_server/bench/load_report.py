@@ -33,6 +33,12 @@ def print_table(run: LoadRun, console: Console) -> None:
         f"p99 {echo['p99_ms']:.2f} ms; {figures['embed_per_s']:.0f} texts embedded a second; "
         f"{run.deltas_per_reply} deltas a reply"
     )
+    for name, row in figures["rpcs"].items():
+        if row.get("missed"):
+            console.print(
+                f"{name}: {row['missed']} calls missed, because a part of the server was too slow; "
+                "the rate is that of the others"
+            )
     for name in run.not_served:
         console.print(f"{name}: not served by this server, or never a hit: left out")
 
