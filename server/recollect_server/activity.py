@@ -33,8 +33,8 @@ class Activity:
         """Wait while the process is busy; background work does so before each piece of it.
 
         Args:
-            longest: seconds after which the piece is due all the same, so that the backlog shrinks
-                under any load: some ten times what the piece takes, so that calls get the rest.
+            longest: seconds after which the piece is due all the same, so that nothing starves:
+                many times what the piece takes, so that calls get most of the processor.
             hurried: whether somebody waits for the work; then there is no wait.
         """
         end = time.monotonic() + longest
