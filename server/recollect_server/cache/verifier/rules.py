@@ -1,14 +1,17 @@
 """What is no matter of degree: kinds of pairs, rules, and languages that were not learnt."""
 
 from enum import Enum
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recollect_server.cache.verifier.features import NAMES
-from recollect_server.cache.verifier.view import View
+from recollect_server.cache.verifier.reading import Pointing
+from recollect_server.cache.verifier.view import Telling, View
 from recollect_server.memory.recall.words import words
 
+_LONG_WORD = 5
 _LEAST_ENGLISH = 0.1
 _MOST_FOREIGN = 0.2
 
@@ -26,7 +29,9 @@ RULES = (
 
 _RULES = [NAMES.index(name) for name in RULES]
 _AGREE = NAMES.index("values_agree")
-_OPPOSED = NAMES.index("opposed")
+_ALWAYS = [
+    NAMES.index(name) for name in ("values_disordered", "opposed", "negation_differs", "shuffled")
+]
 _MISSING = [NAMES.index(f"missing_values_{side}") for side in ("asked", "stored")]
 
 
@@ -65,7 +70,7 @@ def other_matter(asked: View, stored: View, values: NDArray[np.float64]) -> bool
     The calibration does not count on this rule, which only makes hits fewer and safer.
     """
     return (
-        values[_OPPOSED] > 0
+        bool((values[_ALWAYS] > 0).any())
         or _other_names(asked, stored)
         or _other_values(asked, stored, values)
         or _other_words(asked, stored)
@@ -78,29 +83,59 @@ def _breaks_a_rule(values: NDArray[np.float64]) -> bool:
 
 
 def _other_words(asked: View, stored: View) -> bool:
-    """Whether a question is about something that the other conversation never mentions.
+    """Whether the questions are about different things.
 
-    If only one is, the other may leave it to its history.
+    Both may be about what the other is not, if one of them stands for what the other conversation
+    says: "the band". If only one says more, that is said in the other conversation, or the other
+    question leaves it to its history.
     """
-    more, less = asked.own - stored.mentioned, stored.own - asked.mentioned
+    more, less = _respelt(asked.telling - stored.telling, stored.telling - asked.telling)
     if more and less:
-        return True
-    return bool((more and not stored.leans) or (less and not asked.leans))
+        a, s = _pointing(more, asked), _pointing(less, stored)
+        return a == s or not (more & stored.earlier if a < s else less & asked.earlier)
+    return bool(
+        (asked.own & more - stored.mentioned and not stored.leans)
+        or (stored.own & less - asked.mentioned and not asked.leans)
+    )
+
+
+def _pointing(words: frozenset[Telling], view: View) -> Pointing:
+    """Return how surely all of these words stand for something said before."""
+    return min(view.pointing(word) for word in words)
+
+
+def _respelt(
+    more: frozenset[Telling], less: frozenset[Telling]
+) -> tuple[frozenset[Telling], frozenset[Telling]]:
+    """Leave out long words that are both there in another spelling."""
+    if not more or not less:
+        return more, less
+    a, s = ({_letters(w): w for w in side if len(str(w)) >= _LONG_WORD} for side in (more, less))
+    both = a.keys() & s.keys()
+    return more - {a[key] for key in both}, less - {s[key] for key in both}
+
+
+def _letters(word: Telling) -> str:
+    """Return what "receive" and "recieve", or "happen" and "hapen", have in common."""
+    single = [letter for letter, _ in groupby(str(word))]
+    return "".join((single[0], *sorted(single[1:-1]), single[-1]))
 
 
 def _other_names(asked: View, stored: View) -> bool:
-    """Whether each question names what the other does not, and not all of it is known there."""
+    """Whether each question names what the other does not."""
     a, s = asked.reading.names, stored.reading.names
-    more, less = a - s, s - a
-    return bool(more and less and (more - stored.mentioned or less - asked.mentioned))
+    return bool(a - stored.own and s - asked.own)
 
 
 def _other_values(asked: View, stored: View, values: NDArray[np.float64]) -> bool:
     """Whether both questions name quantities, and not the same ones.
 
-    One may name a quantity that the other leaves to its history.
+    One may name a quantity that the other leaves to its history, or counts: "the two".
     """
     a, s = frozenset(asked.values), frozenset(stored.values)
+    counted = asked.reading.counted, stored.reading.counted
+    if not all(counted):
+        a, s = a - counted[0], s - counted[1]
     return bool(a and s) and (bool(a - s and s - a) or bool((values[_MISSING] > 0).any()))
 
 

@@ -3,9 +3,11 @@
 from functools import cached_property
 
 from recollect_server.cache.conversation import Conversation
-from recollect_server.cache.verifier.reading import Gist, Reading, gist, read
+from recollect_server.cache.verifier.reading import Gist, Pointing, Reading, gist, read
 from recollect_server.memory.model import Role
 
+Telling = str | float
+"""A stem or the value of a quantity: what tells what a question is about."""
 NEAR = 4
 """How many messages before the question may hold what the question leaves out."""
 
@@ -32,6 +34,17 @@ class View:
         return frozenset(self.reading.content)
 
     @cached_property
+    def telling(self) -> frozenset[Telling]:
+        """Content words and values of the question."""
+        return self.own.union(self.values)
+
+    def pointing(self, word: Telling) -> Pointing:
+        """Return how surely a word or value of the question stands for something said before."""
+        if isinstance(word, str):
+            return self.reading.pointing.get(word, Pointing.SAID)
+        return Pointing.DEFINITE if word in self.reading.counted else Pointing.SAID
+
+    @cached_property
     def said(self) -> frozenset[str]:
         """Content words of what is near the question, without its own."""
         return frozenset().union(*(earlier.content for earlier in self.near))
@@ -54,7 +67,10 @@ class View:
     @cached_property
     def leans(self) -> bool:
         """The question goes by what was said before it: a pronoun, a word of it, or few words."""
-        return self.reading.points or len(self.own) < 2 or bool(self.own & self.earlier)
+        reading = self.reading
+        if reading.points or reading.counts_on or len(self.own) < 2:
+            return True
+        return bool(self.own & self.earlier)
 
     @cached_property
     def asking(self) -> frozenset[str]:
