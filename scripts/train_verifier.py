@@ -105,7 +105,7 @@ def scores(models: Models, rows: Rows) -> Array:
         models["history"].predict(rows.features),
         models["alone"].predict(rows.features),
     )
-    return np.where(rows.kind == Kind.BROKEN.value, 0.0, found)
+    return np.where(rows.other | (rows.kind == Kind.BROKEN.value), 0.0, found)
 
 
 # --- calibration -----------------------------------------------------------------------------
@@ -170,12 +170,11 @@ def _curve(score: Array, right: Array, weight: Array) -> dict[str, list[float]]:
 
 
 def probabilities(scored: Scored, curves: Mapping[str, Mapping[str, list[float]]]) -> Array:
-    """Return calibrated probabilities of the rows, 0 of those that are another question."""
+    """Return calibrated probabilities of the rows."""
     result = np.zeros(len(scored.score))
     for kind, curve in curves.items():
         of_kind = scored.rows.kind == kind
         result[of_kind] = np.interp(scored.score[of_kind], curve["score"], curve["sure"])
-    result[scored.rows.other] = 0.0
     return result
 
 

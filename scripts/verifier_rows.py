@@ -24,7 +24,7 @@ from verifier_made import conversed, made
 from recollect_server.cache.conversation import Conversation
 from recollect_server.cache.verifier import candidate_vector
 from recollect_server.cache.verifier.features import compare
-from recollect_server.cache.verifier.rules import kind_of, other_matter
+from recollect_server.cache.verifier.rules import kind_of, other_form, other_matter
 from recollect_server.cache.verifier.view import View
 from recollect_server.memory.model import Role
 from recollect_server.models.minilm import MiniLmEmbedder
@@ -42,7 +42,7 @@ class Rows:
     Attributes:
         features: shape (n, columns); the other arrays have n entries.
         probe: number of the probe of a pair, -1 in pairs that are no candidates of a probe.
-        other: a rule says that it is another question, which models and thresholds do not learn.
+        other: a rule says that it is another question; models learn from it, thresholds do not.
     """
 
     features: Array
@@ -122,7 +122,7 @@ def _rows(compared: Iterator[tuple[View, View, bool, str, int, str]]) -> Rows:
         group.append(pair_group)
         probe.append(number)
         case.append(pair_case)
-        other.append(other_matter(asked, stored, values))
+        other.append(other_matter(asked, stored) or other_form(asked, stored, values))
     return Rows(*map(np.array, (features, same, kind, group, probe, case, other)))
 
 

@@ -122,6 +122,10 @@ class Reading:
     Attributes:
         words: case folded, in order.
         content: stems of the words that carry a topic, in order, repeats kept, quantities left out.
+        own: the same without order.
+        single: those that the question has once, in order.
+        values: of `quantities`.
+        sorted_words: `words` without their order.
         names: stems of words with a capital; common words that begin sentences are left out.
         quantities: in order; a bare "one" is none.
         asks: question words.
@@ -151,7 +155,11 @@ class Reading:
     counts_on: bool
     pointing: Mapping[str, Pointing]
     counted: frozenset[float]
-    asking: tuple[str, ...]
+    asking: frozenset[str]
+    own: frozenset[str]
+    single: tuple[str, ...]
+    values: tuple[float, ...]
+    sorted_words: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,10 +272,10 @@ def read(text: str) -> Reading:
     normal = unicodedata.normalize("NFKC", text)
     tokens, counted, latin = _tokens(normal)
     folded = words(normal)
-    names = _names(normal)
+    names, content = _names(normal), _content(latin)
     return Reading(
         words=tuple(folded),
-        content=tuple(_content(latin)),
+        content=tuple(content),
         names=names,
         quantities=tuple(counted),
         asks=frozenset(t for t in latin if t in QUESTION_WORDS),
@@ -280,9 +288,13 @@ def read(text: str) -> Reading:
         counts_on=any(t in _BACKWARD for t in latin) or _without_verb(latin),
         pointing={word: how for word, how in _pointing(tokens).items() if word not in names},
         counted=frozenset(_counted(tokens, counted)),
-        asking=tuple(
+        asking=frozenset(
             stem(t)
             for t in TOKEN.findall(_SENTENCES.split(normal.casefold().strip())[-1])
             if t not in STOP_WORDS and t.isalpha() and _latin(t)
         ),
+        own=frozenset(content),
+        single=tuple(word for word in content if content.count(word) == 1),
+        values=tuple(quantity.value for quantity in counted),
+        sorted_words=tuple(sorted(folded)),
     )

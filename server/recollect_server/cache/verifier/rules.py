@@ -1,6 +1,7 @@
 """What is no matter of degree: kinds of pairs, rules, and languages that were not learnt."""
 
 from enum import Enum
+from functools import lru_cache
 from itertools import groupby
 
 import numpy as np
@@ -32,7 +33,6 @@ _AGREE = NAMES.index("values_agree")
 _ALWAYS = [
     NAMES.index(name) for name in ("values_disordered", "opposed", "negation_differs", "shuffled")
 ]
-_MISSING = [NAMES.index(f"missing_values_{side}") for side in ("asked", "stored")]
 
 
 class Kind(Enum):
@@ -47,14 +47,13 @@ class Kind(Enum):
 
 
 def judged_kind(asked: View, stored: View, values: NDArray[np.float64]) -> Kind:
-    """Return the kind of a pair with these values of `FEATURES`, by all rules."""
-    if other_matter(asked, stored, values):
-        return Kind.BROKEN
-    return kind_of(asked, stored, values)
+    """Return the kind of a pair that is no `other_matter`, with these values of `FEATURES`."""
+    broken = other_form(asked, stored, values)
+    return Kind.BROKEN if broken else kind_of(asked, stored, values)
 
 
 def kind_of(asked: View, stored: View, values: NDArray[np.float64]) -> Kind:
-    """Return the kind that a pair is learnt and calibrated as, without `other_matter`."""
+    """Return the kind that a pair is learnt and calibrated as, without the other rules."""
     if not (asked.alone and stored.alone):
         return Kind.HISTORY
     if _breaks_a_rule(values):
@@ -62,19 +61,21 @@ def kind_of(asked: View, stored: View, values: NDArray[np.float64]) -> Kind:
     return Kind.COUNTED if values[_AGREE] >= 2 else Kind.ALONE
 
 
-def other_matter(asked: View, stored: View, values: NDArray[np.float64]) -> bool:
-    """Whether the questions differ in something that no history makes up for.
+def other_matter(asked: View, stored: View) -> bool:
+    """Whether the questions are about something else, which no history makes up for.
 
     People ask one thing after the other in one form, and after the same greeting: then nothing but
     a word, a name or a number tells the questions apart, and a history that agrees says nothing.
-    The calibration does not count on this rule, which only makes hits fewer and safer.
     """
     return (
-        bool((values[_ALWAYS] > 0).any())
-        or _other_names(asked, stored)
-        or _other_values(asked, stored, values)
-        or _other_words(asked, stored)
-        or (not (asked.leans or stored.leans) and _breaks_a_rule(values))
+        _other_names(asked, stored) or _other_values(asked, stored) or _other_words(asked, stored)
+    )
+
+
+def other_form(asked: View, stored: View, values: NDArray[np.float64]) -> bool:
+    """Whether the questions say something else about the same."""
+    return bool((values[_ALWAYS] > 0).any()) or (
+        not (asked.leans or stored.leans) and _breaks_a_rule(values)
     )
 
 
@@ -110,14 +111,18 @@ def _respelt(
     """Leave out long words that are both there in another spelling."""
     if not more or not less:
         return more, less
-    a, s = ({_letters(w): w for w in side if len(str(w)) >= _LONG_WORD} for side in (more, less))
+    a, s = (
+        {_letters(w): w for w in side if isinstance(w, str) and len(w) >= _LONG_WORD}
+        for side in (more, less)
+    )
     both = a.keys() & s.keys()
     return more - {a[key] for key in both}, less - {s[key] for key in both}
 
 
-def _letters(word: Telling) -> str:
+@lru_cache(maxsize=4096)
+def _letters(word: str) -> str:
     """Return what "receive" and "recieve", or "happen" and "hapen", have in common."""
-    single = [letter for letter, _ in groupby(str(word))]
+    single = [letter for letter, _ in groupby(word)]
     return "".join((single[0], *sorted(single[1:-1]), single[-1]))
 
 
@@ -127,7 +132,7 @@ def _other_names(asked: View, stored: View) -> bool:
     return bool(a - stored.own and s - asked.own)
 
 
-def _other_values(asked: View, stored: View, values: NDArray[np.float64]) -> bool:
+def _other_values(asked: View, stored: View) -> bool:
     """Whether both questions name quantities, and not the same ones.
 
     One may name a quantity that the other leaves to its history, or counts: "the two".
@@ -136,7 +141,10 @@ def _other_values(asked: View, stored: View, values: NDArray[np.float64]) -> boo
     counted = asked.reading.counted, stored.reading.counted
     if not all(counted):
         a, s = a - counted[0], s - counted[1]
-    return bool(a and s) and (bool(a - s and s - a) or bool((values[_MISSING] > 0).any()))
+    if not (a and s):
+        return False
+    missing = set(asked.values) - stored.known_values or set(stored.values) - asked.known_values
+    return bool(missing or (a - s and s - a))
 
 
 def needs_same_words(view: View) -> bool:

@@ -3,7 +3,7 @@
 from functools import cached_property
 
 from recollect_server.cache.conversation import Conversation
-from recollect_server.cache.verifier.reading import Gist, Pointing, Reading, gist, read
+from recollect_server.cache.verifier.reading import Gist, Pointing, gist, read
 from recollect_server.memory.model import Role
 
 Telling = str | float
@@ -13,25 +13,24 @@ NEAR = 4
 
 
 class View:
-    """What is read of a conversation's texts, each once."""
+    """What is read of a conversation's texts, each once.
+
+    Attributes:
+        reading: the question, read.
+        own: content words of the question.
+        values: of the question's quantities, in order.
+    """
 
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
-
-    @cached_property
-    def reading(self) -> Reading:
-        """The question, read."""
-        return read(self.conversation.texts[-1])
+        self.reading = read(conversation.texts[-1])
+        self.own = self.reading.own
+        self.values = self.reading.values
 
     @cached_property
     def near(self) -> tuple[Gist, ...]:
         """The messages just before the question, read."""
         return tuple(gist(text) for text in self.conversation.texts[-1 - NEAR : -1])
-
-    @cached_property
-    def own(self) -> frozenset[str]:
-        """Content words of the question."""
-        return frozenset(self.reading.content)
 
     @cached_property
     def telling(self) -> frozenset[Telling]:
@@ -71,27 +70,6 @@ class View:
         if reading.points or reading.counts_on or len(self.own) < 2:
             return True
         return bool(self.own & self.earlier)
-
-    @cached_property
-    def asking(self) -> frozenset[str]:
-        """Content of the question's last sentence."""
-        return frozenset(self.reading.asking)
-
-    @cached_property
-    def single(self) -> tuple[str, ...]:
-        """Content words that the question has once, in order."""
-        content = self.reading.content
-        return tuple(word for word in content if content.count(word) == 1)
-
-    @cached_property
-    def sorted_words(self) -> list[str]:
-        """The question's words without their order."""
-        return sorted(self.reading.words)
-
-    @cached_property
-    def values(self) -> tuple[float, ...]:
-        """Values of the question's quantities, in order."""
-        return tuple(quantity.value for quantity in self.reading.quantities)
 
     @cached_property
     def known_values(self) -> frozenset[float]:
