@@ -77,12 +77,6 @@ _POINTERS = listed(
 _BACKWARD = listed("else other others another also again besides")
 """Words that count on something said before."""
 _SHOWING = listed("this that these those")
-_VERBS = listed(
-    """
-    am is are was were be been do does did have has had can could may might must shall should will
-    would
-    """
-)
 _DEFINITE = _SHOWING | listed("the its his her their both")
 _PHRASE = 3
 """How many words after a definite one may say together what is meant."""
@@ -135,7 +129,7 @@ class Reading:
         foreign: words outside the Latin script, in order.
         english: share of the words that are common English ones, 1 of fewer than five.
         points: a pronoun stands for something said before.
-        counts_on: a word like "else", or a verb that is left out, counts on something said before.
+        counts_on: a word like "else" or a beginning like "And in" counts on something said before.
         pointing: content that may stand for something said before; no names.
         counted: values of number words after "the", "these" or the like.
         asking: content of the last sentence.
@@ -225,10 +219,9 @@ def _negates(tokens: list[str], place: int) -> bool:
     return word in _NEGATIONS or (word == "t" and place > 0 and tokens[place - 1].endswith("n"))
 
 
-def _without_verb(latin: list[str]) -> bool:
-    """Whether it asks like "What kind?" or "And in winter?"."""
-    asks = latin[:1] and (latin[0] in QUESTION_WORDS or latin[0] in ("and", "any", "or"))
-    return bool(asks) and _VERBS.isdisjoint(latin)
+def _goes_on(latin: list[str]) -> bool:
+    """Whether it asks like "And in winter?" or "What about dogs?"."""
+    return latin[:1] in (["and"], ["any"], ["or"]) or latin[1:2] == ["about"]
 
 
 def _counted(tokens: list[str], counted: list[Quantity]) -> Iterator[float]:
@@ -285,7 +278,7 @@ def read(text: str) -> Reading:
         foreign=tuple(_foreign(normal, folded)),
         english=sum(t in _ENGLISH for t in latin) / len(latin) if len(latin) >= _FEW else 1.0,
         points=len(latin) < _LONG and any(t in _POINTERS for t in latin),
-        counts_on=any(t in _BACKWARD for t in latin) or _without_verb(latin),
+        counts_on=any(t in _BACKWARD for t in latin) or _goes_on(latin),
         pointing={word: how for word, how in _pointing(tokens).items() if word not in names},
         counted=frozenset(_counted(tokens, counted)),
         asking=frozenset(
