@@ -268,6 +268,9 @@ class _WatchedEmbedder:
         self._texts[self._purpose] += len(texts)
         return self._timer(self._embedder.embed(texts))
 
+    def expect(self, text: str) -> None:
+        self._embedder.expect(text)
+
 
 class _WatchedModel:
     """`ChatModel` that counts."""

@@ -24,7 +24,7 @@ from recollect_server.chat.turn import Done, Interrupted, Started, Timings, Turn
 from recollect_server.chat.work import Collaborators, TurnRequest
 from recollect_server.errors import Aborted, OutOfRange, Reason, RecollectError
 from recollect_server.ids import uuid7
-from recollect_server.memory.model import Message, NewMessage, Role
+from recollect_server.memory.model import Message, NewMessage, Role, plain_text
 
 T = TypeVar("T")
 
@@ -61,13 +61,17 @@ class TurnJob:
             TimeoutError: the turn took longer than its timeout.
             Exception: what else made it fail.
         """
+        asked = self.asked
+        # Its embedding takes longer than the turn takes to be durable.
+        self._work.contexts.expect(
+            asked.scope, plain_text(asked.message.parts), asked.options.context
+        )
         while True:
             begun = await self._begin()
             if begun.fresh:
                 break
             if await self._join(begun):
                 return
-        asked = self.asked
         self._work.changed(asked.scope)
         if self.run.last_sequence:
             self.run.restart()

@@ -134,6 +134,11 @@ class ContextBuilder:
         self._memory = memory
         self._audit = audit
 
+    def expect(self, scope: Scope, query: str, options: ContextOptions) -> None:
+        """Begin what a context that is asked for in a moment will wait for."""
+        if query and _most(options):
+            self._memory.expect(scope, query)
+
     async def build(
         self, scope: Scope, session_id: str, query: str, options: ContextOptions, caller: Caller
     ) -> Context:
@@ -151,6 +156,7 @@ class ContextBuilder:
     async def _build(
         self, scope: Scope, session_id: str, query: str, options: ContextOptions
     ) -> Context:
+        self.expect(scope, query, options)
         window = await self._memory.recent_window(scope, session_id)
         query = query or _last_question(window.messages)
         shown = window.messages
@@ -193,19 +199,14 @@ class ContextBuilder:
         options: ContextOptions,
         window: tuple[Message, ...],
     ) -> Recalled:
-        wanted = {
-            MemoryKind.FACT: options.max_facts,
-            MemoryKind.TURN: options.max_turns,
-            MemoryKind.EPISODE: options.max_episodes,
-        }
-        kinds = frozenset(kind for kind, most in wanted.items() if most)
-        if not kinds or not query:
+        wanted = _most(options)
+        if not wanted or not query:
             return Recalled((), 0, words_only=False)
         shown = {(m.session_id, m.sequence) for m in window}
         recalled = await self._memory.recall(
             scope,
             query,
-            kinds=kinds,
+            kinds=frozenset(wanted),
             filter=RecallFilter(),
             limit=sum(wanted.values()) + len(window),
         )
@@ -219,6 +220,16 @@ class ContextBuilder:
                 left[hit.kind] -= 1
                 hits.append(hit)
         return replace(recalled, hits=tuple(hits))
+
+
+def _most(options: ContextOptions) -> dict[MemoryKind, int]:
+    """Return how much is recalled at most of each kind that is."""
+    most = {
+        MemoryKind.FACT: options.max_facts,
+        MemoryKind.TURN: options.max_turns,
+        MemoryKind.EPISODE: options.max_episodes,
+    }
+    return {kind: number for kind, number in most.items() if number}
 
 
 def _resource(context: Context) -> str:

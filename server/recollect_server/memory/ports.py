@@ -49,6 +49,9 @@ class Embedder(Protocol):
             Unavailable: the model cannot be reached.
         """
 
+    def expect(self, text: str) -> None:
+        """Begin to embed a text that will be asked for in a moment."""
+
 
 class Summarizer(Protocol):
     """Puts conversations into few words."""
@@ -569,6 +572,9 @@ class RecallIndex(Protocol):
         limit: int,
     ) -> IndexResult:
         """Return the best `limit` items of the user. Raises `Unavailable` if SQL is down."""
+
+    def expect(self, scope: Scope, query: str) -> None:
+        """Begin what a search that comes in a moment will wait for."""
 
     def forget_user(self, scope: Scope) -> int:
         """Drop what this process keeps of a user; return how many items there were."""

@@ -402,6 +402,10 @@ class Memory:
 
     # Recall
 
+    def expect(self, scope: Scope, query: str) -> None:
+        """Begin what a recall that comes in a moment will wait for."""
+        self._index.expect(scope, query)
+
     async def recall(
         self,
         scope: Scope,

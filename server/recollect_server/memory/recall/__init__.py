@@ -7,7 +7,7 @@ one thread while another reads it.
 
 from recollect_server.memory.recall.candidates import CandidateEvidence, Candidates
 from recollect_server.memory.recall.corpus import Corpus, embedding_text
-from recollect_server.memory.recall.query import Query, analyse
+from recollect_server.memory.recall.query import Query, analyse, question_text
 from recollect_server.memory.recall.ranking import rank
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "Query",
     "analyse",
     "embedding_text",
+    "question_text",
     "rank",
 ]

@@ -61,21 +61,32 @@ def analyse(text: str, corpus: Corpus, now: datetime | None = None) -> Query:
         now: when it is asked; without it, "yesterday" says nothing.
     """
     text = text.strip()
-    bare, speakers = _without_names(text, corpus)
-    distinct = tuple(dict.fromkeys(terms(words(bare))))
-    if not distinct:
-        # A question about nothing but a person: the name is all there is to look for.
-        bare, distinct = text, tuple(dict.fromkeys(terms(words(text))))
+    bare, stems, speakers = _read(text, corpus)
     return Query(
         text=text,
         embedding_text=bare,
-        terms=distinct,
+        terms=stems,
         speakers=frozenset(speakers),
         roles=frozenset(role for role, asks in _LOOKS_BACK.items() if asks.search(text)),
         dates=named_dates(text),
         periods=() if now is None else named_periods(text, now),
         asks_for_time=asks_for_time(text),
     )
+
+
+def question_text(text: str, corpus: Corpus) -> str:
+    """Return the `Query.embedding_text` of a question."""
+    return _read(text.strip(), corpus)[0]
+
+
+def _read(text: str, corpus: Corpus) -> tuple[str, tuple[str, ...], set[str]]:
+    """Return what to embed, the distinct terms in order, and the speakers that are named."""
+    bare, speakers = _without_names(text, corpus)
+    distinct = tuple(dict.fromkeys(terms(words(bare))))
+    if not distinct:
+        # A question about nothing but a person: the name is all there is to look for.
+        bare, distinct = text, tuple(dict.fromkeys(terms(words(text))))
+    return bare, distinct, speakers
 
 
 def _without_names(text: str, corpus: Corpus) -> tuple[str, set[str]]:

@@ -40,7 +40,7 @@ class LocalEmbedder:
         self.model = model
         self.dimensions = dimensions
         self._worker = Worker(make, dimensions, niceness=LOWEST_PRIORITY if background else 0)
-        self._recent = RecentVectors(cached_texts)
+        self._recent = RecentVectors(self._compute, dimensions, cached_texts)
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return an array of shape (len(texts), dimensions), rows of unit length, in order.
@@ -50,18 +50,20 @@ class LocalEmbedder:
         Raises:
             Unavailable: SHUTTING_DOWN, the embedder is closed and a text is not cached.
         """
-        vectors = {text: self._recent.get(text) for text in dict.fromkeys(texts)}
+        return await self._recent.embed(texts)
+
+    def expect(self, text: str) -> None:
+        """Begin to embed a text that will be asked for in a moment."""
+        self._recent.expect(text)
+
+    async def _compute(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        made = np.empty((len(texts), self.dimensions), np.float32)
         # Neighbours of like length make batches with little padding.
-        missing = sorted((text for text, vector in vectors.items() if vector is None), key=len)
-        for start in range(0, len(missing), _PART_TEXTS):
-            part = missing[start : start + _PART_TEXTS]
-            for text, vector in zip(part, await self._worker.submit(part), strict=True):
-                vectors[text] = vector
-                self._recent.put(text, vector)
-        result = np.empty((len(texts), self.dimensions), np.float32)
-        for row, text in enumerate(texts):
-            result[row] = vectors[text]
-        return result
+        order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+        for start in range(0, len(order), _PART_TEXTS):
+            part = order[start : start + _PART_TEXTS]
+            made[part] = await self._worker.submit([texts[number] for number in part])
+        return made
 
     async def close(self) -> None:
         """Finish what is queued and end the thread; `embed` computes nothing from now on."""

@@ -69,7 +69,8 @@ class OpenAiEmbedder:
         self._api_key = api_key
         self._base_url = base_url
         self._seconds, self._retries = (60.0, 2) if background else (5.0, 1)
-        self._recent = RecentVectors(0 if background else 1024)
+        kept = 0 if background else 1024
+        self._recent = RecentVectors(self._compute, self.dimensions, kept)
         self._client: Any = None
         self._sdk: Any = None
         self._opening = asyncio.Lock()
@@ -81,16 +82,14 @@ class OpenAiEmbedder:
             Unavailable: the API does not answer, limits our rate, or refuses the key or the model.
             InvalidArgument: MODEL_REJECTED, it refuses a text.
         """
-        vectors = {text: self._recent.get(text) for text in dict.fromkeys(texts)}
-        missing = [text for text, vector in vectors.items() if vector is None]
-        for part in _requests(missing):
-            for text, vector in zip(part, await self._ask(part), strict=True):
-                vectors[text] = vector
-                self._recent.put(text, vector)
-        result = np.empty((len(texts), self.dimensions), np.float32)
-        for row, text in enumerate(texts):
-            result[row] = vectors[text]
-        return result
+        return await self._recent.embed(texts)
+
+    def expect(self, text: str) -> None:
+        """Begin to embed a text that will be asked for in a moment."""
+        self._recent.expect(text)
+
+    async def _compute(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.concatenate([await self._ask(part) for part in _requests(texts)])
 
     async def close(self) -> None:
         """Close the connections."""

@@ -52,6 +52,10 @@ class ExactIndex:
         """See `RecallIndex`."""
         return self.residents.forget(scope)
 
+    def expect(self, scope: Scope, query: str) -> None:
+        """See `RecallIndex`."""
+        self.residents.expect(scope, query, self._embedder)
+
     async def search(
         self,
         scope: Scope,
@@ -62,6 +66,8 @@ class ExactIndex:
         limit: int,
     ) -> IndexResult:
         """Return the best `limit` items of the user. Raises `Unavailable` if SQL is down."""
+        # Meanwhile it is seen whether the user's items have changed.
+        self.expect(scope, query)
         with self.residents.using(scope) as resident:
             async with resident.lock:
                 with self._stages.time("refresh"):

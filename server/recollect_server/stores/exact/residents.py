@@ -16,7 +16,7 @@ from recollect_server.memory.ports import (
     IndexChanges,
     IndexSource,
 )
-from recollect_server.memory.recall import Corpus
+from recollect_server.memory.recall import Corpus, question_text
 from recollect_server.scope import Scope
 
 T = TypeVar("T")
@@ -98,10 +98,19 @@ class Residents:
         self.drop(scope)
         return 0 if resident is None else len(resident.corpus)
 
+    def expect(self, scope: Scope, query: str, embedder: Embedder) -> None:
+        """Begin to embed a query, as it reads beside the items that are known by now."""
+        resident = self._residents.get(scope)
+        # What another thread changes cannot be read, and all else is a guess that mostly holds.
+        if resident is not None and query.strip() and not resident.lock.locked():
+            embedder.expect(question_text(query, resident.corpus))
+
     @contextlib.contextmanager
     def using(self, scope: Scope) -> Iterator[Resident]:
         """Keep the user's corpus in memory meanwhile, then account for its size."""
-        resident = self._residents.setdefault(scope, Resident())
+        resident = self._residents.get(scope)
+        if resident is None:
+            resident = self._residents[scope] = Resident()
         self._residents.move_to_end(scope)
         resident.searches += 1
         try:

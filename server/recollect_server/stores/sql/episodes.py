@@ -12,16 +12,11 @@ from recollect_server.scope import Scope
 from recollect_server.stores.codec import to_microseconds
 from recollect_server.stores.sql.changes import ChangeLog
 from recollect_server.stores.sql.database import Database, Transaction
+from recollect_server.stores.sql.listed import listed
 from recollect_server.stores.sql.messages import find_session
 from recollect_server.stores.sql.pending import queue_episode
 from recollect_server.stores.sql.rows import EPISODE_COLUMNS, GOES_ON, to_episode
 from recollect_server.stores.sql.users import find_user, step_revision
-
-_SELECT = (
-    f"SELECT {EPISODE_COLUMNS} FROM episodes e "
-    "JOIN sessions s ON s.session_key = e.session_key "
-    f"WHERE e.user_key = :user_key AND {GOES_ON} "
-)
 
 
 class SqlEpisodeStore:
@@ -59,22 +54,21 @@ class SqlEpisodeStore:
         """See `EpisodeStore`."""
         if not episode_ids:
             return ()
-        now = to_microseconds(self._clock())
-
-        def work(tx: Transaction) -> tuple[Episode, ...]:
-            user = find_user(tx, scope)
-            if user is None:
-                return ()
-            return tuple(
-                to_episode(row)
-                for episode_id in episode_ids
-                for row in tx.execute(
-                    f"{_SELECT}AND e.episode_id = :episode_id",
-                    {"user_key": user[0], "episode_id": episode_id, "now": now},
-                )
-            )
-
-        return await self._database.read(work)
+        wanted, params = listed([(episode_id,) for episode_id in episode_ids])
+        rows = await self._database.read_rows(
+            f"SELECT {EPISODE_COLUMNS} FROM episodes e JOIN sessions s "
+            "ON s.session_key = e.session_key WHERE e.user_key = (SELECT user_key FROM users "
+            f"WHERE tenant = :tenant AND user_id = :user_id) AND {GOES_ON} "
+            f"AND e.episode_id IN ({wanted})",
+            params
+            | {
+                "tenant": scope.tenant,
+                "user_id": scope.user_id,
+                "now": to_microseconds(self._clock()),
+            },
+        )
+        found = {episode.episode_id: episode for episode in map(to_episode, rows)}
+        return tuple(found[episode_id] for episode_id in episode_ids if episode_id in found)
 
     async def list_episodes(
         self,
@@ -99,7 +93,10 @@ class SqlEpisodeStore:
             if user is None:
                 return ()
             rows = tx.execute(
-                f"{_SELECT}{clause}ORDER BY e.end_time DESC, e.episode_id DESC LIMIT :limit",
+                f"SELECT {EPISODE_COLUMNS} FROM episodes e JOIN sessions s "
+                "ON s.session_key = e.session_key "
+                f"WHERE e.user_key = :user_key AND {GOES_ON} {clause}"
+                "ORDER BY e.end_time DESC, e.episode_id DESC LIMIT :limit",
                 params | {"user_key": user[0]},
             )
             return tuple(to_episode(row) for row in rows)

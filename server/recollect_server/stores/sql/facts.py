@@ -23,7 +23,8 @@ from recollect_server.stores.sql.changes import ChangeLog
 from recollect_server.stores.sql.database import Database, Transaction
 from recollect_server.stores.sql.fact_digest import digest
 from recollect_server.stores.sql.fact_notices import note_facts
-from recollect_server.stores.sql.fact_writes import FactWriter, current_fact, no_such_fact
+from recollect_server.stores.sql.fact_writes import FactWriter, no_such_fact
+from recollect_server.stores.sql.listed import listed
 from recollect_server.stores.sql.messages import find_session
 from recollect_server.stores.sql.pending import bury, forget_pending
 from recollect_server.stores.sql.requests import idempotent, once
@@ -115,7 +116,15 @@ class SqlFactStore:
         """See `FactStore`."""
         if not fact_ids:
             return ()
-        return await self._database.read(lambda tx: _by_ids(tx, scope, fact_ids))
+        wanted, params = listed([(fact_id,) for fact_id in fact_ids])
+        rows = await self._database.read_rows(
+            f"SELECT {FACT_COLUMNS} FROM facts WHERE user_key = (SELECT user_key FROM users "
+            "WHERE tenant = :tenant AND user_id = :user_id) AND is_current = 1 "
+            f"AND fact_id IN ({wanted})",
+            params | {"tenant": scope.tenant, "user_id": scope.user_id},
+        )
+        found = {fact.fact_id: fact for fact in map(to_fact, rows)}
+        return tuple(found[fact_id] for fact_id in fact_ids if fact_id in found)
 
     async def list_facts(
         self,
@@ -215,14 +224,6 @@ class SqlFactStore:
             return tuple(to_fact(row) for row in rows)
 
         return await self._database.read(work)
-
-
-def _by_ids(tx: Transaction, scope: Scope, fact_ids: Sequence[str]) -> tuple[Fact, ...]:
-    user = find_user(tx, scope)
-    if user is None:
-        return ()
-    found = (current_fact(tx, user[0], fact_id) for fact_id in fact_ids)
-    return tuple(fact for fact in found if fact is not None)
 
 
 def _remember(tx: Transaction, scope: Scope, plan: Plan, now: datetime) -> Remembered:

@@ -15,7 +15,7 @@ from recollect_server.stores.codec import (
 )
 from recollect_server.stores.sql.database import Database, Row, Transaction
 from recollect_server.stores.sql.jobs import hurry
-from recollect_server.stores.sql.pending import indexed_revision
+from recollect_server.stores.sql.pending import indexed_revision, read_revisions
 from recollect_server.stores.sql.rows import EPISODE_COLUMNS, to_episode, to_vector
 from recollect_server.stores.sql.users import find_user
 
@@ -92,14 +92,7 @@ class SqlIndexSource:
 
     async def user_revision(self, scope: Scope) -> tuple[int, int]:
         """See `IndexSource`."""
-
-        def work(tx: Transaction) -> tuple[int, int]:
-            user = find_user(tx, scope)
-            if user is None:
-                return 0, 0
-            return user[1], indexed_revision(tx, *user, self._model)
-
-        return await self._database.read(work)
+        return await read_revisions(self._database, scope, self._model)
 
     async def index_changes(self, scope: Scope, since: int, model: str) -> IndexChanges:
         """See `IndexSource`."""

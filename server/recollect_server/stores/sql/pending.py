@@ -8,9 +8,16 @@ from collections.abc import Sequence
 
 from recollect_server.memory.due import JobKind
 from recollect_server.memory.model import MemoryKind, Message
-from recollect_server.stores.sql.database import Transaction
+from recollect_server.scope import Scope
+from recollect_server.stores.sql.database import Database, Row, Transaction
 from recollect_server.stores.sql.jobs import queue_job
 from recollect_server.stores.sql.vector_outbox import vectors_deleted
+
+_REVISIONS = (
+    "SELECT u.user_key, u.revision, "
+    "(SELECT MIN(p.user_revision) FROM pending_vectors p WHERE p.user_key = u.user_key), "
+    "e.model, e.checked_through FROM users u CROSS JOIN embedding e"
+)
 
 
 def bury(
@@ -108,12 +115,23 @@ def indexed_revision(tx: Transaction, user_key: int, revision: int, model: str) 
     Args:
         model: "" means the one that embeds.
     """
-    oldest, embedding_model, checked_through = tx.execute(
-        "SELECT (SELECT MIN(user_revision) FROM pending_vectors WHERE user_key = :user_key), "
-        "model, checked_through FROM embedding",
-        {"user_key": user_key},
-    )[0]
+    rows = tx.execute(f"{_REVISIONS} WHERE u.user_key = :user_key", {"user_key": user_key})
+    return _indexed((user_key, revision, *rows[0][2:]), model)
+
+
+async def read_revisions(database: Database, scope: Scope, model: str) -> tuple[int, int]:
+    """Return a user's revision and its `indexed_revision`, zeros for a user without data."""
+    rows = await database.read_rows(
+        f"{_REVISIONS} WHERE u.tenant = :tenant AND u.user_id = :user_id",
+        {"tenant": scope.tenant, "user_id": scope.user_id},
+    )
+    return (rows[0][1], _indexed(rows[0], model)) if rows else (0, 0)
+
+
+def _indexed(row: Row, model: str) -> int:
+    """Return the indexed revision of a row of `_REVISIONS`."""
+    user_key, revision, oldest, embedding_model, checked_through = row
     unchecked = checked_through is not None and checked_through < user_key
     if unchecked or (model and embedding_model not in ("", model)):
         return 0
-    return revision if oldest is None else oldest - 1
+    return int(revision if oldest is None else oldest - 1)

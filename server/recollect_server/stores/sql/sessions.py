@@ -23,6 +23,7 @@ from recollect_server.stores.sql.changes import ChangeLog, session_as_of
 from recollect_server.stores.sql.database import Database, Transaction
 from recollect_server.stores.sql.deletion import delete_session
 from recollect_server.stores.sql.jobs import queue_job
+from recollect_server.stores.sql.listed import listed
 from recollect_server.stores.sql.messages import (
     ENDS_AFTER_CHANGE,
     FIND_SESSION,
@@ -270,32 +271,25 @@ class SqlSessionStore:
         self, scope: Scope, keys: Sequence[tuple[str, int]]
     ) -> tuple[Message, ...]:
         """See `SessionStore`."""
-        now = to_microseconds(self._clock())
-
-        def one(tx: Transaction, user_key: int, session_id: str, sequence: int) -> list[Any]:
-            return tx.execute(
-                f"SELECT {MESSAGE_COLUMNS} FROM messages m JOIN sessions s "
-                "ON s.session_key = m.session_key WHERE s.user_key = :user_key "
-                f"AND s.session_id = :session_id AND m.sequence = :sequence AND {GOES_ON}",
-                {
-                    "user_key": user_key,
-                    "session_id": session_id,
-                    "sequence": sequence,
-                    "now": now,
-                },
-            )
-
-        def work(tx: Transaction) -> tuple[Message, ...]:
-            user = find_user(tx, scope) if keys else None
-            if user is None:
-                return ()
-            return tuple(
-                to_message(session_id, row)
-                for session_id, sequence in keys
-                for row in one(tx, user[0], session_id, sequence)
-            )
-
-        return await self._database.read(work)
+        if not keys:
+            return ()
+        wanted, params = listed(keys)
+        rows = await self._database.read_rows(
+            f"WITH wanted (session_id, sequence) AS ({wanted}) "
+            f"SELECT {MESSAGE_COLUMNS}, s.session_id FROM wanted w "
+            "JOIN users u ON u.tenant = :tenant AND u.user_id = :user_id "
+            "JOIN sessions s ON s.user_key = u.user_key AND s.session_id = w.session_id "
+            "JOIN messages m ON m.session_key = s.session_key AND m.sequence = w.sequence "
+            f"WHERE {GOES_ON}",
+            params
+            | {
+                "tenant": scope.tenant,
+                "user_id": scope.user_id,
+                "now": to_microseconds(self._clock()),
+            },
+        )
+        found = {(m.session_id, m.sequence): m for m in (to_message(row[-1], row) for row in rows)}
+        return tuple(found[key] for key in keys if key in found)
 
     async def _change_once(
         self,

@@ -7,6 +7,7 @@ from recollect_server.memory.model import MemoryKind, Vector
 from recollect_server.memory.vector_store import ItemKey, ItemPlace
 from recollect_server.scope import Scope
 from recollect_server.stores.sql.database import Database, Transaction
+from recollect_server.stores.sql.listed import listed
 from recollect_server.stores.sql.rows import to_vector
 from recollect_server.stores.sql.users import find_user
 
@@ -45,31 +46,27 @@ class SqlVectorSource:
 def _rows(
     tx: Transaction, user_key: int, kind: MemoryKind, items: Sequence[ItemPlace], model: str
 ) -> Iterator[Any]:
-    params: dict[str, Any] = {"user_key": user_key, "model": model}
     if kind is MemoryKind.TURN:
-        places = []
-        for number, item in enumerate(items):
-            places.append(f"(:s{number}, :n{number})")
-            params |= {f"s{number}": item.session_id, f"n{number}": item.sequence}
-        statement = (
-            "SELECT m.message_id, v.vector FROM sessions s JOIN message_vectors v "
-            "ON v.session_key = s.session_key JOIN messages m ON m.session_key = v.session_key "
-            "AND m.sequence = v.sequence WHERE s.user_key = :user_key AND v.model = :model "
-            f"AND (s.session_id, v.sequence) IN (VALUES {', '.join(places)})"
+        wanted, params = listed([(item.session_id, item.sequence) for item in items])
+        found = (
+            "SELECT m.message_id, v.vector FROM wanted w JOIN sessions s "
+            "ON s.user_key = :user_key AND s.session_id = w.session_id "
+            "JOIN message_vectors v ON v.session_key = s.session_key AND v.sequence = w.sequence "
+            "JOIN messages m ON m.session_key = v.session_key AND m.sequence = v.sequence "
+            "WHERE v.model = :model"
         )
+        statement = f"WITH wanted (session_id, sequence) AS ({wanted}) {found}"
     else:
-        names = []
-        for number, item in enumerate(items):
-            names.append(f":i{number}")
-            params[f"i{number}"] = item.item_id
+        wanted, params = listed([(item.item_id,) for item in items])
         if kind is MemoryKind.FACT:
-            statement = (
+            found = (
                 "SELECT fact_id, vector FROM facts WHERE user_key = :user_key AND is_current = 1 "
-                f"AND vector_model = :model AND fact_id IN ({', '.join(names)})"
+                "AND vector_model = :model AND fact_id IN"
             )
         else:
-            statement = (
+            found = (
                 "SELECT episode_id, vector FROM episodes WHERE user_key = :user_key "
-                f"AND vector_model = :model AND episode_id IN ({', '.join(names)})"
+                "AND vector_model = :model AND episode_id IN"
             )
-    return iter(tx.execute(statement, params))
+        statement = f"{found} ({wanted})"
+    return iter(tx.execute(statement, params | {"user_key": user_key, "model": model}))

@@ -121,6 +121,10 @@ class VectorIndex:
         """See `RecallIndex`."""
         return len(self._residents.scopes())
 
+    def expect(self, scope: Scope, query: str) -> None:
+        """See `RecallIndex`."""
+        self._residents.expect(scope, query, self._embedder)
+
     async def search(
         self,
         scope: Scope,
@@ -131,6 +135,8 @@ class VectorIndex:
         limit: int,
     ) -> IndexResult:
         """Return the best `limit` items of the user. Raises `Unavailable` if SQL is down."""
+        # Meanwhile it is seen whether the user's items have changed.
+        self.expect(scope, query)
         with self._residents.using(scope) as resident:
             _, indexed = await self._state.indexed_revision(self._registered, scope)
             async with resident.lock:

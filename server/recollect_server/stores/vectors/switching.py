@@ -121,6 +121,10 @@ class SwitchingIndex:
         """See `RecallIndex`."""
         return self._index.forget_user(scope)
 
+    def expect(self, scope: Scope, query: str) -> None:
+        """See `RecallIndex`."""
+        self._index.expect(scope, query)
+
     async def search(
         self,
         scope: Scope,
