@@ -3,9 +3,10 @@
     python scripts/train_verifier.py context_cache_*.jsonl [--write] [--measure]
 
 Files are those of `recollect bench cache`; each is one source. Beside them it learns from edits of
-them and from `verifier_questions.txt`. Without --write the model file is left as it is. For
-another embedder, change `embedder` in `verifier_rows.py` and train again. Needs the dependency
-group "model". Vectors are kept in the temporary folder for the next run.
+them and from `verifier_questions.txt`; `verifier_forms.txt` is only for measuring. Without --write
+the model file is left as it is. For another embedder, change `embedder` in `verifier_rows.py` and
+train again. Needs the dependency group "model". Vectors are kept in the temporary folder for the
+next run.
 """
 
 import argparse
@@ -104,7 +105,7 @@ def scores(models: Models, rows: Rows) -> Array:
         models["history"].predict(rows.features),
         models["alone"].predict(rows.features),
     )
-    return np.where(rows.kind == Kind.BROKEN.value, 0.0, found)
+    return np.where(rows.other | (rows.kind == Kind.BROKEN.value), 0.0, found)
 
 
 # --- calibration -----------------------------------------------------------------------------
@@ -169,12 +170,11 @@ def _curve(score: Array, right: Array, weight: Array) -> dict[str, list[float]]:
 
 
 def probabilities(scored: Scored, curves: Mapping[str, Mapping[str, list[float]]]) -> Array:
-    """Return calibrated probabilities of the rows, 0 of those that are another question."""
+    """Return calibrated probabilities of the rows."""
     result = np.zeros(len(scored.score))
     for kind, curve in curves.items():
         of_kind = scored.rows.kind == kind
         result[of_kind] = np.interp(scored.score[of_kind], curve["score"], curve["sure"])
-    result[scored.rows.other] = 0.0
     return result
 
 
@@ -247,6 +247,22 @@ def show(title: str, measured: Mapping[str, Mapping[float, Mapping[str, Any]]]) 
 
 
 Measures = dict[str, dict[float, dict[str, Any]]]
+
+
+def show_cases(by_rate: Mapping[float, Mapping[str, Any]]) -> None:
+    """Print hits of all probes by case and rate."""
+    for case, counted in by_rate[REPORTED[0]]["cases"].items():
+        hits = "".join(f"{m['cases'][case]['hits']:>8}" for m in by_rate.values())
+        print(f"{case:40}{hits} of {counted['probes']}")
+
+
+def shipped(
+    learning: Learning, models: Models, curves: Mapping[str, Any]
+) -> dict[float, dict[str, Any]]:
+    """Measure what no model learnt from by the models and thresholds of all sources."""
+    scored = Scored(learning.name, learning.rows, scores(models, learning.rows))
+    sure = probabilities(scored, curves)
+    return {rate: measure(scored, sure, learning, rate) for rate in REPORTED}
 
 
 def pool(measured: Measures) -> None:
@@ -353,7 +369,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"write {MODEL_FILE.name}")
     parser.add_argument("--measure", action="store_true", help="leave sources and folds out")
     arguments = parser.parse_args()
-    sources, conversed, embedder = asyncio.run(read(arguments.data))
+    sources, made, embedder = asyncio.run(read(arguments.data))
     held_out = out_of_source(sources)
     curves = calibrate(held_out)
     for kind, curve in curves.items():
@@ -373,10 +389,9 @@ def main() -> None:
         pool(left_out)
         measured = grouped(sources, curves)
         show("other conversations", measured)
-        scored = Scored(conversed.name, conversed.rows, scores(models, conversed.rows))
-        sure = probabilities(scored, curves)
-        apart = {conversed.name: {r: measure(scored, sure, conversed, r) for r in REPORTED}}
+        apart = {each.name: shipped(each, models, curves) for each in made}
         show("made questions in conversations", apart)
+        show_cases(apart["forms"])
         tables = {
             "other conversations": measured,
             "other sources": left_out,

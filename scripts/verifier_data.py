@@ -1,8 +1,8 @@
 """Pairs of conversations that the verifier learns from and is measured on.
 
-Four kinds: probes of the answer cache's benchmark files with the entries nearest to them, edits
-of those probes that change what is asked, the questions of `verifier_questions.txt`, and these in
-conversations.
+Probes of the answer cache's benchmark files with the entries nearest to them, edits of those probes
+that change what is asked, and other questions asked after their histories. Made questions are in
+`verifier_made.py` and `verifier_forms.py`.
 """
 
 import json
@@ -10,7 +10,6 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 from recollect_server.memory.recall.words import words
@@ -20,11 +19,8 @@ Message = tuple[str, str]
 
 Messages = tuple[Message, ...]
 
-QUESTIONS = Path(__file__).with_name("verifier_questions.txt")
 OTHER_QUESTION = "other_question"
 """The case of pairs that share a history and ask different things."""
-ASSIGNMENTS = 16
-"""How many ways to fill the slots of a group of questions are taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,155 +268,3 @@ def group_of(entry_id: str) -> str:
         if entry_id.count("/") and not entry_id.startswith("gsm")
         else entry_id
     )
-
-
-# --- made questions --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Questions:
-    """A group of `verifier_questions.txt`."""
-
-    same: Sequence[str]
-    other: Sequence[str]
-    qualifiers: Sequence[str]
-    slots: Mapping[str, Sequence[str]]
-
-
-def read_questions(path: Path = QUESTIONS) -> list[Questions]:
-    """Read the groups of the file."""
-    groups = []
-    for block in path.read_text(encoding="utf-8").split("\n\n"):
-        lines = [line for line in block.splitlines() if line and not line.startswith("#")]
-        marked: dict[str, list[str]] = {"= ": [], "~ ": [], "+ ": []}
-        slots = {}
-        for line in lines:
-            if line[:2] in marked:
-                marked[line[:2]].append(line[2:])
-            else:
-                name, values = line.split(": ", 1)
-                slots[name] = values.split(" | ")
-        if lines:
-            groups.append(Questions(marked["= "], marked["~ "], marked["+ "], slots))
-    return groups
-
-
-def _qualified(text: str, tail: str) -> str:
-    end = len(text.rstrip("?."))
-    return f"{text[:end]} {tail}{text[end:]}"
-
-
-def made(seed: int) -> Iterator[Pair]:
-    """Yield pairs of made questions without a history, both ways round."""
-    chance = random.Random(seed)  # noqa: S311 - no secret
-    for number, group in enumerate(read_questions()):
-        fillings = [
-            dict(zip(group.slots, values, strict=True)) for values in product(*group.slots.values())
-        ]
-        for filling in chance.sample(fillings, min(ASSIGNMENTS, len(fillings))):
-            for asked, stored, same, case in _fill(group, filling, chance):
-                one, two = (("user", asked),), (("user", stored),)
-                yield Pair(one, two, same, f"made/{number}", case)
-                yield Pair(two, one, same, f"made/{number}", case)
-
-
-_OPENINGS: Sequence[Messages] = (
-    (("user", "Hi"), ("assistant", "Hello! How can I help you today?")),
-    (("user", "Good morning"), ("assistant", "Good morning! What can I do for you?")),
-    (("user", "Are you there?"), ("assistant", "Yes, I'm here. Ask me anything.")),
-    (("user", "I have a few questions."), ("assistant", "Sure, go ahead.")),
-    (("user", "Can you help me with something?"), ("assistant", "Of course. What is it?")),
-    (("user", "Thanks, that was useful!"), ("assistant", "You're welcome. Anything else?")),
-    (("user", "ok"), ("assistant", "Great. Let me know what you would like to do next.")),
-    (
-        ("user", "Please keep your answers short."),
-        ("assistant", "Understood, I will be brief from now on."),
-    ),
-    (
-        ("user", "Start"),
-        (
-            "assistant",
-            "Welcome! I am the assistant of your bank. I can tell you about accounts, cards, "
-            "loans, transfers, savings and opening hours, or connect you with a colleague.",
-        ),
-    ),
-    (
-        ("user", "Hello, who are you?"),
-        (
-            "assistant",
-            "I'm an assistant that answers questions about travel, food, health, work, sports, "
-            "music and everyday life. I may be wrong, so please check what matters to you.",
-        ),
-    ),
-)
-"""What people say before they ask, and what tells nothing about it."""
-_ANSWERS = (
-    "Here you go: {}", "That depends on a few things. Shall I list them?", "About that: {}",
-    "I looked it up and this is the short answer.", "Done.", "Yes, with some exceptions.",
-)  # fmt: skip
-
-
-def conversed(seed: int) -> Iterator[Pair]:
-    """Yield pairs of made questions after histories that do not tell what the question means.
-
-    The histories are the same, or not, or a question of the same kind was answered before:
-    assistants are asked one thing after the other in one form. Questions say all themselves, so
-    that other histories do not make them others.
-    """
-    chance = random.Random(seed)  # noqa: S311 - no secret
-    pairs = list(made(seed))
-    by_group: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        by_group.setdefault(pair.group, []).append(pair)
-    for pair in pairs:
-        ((_, asked),), ((_, stored),) = pair.asked, pair.stored
-        opening = _opening(pairs, chance)
-        before, after = opening, opening
-        case = pair.case.replace("made", "conversed")
-        if pair.same:
-            # A question that says all itself has the same answer after anything.
-            before = chance.choice((opening, opening, _opening(pairs, chance)))
-        elif chance.random() < 0.4:
-            before = (*opening, ("user", stored), ("assistant", _answer_to(stored, chance)))
-        elif chance.random() < 0.3:
-            _, other = chance.choice(by_group[pair.group]).asked[-1]
-            both = (("user", other), ("assistant", _answer_to(other, chance)))
-            if other not in (asked, stored):
-                before, after = (*opening, *both), (*opening, *both)
-        yield Pair(
-            (*before, ("user", asked)), (*after, ("user", stored)), pair.same, pair.group, case
-        )
-
-
-def _opening(pairs: Sequence[Pair], chance: random.Random) -> Messages:
-    """Return a greeting, or a question about something else with its answer."""
-    if chance.random() < 0.6:
-        return chance.choice(_OPENINGS)
-    _, text = chance.choice(pairs).asked[-1]
-    return (("user", text), ("assistant", _answer_to(text, chance)))
-
-
-def _answer_to(text: str, chance: random.Random) -> str:
-    return chance.choice(_ANSWERS).format(text)
-
-
-def _fill(
-    group: Questions, filling: Mapping[str, str], chance: random.Random
-) -> Iterator[tuple[str, str, bool, str]]:
-    ways = [way.format(**filling) for way in group.same]
-    for place, way in enumerate(ways):
-        for other in ways[place + 1 :]:
-            yield other, way, True, "made_same"
-        yield reword(way, chance), way, True, "made_same"
-    for other in group.other:
-        yield other.format(**filling), chance.choice(ways), False, "made_other"
-    for tail in group.qualifiers:
-        way = chance.choice(ways)
-        yield _qualified(way, tail), way, False, "made_qualifier"
-        yield _qualified(way, tail), chance.choice(ways), False, "made_qualifier"
-    for name, values in group.slots.items():
-        new = chance.choice([value for value in values if value != filling[name]])
-        changed = {**filling, name: new}
-        place = chance.randrange(len(ways))
-        yield group.same[place].format(**changed), ways[place], False, "made_slot"
-        yield chance.choice(group.same).format(**changed), ways[place], False, "made_slot"

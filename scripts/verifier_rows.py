@@ -14,17 +14,17 @@ from verifier_data import (
     Pair,
     Source,
     asked_instead,
-    conversed,
     edited,
     group_of,
-    made,
     read_source,
 )
+from verifier_forms import formed
+from verifier_made import conversed, made
 
 from recollect_server.cache.conversation import Conversation
 from recollect_server.cache.verifier import candidate_vector
 from recollect_server.cache.verifier.features import compare
-from recollect_server.cache.verifier.rules import kind_of, other_matter
+from recollect_server.cache.verifier.rules import kind_of, other_form, other_matter
 from recollect_server.cache.verifier.view import View
 from recollect_server.memory.model import Role
 from recollect_server.models.minilm import MiniLmEmbedder
@@ -42,7 +42,7 @@ class Rows:
     Attributes:
         features: shape (n, columns); the other arrays have n entries.
         probe: number of the probe of a pair, -1 in pairs that are no candidates of a probe.
-        other: a rule says that it is another question, which models and thresholds do not learn.
+        other: a rule says that it is another question; models learn from it, thresholds do not.
     """
 
     features: Array
@@ -122,7 +122,7 @@ def _rows(compared: Iterator[tuple[View, View, bool, str, int, str]]) -> Rows:
         group.append(pair_group)
         probe.append(number)
         case.append(pair_case)
-        other.append(other_matter(asked, stored, values))
+        other.append(other_matter(asked, stored) or other_form(asked, stored, values))
     return Rows(*map(np.array, (features, same, kind, group, probe, case, other)))
 
 
@@ -158,7 +158,7 @@ def joined(rows: Rows, more: Rows) -> Rows:
     return Rows(*(np.concatenate([getattr(r, n) for r in (rows, more)]) for n in Rows.__slots__))
 
 
-async def read(paths: Sequence[Path]) -> tuple[list[Learning], Learning, str]:
+async def read(paths: Sequence[Path]) -> tuple[list[Learning], list[Learning], str]:
     """Read the sources and compare all pairs.
 
     Returns:
@@ -168,12 +168,14 @@ async def read(paths: Sequence[Path]) -> tuple[list[Learning], Learning, str]:
     vectors = Vectors(embedder)
     sources = [read_source(path) for path in paths]
     edits = {s.name: list(edited(s, DATA_SEED, edited_share(s))) for s in sources}
-    questions, in_talk = list(made(DATA_SEED)), list(conversed(DATA_SEED))
+    questions = list(made(DATA_SEED))
+    tests = {"conversed": list(conversed(DATA_SEED)), "forms": list(formed(DATA_SEED))}
     conversations = [
         c for s in sources for c in (*s.entries.values(), *(p.messages for p in s.probes))
     ]
     instead = {s.name: list(asked_instead(s, DATA_SEED)) for s in sources}
-    every = [p for given in (*edits.values(), *instead.values(), questions, in_talk) for p in given]
+    given = (*edits.values(), *instead.values(), questions, *tests.values())
+    every = [pair for some in given for pair in some]
     conversations += [c for pair in every for c in (pair.asked, pair.stored)]
     await vectors.learn({text for messages in conversations for _, text in messages})
     await embedder.close()
@@ -190,6 +192,9 @@ async def read(paths: Sequence[Path]) -> tuple[list[Learning], Learning, str]:
     rows = pairs(questions, vectors)
     print("compared", flush=True)
     learning.append(Learning("made", rows, None, {"made_same": int(rows.same.sum())}))
-    tests = pairs(in_talk, vectors)
-    measured = Learning("conversed", tests, None, {"conversed_same": int(tests.same.sum())})
+    measured = [_measured(name, pairs(some, vectors)) for name, some in tests.items()]
     return learning, measured, embedder.model
+
+
+def _measured(name: str, rows: Rows) -> Learning:
+    return Learning(name, rows, None, {"same": int(rows.same.sum())})

@@ -8,6 +8,8 @@ import grpc
 from tests.faults.history import Failed, Outcome, Refused, Unknown
 
 from recollect import AsyncRecollect, errors
+from recollect._async.memory import AsyncMemory
+from recollect._async.transport import AsyncTransport
 from recollect._settings import OPTIONS
 
 PATIENCE_SECONDS = 60.0
@@ -24,6 +26,13 @@ _RECONNECT = [
 ]
 
 
+class _OneTry(AsyncTransport):
+    """Raises a call's first failure; a watch still resumes, since what it repeats is not a call."""
+
+    def _failure(self, error: grpc.aio.AioRpcError) -> errors.RecollectError:
+        raise super()._failure(error) from None
+
+
 def repeats(client: int) -> bool:
     """Whether a client of a load has the library's own repeats, which hide lost connections."""
     return client % 2 == 0
@@ -38,11 +47,12 @@ async def connected(
     Args:
         repeats: with the client's own repeats of calls that found no server.
     """
-    options = [*(OPTIONS if repeats else [("grpc.enable_retries", 0)]), *_RECONNECT]
-    async with grpc.aio.insecure_channel(address, options) as channel:
+    async with grpc.aio.insecure_channel(address, [*OPTIONS, *_RECONNECT]) as channel:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await channel.channel_ready()
         async with AsyncRecollect(address, channel=channel) as client:
+            if not repeats:
+                client.memory = AsyncMemory(_OneTry(client._transport.settings, channel))
             yield client, channel
 
 

@@ -120,7 +120,7 @@ class Workloads:
         requests = [
             cache_pb2.LookupRequest(
                 user_id=user,
-                prompt=_prompt(said, "What's the capital city of France?"),
+                prompt=_prompt(said, "What's the capital of France?"),
                 tiers=tiers,
                 max_false_hit_rate=0.5,
             )

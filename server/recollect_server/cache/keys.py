@@ -108,9 +108,6 @@ def _rest(dialogue: Dialogue) -> Iterable[str]:
 
 
 def _digest(*fields: str) -> str:
-    digest = hashlib.sha256()
-    for field in (VERSION, *fields):
-        data = field.encode()
-        digest.update(len(data).to_bytes(8))
-        digest.update(data)
-    return digest.hexdigest()
+    encoded = [field.encode() for field in (VERSION, *fields)]
+    lengthened = (part for data in encoded for part in (len(data).to_bytes(8), data))
+    return hashlib.sha256(b"".join(lengthened)).hexdigest()

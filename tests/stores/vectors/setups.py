@@ -119,7 +119,7 @@ class Place:
         database = open_database(self.location)
         connections = VectorConnections(database, postgres=isinstance(self.location, str))
         try:
-            yield Opened(self.url, Stores(database), connections)
+            yield Opened(self.location, self.url, Stores(database), connections)
         finally:
             await connections.close()
             await database.close()
@@ -127,8 +127,9 @@ class Place:
 
 @dataclass
 class Opened:
-    """A database, and the vector stores beside it."""
+    """A database, and the vector stores beside it; see `Place`."""
 
+    location: str | Path
     url: str
     stores: Stores
     connections: VectorConnections
@@ -147,15 +148,17 @@ class Opened:
         await store.create()
         return store
 
-    async def remember(self, scope: Scope, texts: list[str], vectors: NDArray[np.float32]) -> None:
-        """Store facts, whose ids are their numbers, with their vectors."""
+    async def remember(
+        self, scope: Scope, texts: list[str], vectors: NDArray[np.float32], *, first: int = 0
+    ) -> None:
+        """Store facts, whose ids are their numbers from `first` on, with their vectors."""
         for start in range(0, len(texts), 500):
             facts = [
-                NewFact(text, f"f{start + number}")
+                NewFact(text, f"f{first + start + number}")
                 for number, text in enumerate(texts[start : start + 500])
             ]
             await self.stores.facts.remember(scope, facts, None)
-        by_id = {f"f{number}": vector for number, vector in enumerate(vectors)}
+        by_id = {f"f{first + number}": vector for number, vector in enumerate(vectors)}
         while task := await self.stores.queue.lease_embedding(MODEL, 500):
             rows = np.stack([by_id[item.item_id] for item in task.items])
             await self.stores.queue.complete_embedding(task, MODEL, rows)

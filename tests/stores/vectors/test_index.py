@@ -7,8 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
 from numpy.typing import NDArray
 from tests.harness import unique
@@ -26,10 +28,11 @@ from tests.stores.vectors.setups import (
 
 from recollect_server.errors import Reason, Unavailable
 from recollect_server.memory.model import MemoryKind, NewFact, NewMessage, Role, TextPart
-from recollect_server.memory.ports import IndexResult, RecallFilter
+from recollect_server.memory.ports import IndexResult, RecallFilter, RecallIndex
 from recollect_server.memory.vector_store import RegisteredStore, VectorStore, VectorStoreState
 from recollect_server.scope import Scope
 from recollect_server.stores.exact import ExactIndex
+from recollect_server.stores.sql.migrate import migrate
 from recollect_server.stores.vectors import VectorIndex
 
 LONG = os.environ.get("RECOLLECT_VECTOR_PROOF") == "long"
@@ -249,55 +252,109 @@ async def test_no_query_finds_what_is_another_s(opened: Opened):
             await store.delete(scope, [key])
 
 
-async def _forget(opened: Opened, fact_ids: Sequence[str]) -> None:
-    for start in range(0, len(fact_ids), 200):
-        await asyncio.gather(
-            *(opened.stores.facts.forget_fact(ADA, f) for f in fact_ids[start : start + 200])
-        )
+class Deletion:
+    """Facts, half of which are forgotten, and questions that would find each of them first.
+
+    Prints how long each step took.
+    """
+
+    def __init__(self, count: int) -> None:
+        chance = random.Random(5)
+        self.count = count
+        self.rows = topical(count, DIMENSIONS, seed=3)
+        self.gone = set(chance.sample(range(count), count // 2))
+        self.asked = chance.sample(sorted(self.gone), 20) + chance.sample(range(count), 20)
+        self.embedder = GivenEmbedder()
+        self.embedder.given = {_fact(number): self.rows[number] for number in self.asked}
+        self._since = time.perf_counter()
+
+    def step(self, name: str) -> None:
+        now = time.perf_counter()
+        print(f"{name}: {now - self._since:.1f} s")
+        self._since = now
+
+    async def store(self, opened: Opened) -> None:
+        texts = [_fact(number) for number in range(self.count)]
+        # In time PostgreSQL looks by itself which index is the right one. A test is faster.
+        await opened.remember(ADA, texts[:100], self.rows[:100])
+        if isinstance(opened.location, str):
+            with psycopg.connect(opened.location, autocommit=True) as connection:
+                connection.execute("ANALYZE")
+        await opened.remember(ADA, texts[100:], self.rows[100:], first=100)
+        self.step("facts and their vectors stored")
+
+    async def forget(self, opened: Opened) -> None:
+        fact_ids = [f"f{number}" for number in sorted(self.gone)]
+        for start in range(0, len(fact_ids), 200):
+            await asyncio.gather(
+                *(opened.stores.facts.forget_fact(ADA, f) for f in fact_ids[start : start + 200])
+            )
+        self.step(f"{len(fact_ids)} facts forgotten")
+
+    async def check(self, index: RecallIndex, when: str) -> None:
+        """Fail if one is found that is gone, or one is not that is there."""
+        for number in self.asked:
+            found = await _recall(index, ADA, _fact(number), limit=100)
+            assert not found.degraded
+            numbers = [int(ranked.item_id[1:]) for ranked in found.ranked]
+            assert len(numbers) == min(100, self.count - len(self.gone))
+            assert not self.gone.intersection(numbers)
+            if number not in self.gone:
+                assert numbers[0] == number
+        self.step(f"{len(self.asked)} recalls {when}")
+
+
+def _fact(number: int) -> str:
+    return f"fact number {number}"
 
 
 async def test_what_was_deleted_is_recalled_from_no_store(place: Place):
     """Half of all facts deleted: gone at once, after a restart, and after filling another store."""
-    embedder = GivenEmbedder()
-    count = _at_most(FACTS, place.url)
-    rows = topical(count, DIMENSIONS, seed=3)
-    texts = [f"fact number {n}" for n in range(count)]
-    chance = random.Random(5)
-    gone = set(chance.sample(range(count), count // 2))
-    asked = chance.sample(sorted(gone), 20) + chance.sample(range(count), 20)
-
-    async def check(opened: Opened, store: RegisteredStore) -> None:
-        index = _index(opened, store, embedder)
-        for number in asked:
-            query = f"fact number {number}"
-            embedder.given[query] = rows[number]
-            found = await _recall(index, ADA, query, limit=100)
-            assert not found.degraded
-            numbers = [int(ranked.item_id[1:]) for ranked in found.ranked]
-            assert not gone.intersection(numbers)
-            if number not in gone:
-                assert numbers[0] == number
-
+    proof = Deletion(_at_most(FACTS, place.url))
+    left = proof.count - len(proof.gone)
+    print(f"{place.url}: {proof.count} facts")
     async with place.open() as opened:
-        first = await _registered(opened, embedder)
-        await opened.remember(ADA, texts, rows)
+        first = await _registered(opened, proof.embedder)
+        await proof.store(opened)
         await _feed(opened, until_active=True)
+        proof.step("vector store filled")
         holds = opened.connections(first.url, first.name, DIMENSIONS)
-        assert await holds.count(ADA) == count
-        await _forget(opened, [f"f{n}" for n in sorted(gone)])
-        await check(opened, first)
+        assert await holds.count(ADA) == proof.count
+        await proof.forget(opened)
+        index = _index(opened, first, proof.embedder)
+        await proof.check(index, "at once")
         await _feed(opened)
-        assert await holds.count(ADA) == count - len(gone)
-        await check(opened, first)
+        proof.step("vector store fed")
+        assert await holds.count(ADA) == left
+        await proof.check(index, "once it is fed")
     async with place.open() as opened:
         first = next(s for s in await opened.feeds.stores() if s.name == first.name)
         assert first.state is VectorStoreState.ACTIVE
-        await check(opened, first)
-        second = await _registered(opened, embedder)
+        await proof.check(_index(opened, first, proof.embedder), "after a restart")
+        second = await _registered(opened, proof.embedder)
         await _feed(opened, until_active=True)
+        proof.step("another one filled")
         holds = opened.connections(second.url, second.name, DIMENSIONS)
-        assert await holds.count(ADA) == count - len(gone)
-        await check(opened, second)
+        assert await holds.count(ADA) == left
+        await proof.check(_index(opened, second, proof.embedder), "of the other one")
+
+
+async def test_what_was_deleted_is_recalled_from_no_exact_index(tmp_path: Path):
+    """The same for the index that stands in memory, of one that held all and of a new one."""
+    proof = Deletion(FACTS)
+    file = tmp_path / "recollect.db"
+    migrate(file)
+    place = Place(file, "exact:")
+    async with place.open() as opened:
+        await proof.store(opened)
+        index = ExactIndex(opened.stores.source, proof.embedder)
+        assert (await _recall(index, ADA, _fact(proof.asked[0]))).ranked
+        proof.step("index filled")
+        await proof.forget(opened)
+        await proof.check(index, "at once")
+    async with place.open() as opened:
+        index = ExactIndex(opened.stores.source, proof.embedder)
+        await proof.check(index, "after a restart")
 
 
 class _Down:

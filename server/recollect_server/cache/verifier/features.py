@@ -183,7 +183,10 @@ def _same_words(pair: Pair) -> bool:
 
 def _shuffled(pair: Pair) -> bool:
     """The same words in another order."""
-    return not _same_words(pair) and pair.asked.sorted_words == pair.stored.sorted_words
+    return (
+        not _same_words(pair)
+        and pair.asked.reading.sorted_words == pair.stored.reading.sorted_words
+    )
 
 
 def _length(pair: Pair) -> float:
@@ -214,11 +217,11 @@ FEATURES = (
     Feature("replaced", -1, lambda p: min(len(set(p.new_asked)), len(set(p.new_stored)))),
     Feature("one_sided", -1, lambda p: abs(len(p.new_asked) - len(p.new_stored))),
     Feature("only_added", -1, _only_added),
-    Feature("asking", 1, lambda p: _overlap(p.asked.asking, p.stored.asking)),
+    Feature("asking", 1, lambda p: _overlap(p.asked.reading.asking, p.stored.reading.asking)),
     Feature("overlap", 1, lambda p: _overlap(p.asked.own, p.stored.own)),
     Feature("contained", 1, _contained),
     Feature("beyond_history", 1, _beyond_history),
-    Feature("disorder", -1, lambda p: _disorder(p.asked.single, p.stored.single)),
+    Feature("disorder", -1, lambda p: _disorder(p.asked.reading.single, p.stored.reading.single)),
     Feature("same_words", 1, _same_words),
     Feature("shuffled", -1, _shuffled),
     Feature("length", 1, _length),

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from recollect_server.cache.conversation import Conversation
 from recollect_server.cache.verifier.features import NAMES, compare
-from recollect_server.cache.verifier.rules import Kind, judged_kind, needs_same_words, same_words
+from recollect_server.cache.verifier.rules import (
+    Kind,
+    judged_kind,
+    needs_same_words,
+    other_matter,
+    same_words,
+)
 from recollect_server.cache.verifier.trees import Trees
 from recollect_server.cache.verifier.view import View
 
@@ -64,10 +70,10 @@ class TreeVerifier:
         found = np.zeros(len(stored))
         learnt = []
         for place, other in enumerate(others):
-            if not self._only_words(one, other):
+            if self._only_words(one, other):
+                found[place] = SAME_WORDS if same_words(one, other) else 0.0
+            elif not other_matter(one, other):
                 learnt.append(place)
-            elif same_words(one, other):
-                found[place] = SAME_WORDS
         if not learnt:
             return found
         values = compare(one, [others[place] for place in learnt])
@@ -97,7 +103,7 @@ class TreeVerifier:
         """
         one, other = View(asked), View(stored)
         (values,) = compare(one, [other])
-        broken = judged_kind(one, other, values) is Kind.BROKEN
+        broken = other_matter(one, other) or judged_kind(one, other, values) is Kind.BROKEN
         return (
             *zip(NAMES, map(float, values), strict=True),
             ("only_same_words", float(self._only_words(one, other))),

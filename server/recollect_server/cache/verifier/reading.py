@@ -2,7 +2,9 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import lru_cache
 
 from recollect_server.cache.verifier.quantities import TOKEN, Quantity, quantities
@@ -72,16 +74,39 @@ _POINTERS = listed(
     he she they it him them his her hers their theirs its this that these those there former latter
     """
 )
+_BACKWARD = listed("else other others another also again besides")
+"""Words that count on something said before."""
+_SHOWING = listed("this that these those")
+_DEFINITE = _SHOWING | listed("the its his her their both")
+_PHRASE = 3
+"""How many words after a definite one may say together what is meant."""
+_PLACES = listed("one ones option options item items rest next")
+"""What is meant by its place in a list: "the second one"."""
+_TIMES = listed(
+    "today tonight day week weekend month quarter year morning noon afternoon evening night"
+)
 _LIGHT = listed(
     """
     way ways step steps tip tips kind sort give show tell explain describe help want wanted need
     please try recommend suggest calculate compute determine find figure number amount work works
     use go possible become question answer hi hello thank
+    besides aside addition apart else
     """
 )
 """Words that only frame a question."""
 _EMPTY = STOP_WORDS | _LIGHT
 _ENGLISH = STOP_WORDS | _QUALIFIERS
+
+
+class Pointing(IntEnum):
+    """How surely words stand for something said before."""
+
+    SAID = 0
+    """They say themselves what is meant."""
+    DEFINITE = 1
+    """ "the band" """
+    SHOWN = 2
+    """ "that band", "the second one" """
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +116,10 @@ class Reading:
     Attributes:
         words: case folded, in order.
         content: stems of the words that carry a topic, in order, repeats kept, quantities left out.
+        own: the same without order.
+        single: those that the question has once, in order.
+        values: of `quantities`.
+        sorted_words: `words` without their order.
         names: stems of words with a capital; common words that begin sentences are left out.
         quantities: in order; a bare "one" is none.
         asks: question words.
@@ -100,6 +129,9 @@ class Reading:
         foreign: words outside the Latin script, in order.
         english: share of the words that are common English ones, 1 of fewer than five.
         points: a pronoun stands for something said before.
+        counts_on: a word like "else" or a beginning like "And in" counts on something said before.
+        pointing: content that may stand for something said before; no names.
+        counted: values of number words after "the", "these" or the like.
         asking: content of the last sentence.
     """
 
@@ -114,7 +146,14 @@ class Reading:
     foreign: tuple[str, ...]
     english: float
     points: bool
-    asking: tuple[str, ...]
+    counts_on: bool
+    pointing: Mapping[str, Pointing]
+    counted: frozenset[float]
+    asking: frozenset[str]
+    own: frozenset[str]
+    single: tuple[str, ...]
+    values: tuple[float, ...]
+    sorted_words: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +193,44 @@ def _content(latin: list[str]) -> list[str]:
     return [stem(t) for t in latin if t not in _EMPTY]
 
 
+def _pointing(tokens: list[str]) -> dict[str, Pointing]:
+    found: dict[str, Pointing] = {}
+    start, left = "", 0
+    for place, token in enumerate(tokens):
+        if token in _DEFINITE:
+            start, left = token, _PHRASE
+        elif not _PLACES.isdisjoint(tokens[place : place + 2]):
+            found[stem(token)] = Pointing.SHOWN
+        elif token in _EMPTY or not token.isalpha():
+            left = 0
+        elif left:
+            left -= 1
+            # "This week" says itself when that is.
+            if start != "this" or token not in _TIMES:
+                shown = start in _SHOWING
+                found[stem(token)] = Pointing.SHOWN if shown else Pointing.DEFINITE
+    return found
+
+
+def _negates(tokens: list[str], place: int) -> bool:
+    word, following = tokens[place], tokens[place + 1 : place + 2]
+    if word == "no" and following and following[0][0].isdigit():
+        return False  # "No. 5"
+    return word in _NEGATIONS or (word == "t" and place > 0 and tokens[place - 1].endswith("n"))
+
+
+def _goes_on(latin: list[str]) -> bool:
+    """Whether it asks like "And in winter?" or "What about dogs?"."""
+    return latin[:1] in (["and"], ["any"], ["or"]) or latin[1:2] == ["about"]
+
+
+def _counted(tokens: list[str], counted: list[Quantity]) -> Iterator[float]:
+    for quantity in counted:
+        word = tokens[quantity.start]
+        if word.isalpha() and quantity.start and tokens[quantity.start - 1] in _DEFINITE:
+            yield quantity.value
+
+
 def _foreign(normal: str, folded: list[str]) -> list[str]:
     return [] if normal.isascii() else [word for word in folded if not _latin(word)]
 
@@ -188,24 +265,29 @@ def read(text: str) -> Reading:
     normal = unicodedata.normalize("NFKC", text)
     tokens, counted, latin = _tokens(normal)
     folded = words(normal)
+    names, content = _names(normal), _content(latin)
     return Reading(
         words=tuple(folded),
-        content=tuple(_content(latin)),
-        names=_names(normal),
+        content=tuple(content),
+        names=names,
         quantities=tuple(counted),
         asks=frozenset(t for t in latin if t in QUESTION_WORDS),
-        negations=sum(
-            t in _NEGATIONS or (t == "t" and i > 0 and tokens[i - 1].endswith("n"))
-            for i, t in enumerate(tokens)
-        ),
+        negations=sum(_negates(tokens, place) for place in range(len(tokens))),
         turns=frozenset(_OPPOSITES[t] for t in latin if t in _OPPOSITES),
         qualifiers=frozenset(t for t in latin if t in _QUALIFIERS),
         foreign=tuple(_foreign(normal, folded)),
         english=sum(t in _ENGLISH for t in latin) / len(latin) if len(latin) >= _FEW else 1.0,
         points=len(latin) < _LONG and any(t in _POINTERS for t in latin),
-        asking=tuple(
+        counts_on=any(t in _BACKWARD for t in latin) or _goes_on(latin),
+        pointing={word: how for word, how in _pointing(tokens).items() if word not in names},
+        counted=frozenset(_counted(tokens, counted)),
+        asking=frozenset(
             stem(t)
             for t in TOKEN.findall(_SENTENCES.split(normal.casefold().strip())[-1])
             if t not in STOP_WORDS and t.isalpha() and _latin(t)
         ),
+        own=frozenset(content),
+        single=tuple(word for word in content if content.count(word) == 1),
+        values=tuple(quantity.value for quantity in counted),
+        sorted_words=tuple(sorted(folded)),
     )

@@ -1,14 +1,18 @@
 """What is no matter of degree: kinds of pairs, rules, and languages that were not learnt."""
 
 from enum import Enum
+from functools import lru_cache
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recollect_server.cache.verifier.features import NAMES
-from recollect_server.cache.verifier.view import View
+from recollect_server.cache.verifier.reading import Pointing
+from recollect_server.cache.verifier.view import Telling, View
 from recollect_server.memory.recall.words import words
 
+_LONG_WORD = 5
 _LEAST_ENGLISH = 0.1
 _MOST_FOREIGN = 0.2
 
@@ -26,8 +30,9 @@ RULES = (
 
 _RULES = [NAMES.index(name) for name in RULES]
 _AGREE = NAMES.index("values_agree")
-_OPPOSED = NAMES.index("opposed")
-_MISSING = [NAMES.index(f"missing_values_{side}") for side in ("asked", "stored")]
+_ALWAYS = [
+    NAMES.index(name) for name in ("values_disordered", "opposed", "negation_differs", "shuffled")
+]
 
 
 class Kind(Enum):
@@ -42,14 +47,13 @@ class Kind(Enum):
 
 
 def judged_kind(asked: View, stored: View, values: NDArray[np.float64]) -> Kind:
-    """Return the kind of a pair with these values of `FEATURES`, by all rules."""
-    if other_matter(asked, stored, values):
-        return Kind.BROKEN
-    return kind_of(asked, stored, values)
+    """Return the kind of a pair that is no `other_matter`, with these values of `FEATURES`."""
+    broken = other_form(asked, stored, values)
+    return Kind.BROKEN if broken else kind_of(asked, stored, values)
 
 
 def kind_of(asked: View, stored: View, values: NDArray[np.float64]) -> Kind:
-    """Return the kind that a pair is learnt and calibrated as, without `other_matter`."""
+    """Return the kind that a pair is learnt and calibrated as, without the other rules."""
     if not (asked.alone and stored.alone):
         return Kind.HISTORY
     if _breaks_a_rule(values):
@@ -57,19 +61,21 @@ def kind_of(asked: View, stored: View, values: NDArray[np.float64]) -> Kind:
     return Kind.COUNTED if values[_AGREE] >= 2 else Kind.ALONE
 
 
-def other_matter(asked: View, stored: View, values: NDArray[np.float64]) -> bool:
-    """Whether the questions differ in something that no history makes up for.
+def other_matter(asked: View, stored: View) -> bool:
+    """Whether the questions are about something else, which no history makes up for.
 
     People ask one thing after the other in one form, and after the same greeting: then nothing but
     a word, a name or a number tells the questions apart, and a history that agrees says nothing.
-    The calibration does not count on this rule, which only makes hits fewer and safer.
     """
     return (
-        values[_OPPOSED] > 0
-        or _other_names(asked, stored)
-        or _other_values(asked, stored, values)
-        or _other_words(asked, stored)
-        or (not (asked.leans or stored.leans) and _breaks_a_rule(values))
+        _other_names(asked, stored) or _other_values(asked, stored) or _other_words(asked, stored)
+    )
+
+
+def other_form(asked: View, stored: View, values: NDArray[np.float64]) -> bool:
+    """Whether the questions say something else about the same."""
+    return bool((values[_ALWAYS] > 0).any()) or (
+        not (asked.leans or stored.leans) and _breaks_a_rule(values)
     )
 
 
@@ -78,30 +84,67 @@ def _breaks_a_rule(values: NDArray[np.float64]) -> bool:
 
 
 def _other_words(asked: View, stored: View) -> bool:
-    """Whether a question is about something that the other conversation never mentions.
+    """Whether the questions are about different things.
 
-    If only one is, the other may leave it to its history.
+    Both may be about what the other is not, if one of them stands for what the other conversation
+    says: "the band". If only one says more, that is said in the other conversation, or the other
+    question leaves it to its history.
     """
-    more, less = asked.own - stored.mentioned, stored.own - asked.mentioned
+    more, less = _respelt(asked.telling - stored.telling, stored.telling - asked.telling)
     if more and less:
-        return True
-    return bool((more and not stored.leans) or (less and not asked.leans))
+        a, s = _pointing(more, asked), _pointing(less, stored)
+        return a == s or not (more & stored.earlier if a < s else less & asked.earlier)
+    return bool(
+        (asked.own & more - stored.mentioned and not stored.leans)
+        or (stored.own & less - asked.mentioned and not asked.leans)
+    )
+
+
+def _pointing(words: frozenset[Telling], view: View) -> Pointing:
+    """Return how surely all of these words stand for something said before."""
+    return min(view.pointing(word) for word in words)
+
+
+def _respelt(
+    more: frozenset[Telling], less: frozenset[Telling]
+) -> tuple[frozenset[Telling], frozenset[Telling]]:
+    """Leave out long words that are both there in another spelling."""
+    if not more or not less:
+        return more, less
+    a, s = (
+        {_letters(w): w for w in side if isinstance(w, str) and len(w) >= _LONG_WORD}
+        for side in (more, less)
+    )
+    both = a.keys() & s.keys()
+    return more - {a[key] for key in both}, less - {s[key] for key in both}
+
+
+@lru_cache(maxsize=4096)
+def _letters(word: str) -> str:
+    """Return what "receive" and "recieve", or "happen" and "hapen", have in common."""
+    single = [letter for letter, _ in groupby(word)]
+    return "".join((single[0], *sorted(single[1:-1]), single[-1]))
 
 
 def _other_names(asked: View, stored: View) -> bool:
-    """Whether each question names what the other does not, and not all of it is known there."""
+    """Whether each question names what the other does not."""
     a, s = asked.reading.names, stored.reading.names
-    more, less = a - s, s - a
-    return bool(more and less and (more - stored.mentioned or less - asked.mentioned))
+    return bool(a - stored.own and s - asked.own)
 
 
-def _other_values(asked: View, stored: View, values: NDArray[np.float64]) -> bool:
+def _other_values(asked: View, stored: View) -> bool:
     """Whether both questions name quantities, and not the same ones.
 
-    One may name a quantity that the other leaves to its history.
+    One may name a quantity that the other leaves to its history, or counts: "the two".
     """
     a, s = frozenset(asked.values), frozenset(stored.values)
-    return bool(a and s) and (bool(a - s and s - a) or bool((values[_MISSING] > 0).any()))
+    counted = asked.reading.counted, stored.reading.counted
+    if not all(counted):
+        a, s = a - counted[0], s - counted[1]
+    if not (a and s):
+        return False
+    missing = set(asked.values) - stored.known_values or set(stored.values) - asked.known_values
+    return bool(missing or (a - s and s - a))
 
 
 def needs_same_words(view: View) -> bool:

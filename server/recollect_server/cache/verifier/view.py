@@ -3,23 +3,29 @@
 from functools import cached_property
 
 from recollect_server.cache.conversation import Conversation
-from recollect_server.cache.verifier.reading import Gist, Reading, gist, read
+from recollect_server.cache.verifier.reading import Gist, Pointing, gist, read
 from recollect_server.memory.model import Role
 
+Telling = str | float
+"""A stem or the value of a quantity: what tells what a question is about."""
 NEAR = 4
 """How many messages before the question may hold what the question leaves out."""
 
 
 class View:
-    """What is read of a conversation's texts, each once."""
+    """What is read of a conversation's texts, each once.
+
+    Attributes:
+        reading: the question, read.
+        own: content words of the question.
+        values: of the question's quantities, in order.
+    """
 
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
-
-    @cached_property
-    def reading(self) -> Reading:
-        """The question, read."""
-        return read(self.conversation.texts[-1])
+        self.reading = read(conversation.texts[-1])
+        self.own = self.reading.own
+        self.values = self.reading.values
 
     @cached_property
     def near(self) -> tuple[Gist, ...]:
@@ -27,9 +33,15 @@ class View:
         return tuple(gist(text) for text in self.conversation.texts[-1 - NEAR : -1])
 
     @cached_property
-    def own(self) -> frozenset[str]:
-        """Content words of the question."""
-        return frozenset(self.reading.content)
+    def telling(self) -> frozenset[Telling]:
+        """Content words and values of the question."""
+        return self.own.union(self.values)
+
+    def pointing(self, word: Telling) -> Pointing:
+        """Return how surely a word or value of the question stands for something said before."""
+        if isinstance(word, str):
+            return self.reading.pointing.get(word, Pointing.SAID)
+        return Pointing.DEFINITE if word in self.reading.counted else Pointing.SAID
 
     @cached_property
     def said(self) -> frozenset[str]:
@@ -54,28 +66,10 @@ class View:
     @cached_property
     def leans(self) -> bool:
         """The question goes by what was said before it: a pronoun, a word of it, or few words."""
-        return self.reading.points or len(self.own) < 2 or bool(self.own & self.earlier)
-
-    @cached_property
-    def asking(self) -> frozenset[str]:
-        """Content of the question's last sentence."""
-        return frozenset(self.reading.asking)
-
-    @cached_property
-    def single(self) -> tuple[str, ...]:
-        """Content words that the question has once, in order."""
-        content = self.reading.content
-        return tuple(word for word in content if content.count(word) == 1)
-
-    @cached_property
-    def sorted_words(self) -> list[str]:
-        """The question's words without their order."""
-        return sorted(self.reading.words)
-
-    @cached_property
-    def values(self) -> tuple[float, ...]:
-        """Values of the question's quantities, in order."""
-        return tuple(quantity.value for quantity in self.reading.quantities)
+        reading = self.reading
+        if reading.points or reading.counts_on or len(self.own) < 2:
+            return True
+        return bool(self.own & self.earlier)
 
     @cached_property
     def known_values(self) -> frozenset[float]:

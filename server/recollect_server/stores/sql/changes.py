@@ -4,12 +4,13 @@ A new message is its own record: its row has the revision that made it. Every ot
 here, written in the change's transaction. What a deleted thing was is not kept.
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
 from itertools import accumulate
 from typing import Any
 
 from recollect_server.errors import NotFound, OutOfRange, Reason
-from recollect_server.memory.model import Session
+from recollect_server.memory.model import MemoryKind, Session
 from recollect_server.memory.watch import (
     KEPT_DAYS,
     Change,
@@ -69,20 +70,7 @@ class ChangeLog:
         self._add(ChangeType.DELETED, SubjectKind.SESSION, session_id)
 
     def fact(self, type: ChangeType, fact_id: str, version: int = 0) -> None:
-        """Record what happened to a fact, and which version came of it.
-
-        Of a deleted one earlier changes no longer name a version: its id may be used again.
-        """
-        if type is ChangeType.DELETED:
-            self._tx.execute(
-                "UPDATE changes SET version = 0 WHERE user_key = :user_key "
-                "AND subject = :subject AND item_id = :fact_id",
-                {
-                    "user_key": self.user_key,
-                    "subject": int(SubjectKind.FACT),
-                    "fact_id": fact_id,
-                },
-            )
+        """Record what happened to a fact, and which version came of it."""
         self._add(type, SubjectKind.FACT, item_id=fact_id, version=version)
 
     def episode(self, type: ChangeType, session_id: str, episode_id: str) -> None:
@@ -207,6 +195,14 @@ _MESSAGES_OF_SESSION = (
     "WHERE user_key = :user_key AND session_id = :session_id) "
 )
 
+# A forgotten fact's id may be used again; a change from before that is of the forgotten one.
+_FORGOTTEN = (
+    "SELECT item_id, MAX(user_revision) FROM tombstones WHERE user_key = :user_key "
+    f"AND user_revision > :since AND kind = {int(MemoryKind.FACT)} AND item_id IN (SELECT item_id "
+    "FROM changes WHERE user_key = :user_key AND user_revision BETWEEN :since AND :last "
+    f"AND subject = {int(SubjectKind.FACT)}) GROUP BY item_id"
+)
+
 
 def _after(
     tx: Transaction, user_key: int, position: Position, revision: int, session_id: str, limit: int
@@ -247,7 +243,8 @@ def _after(
         f"AND c.user_revision BETWEEN :since AND :last {changes_}",
         params,
     )
-    found = [*_messages(messages), *(_other(tx, user_key, row) for row in others)]
+    gone = dict(tx.execute(_FORGOTTEN, params)) if any(map(_of_fact, others)) else {}
+    found = [*_messages(messages), *(_other(tx, user_key, row, gone) for row in others)]
     new = sorted((c for c in found if c.position > position), key=lambda c: c.position)
     end = max(position, _end_of(last if full else revision))
     if full and not new:
@@ -267,13 +264,18 @@ def _messages(rows: list[Row]) -> list[Change]:
     return found
 
 
-def _other(tx: Transaction, user_key: int, row: Row) -> Change:
+def _of_fact(row: Row) -> bool:
+    return bool(row[3] == SubjectKind.FACT)
+
+
+def _other(tx: Transaction, user_key: int, row: Row, gone: Mapping[str, int]) -> Change:
+    """Return a change of _after's columns; `gone` is when facts of its page were last forgotten."""
     revision, number, what, kind, session_id, item_id, version, snapshot, time = row
     subject: Any = Deleted(SubjectKind(kind), session_id, item_id)
     if what != ChangeType.DELETED:
         if kind == SubjectKind.SESSION and snapshot is not None:
             subject = to_session(unpack(bytes(snapshot)))
-        elif kind == SubjectKind.FACT:
+        elif kind == SubjectKind.FACT and revision > gone.get(item_id, 0):
             rows = tx.execute(
                 f"SELECT {FACT_COLUMNS} FROM facts WHERE user_key = :user_key "
                 "AND fact_id = :fact_id AND version = :version",

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import structlog
@@ -23,12 +22,42 @@ from recollect_server.stores.sql.jobs import (
     holds_lease,
     lease,
 )
-from recollect_server.stores.sql.pending import forget_pending
 from recollect_server.stores.sql.rows import EPISODE_COLUMNS, pack_vector
 from recollect_server.stores.sql.users import find_user, step_revision
 from recollect_server.stores.sql.vector_outbox import vectors_stored
 
 log = structlog.get_logger("recollect.embedding")
+
+_STORE = {
+    MemoryKind.FACT: (
+        "UPDATE facts SET vector = :vector, vector_model = :model, user_revision = :revision "
+        "WHERE user_key = :user_key AND fact_id = :item_id AND is_current = 1 AND text = :text",
+        "item_id IN (SELECT fact_id FROM facts",
+    ),
+    MemoryKind.EPISODE: (
+        "UPDATE episodes SET vector = :vector, vector_model = :model, user_revision = :revision "
+        "WHERE user_key = :user_key AND episode_id = :item_id",
+        "item_id IN (SELECT episode_id FROM episodes",
+    ),
+    MemoryKind.TURN: (
+        "INSERT INTO message_vectors (session_key, sequence, user_key, user_revision, model, "
+        "vector) SELECT m.session_key, m.sequence, :user_key, :revision, :model, :vector "
+        "FROM messages m JOIN sessions s ON s.session_key = m.session_key "
+        "WHERE s.user_key = :user_key AND s.session_id = :session_id "
+        "AND m.sequence = :sequence AND m.message_id = :item_id "
+        "ON CONFLICT (session_key, sequence) DO UPDATE SET model = excluded.model, "
+        "vector = excluded.vector, user_revision = excluded.user_revision",
+        "(session_key, sequence) IN (SELECT session_key, sequence FROM message_vectors",
+    ),
+}
+"""Of each kind: how a vector is stored, unless the item was changed or deleted meanwhile, and which
+items have vectors."""
+
+# All of them at once: what waits has no index by item, and may be much.
+_NO_LONGER_WAITS = (
+    "DELETE FROM pending_vectors WHERE user_key = :user_key AND kind = :kind "
+    "AND {} WHERE user_key = :user_key AND user_revision = :revision)"
+)
 
 
 class SqlEmbeddingQueue:
@@ -184,22 +213,23 @@ def _complete(
         )
         return
     user_key, revision = step_revision(tx, task.scope)
-    for item, vector in zip(task.items, vectors, strict=True):
-        params: dict[str, Any] = {
-            "user_key": user_key,
-            "revision": revision,
-            "model": model,
-            "vector": pack_vector(vector),
-            "item_id": item.item_id,
-        }
-        if item.kind is MemoryKind.FACT:
-            _store_fact_vector(tx, params | {"text": item.text})
-        elif item.kind is MemoryKind.EPISODE:
-            _store_episode_vector(tx, params)
-        else:
-            _store_turn_vector(
-                tx, params | {"session_id": item.session_id, "sequence": item.sequence}
-            )
+    common = {"user_key": user_key, "revision": revision, "model": model}
+    for kind, (store, embedded) in _STORE.items():
+        stored = [
+            common
+            | {
+                "vector": pack_vector(vector),
+                "item_id": item.item_id,
+                "session_id": item.session_id,
+                "sequence": item.sequence,
+                "text": item.text,
+            }
+            for item, vector in zip(task.items, vectors, strict=True)
+            if item.kind is kind
+        ]
+        if stored:
+            tx.execute_many(store, stored)
+            tx.execute(_NO_LONGER_WAITS.format(embedded), common | {"kind": int(kind)})
     vectors_stored(tx, user_key, revision)
     left = tx.execute(
         "SELECT 1 FROM pending_vectors WHERE user_key = :user_key LIMIT 1", {"user_key": user_key}
@@ -212,44 +242,3 @@ def _complete(
         )
     else:
         tx.execute("DELETE FROM jobs WHERE job_id = :job_id", {"job_id": task.job_id})
-
-
-def _store_fact_vector(tx: Transaction, params: dict[str, Any]) -> None:
-    """Store a vector unless the fact was updated or forgotten meanwhile."""
-    stored = tx.execute(
-        "UPDATE facts SET vector = :vector, vector_model = :model, user_revision = :revision "
-        "WHERE user_key = :user_key AND fact_id = :item_id AND is_current = 1 AND text = :text "
-        "RETURNING 1",
-        params,
-    )
-    if stored:
-        forget_pending(tx, params["user_key"], MemoryKind.FACT, params["item_id"])
-
-
-def _store_episode_vector(tx: Transaction, params: dict[str, Any]) -> None:
-    tx.execute(
-        "UPDATE episodes SET vector = :vector, vector_model = :model, user_revision = :revision "
-        "WHERE user_key = :user_key AND episode_id = :item_id",
-        params,
-    )
-    forget_pending(tx, params["user_key"], MemoryKind.EPISODE, params["item_id"])
-
-
-def _store_turn_vector(tx: Transaction, params: dict[str, Any]) -> None:
-    """Store a vector unless the message was deleted meanwhile."""
-    stored = tx.execute(
-        "INSERT INTO message_vectors (session_key, sequence, user_key, user_revision, model, "
-        "vector) SELECT m.session_key, m.sequence, :user_key, :revision, :model, :vector "
-        "FROM messages m JOIN sessions s ON s.session_key = m.session_key "
-        "WHERE s.user_key = :user_key AND s.session_id = :session_id "
-        "AND m.sequence = :sequence AND m.message_id = :item_id "
-        "ON CONFLICT (session_key, sequence) DO UPDATE SET model = excluded.model, "
-        "vector = excluded.vector, user_revision = excluded.user_revision RETURNING session_key",
-        params,
-    )
-    if stored:
-        tx.execute(
-            "DELETE FROM pending_vectors WHERE user_key = :user_key "
-            "AND session_key = :session_key AND sequence = :sequence",
-            params | {"session_key": stored[0][0]},
-        )

@@ -192,6 +192,7 @@ class FactWriter:
         self._insert(after)
         self._changes.fact(ChangeType.UPDATED, after.fact_id, after.version)
         note_facts(self._tx, self._user_key, self._revision, [after.fact_id], self._microseconds)
+        forget_pending(self._tx, self._user_key, MemoryKind.FACT, after.fact_id)
         self._to_embed(after)
         return after
 
@@ -201,8 +202,6 @@ class FactWriter:
             queue_facts(
                 self._tx, self._user_key, self._revision, [fact.fact_id], self._microseconds
             )
-        else:
-            forget_pending(self._tx, self._user_key, MemoryKind.FACT, fact.fact_id)
 
     def _insert(self, fact: Fact) -> bool:
         """Insert a version as the current one; False if there is one of that number."""

@@ -59,9 +59,7 @@ def queue_messages(
 def queue_facts(
     tx: Transaction, user_key: int, revision: int, fact_ids: Sequence[str], now: int
 ) -> None:
-    """Queue facts to embed, each once: an earlier version's text no longer matters."""
-    for fact_id in fact_ids:
-        forget_pending(tx, user_key, MemoryKind.FACT, fact_id)
+    """Queue facts to embed; what waits for an earlier version is to be taken out before."""
     _queue(tx, user_key, [(revision, MemoryKind.FACT, 0, 0, f) for f in fact_ids], now)
 
 

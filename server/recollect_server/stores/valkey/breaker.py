@@ -5,7 +5,7 @@ does, without waiting, until it answers a probe. In a cluster this is so for eac
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from recollect_server.errors import Reason, Unavailable
@@ -121,19 +121,29 @@ class ImpatientClient:
             raise
 
 
-async def _within(seconds: float, call: Coroutine[Any, Any, T]) -> T:
-    task = asyncio.ensure_future(call)
+async def _within(seconds: float, call: Awaitable[T]) -> T:
+    """Wait in the caller's task: a task for each call would cost as much as the call."""
+    loop = asyncio.get_running_loop()
+    spent = 0
+    timer: asyncio.TimerHandle
+
+    def next_slice() -> None:
+        nonlocal spent, timer
+        spent += 1
+        if spent == SLICES:
+            limit.reschedule(loop.time())
+        else:
+            timer = loop.call_later(seconds / SLICES, next_slice)
+
+    limit = asyncio.timeout(None)
+    timer = loop.call_later(seconds / SLICES, next_slice)
     try:
-        for _ in range(SLICES):
-            if not task.done():
-                await asyncio.wait({task}, timeout=seconds / SLICES)
-    except asyncio.CancelledError:
-        task.cancel()
-        raise
-    if task.done():
-        return task.result()
-    task.cancel()
-    raise _silent()
+        async with limit:
+            return await call
+    except TimeoutError:
+        raise _silent() from None
+    finally:
+        timer.cancel()
 
 
 def _silent() -> Unavailable:

@@ -1,0 +1,79 @@
+"""When two questions are about different things, whatever was said before them."""
+
+import numpy as np
+import pytest
+
+from recollect_server.cache.conversation import Conversation
+from recollect_server.cache.verifier.rules import other_matter
+from recollect_server.cache.verifier.view import View
+from recollect_server.memory.model import Role
+
+TALK = (
+    "Who founded the band Lantern Hill?",
+    "Lantern Hill was founded in Porto in 1998 by two sisters, and made the album Slow River.",
+)
+BOTH = ("I have questions about Lisbon, Madrid, 3 and 4.", "Sure, ask me anything.")
+
+
+def view(*texts: str) -> View:
+    roles = tuple((Role.USER, Role.ASSISTANT)[place % 2] for place in range(len(texts)))
+    return View(Conversation(roles, texts, np.zeros((len(texts), 2), np.float32), "none"))
+
+
+def other(before: tuple[str, ...], one: str, two: str) -> bool:
+    verdicts = {
+        other_matter(view(*before, a), view(*before, b)) for a, b in ((one, two), (two, one))
+    }
+    assert len(verdicts) == 1, "it is the same both ways round"
+    return verdicts.pop()
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("What is the weather in Lisbon?", "What is the weather in Madrid?"),
+        ("what is the weather in lisbon?", "what is the weather in madrid?"),
+        ("What is the way to platform 3?", "What is the way to platform 4?"),
+        ("Turn on the lights in the kitchen.", "Turn on the lights in the garage."),
+        ("How much did I spend this week?", "How much did I spend in Lisbon?"),
+        ("Who was the first president?", "Who was the second president?"),
+        ("Set an alarm for noon.", "Set an alarm for 7:30."),
+        ("Who translated Ulysses?", "Who is the author of Ulysses?"),
+    ],
+)
+@pytest.mark.parametrize("before", [BOTH, TALK], ids=["both named", "talk"])
+def test_each_is_about_what_the_other_is_not(before, one, two):
+    assert other(before, one, two)
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("What did Lantern Hill release?", "What did they release?"),
+        ("What did Lantern Hill release?", "What did this band release?"),
+        ("Was Slow River popular?", "Was the album popular?"),
+        ("Was Lantern Hill popular in 1998?", "Was the band popular at that time?"),
+        ("Did Lantern Hill receive a prize?", "Did they recieve a prize?"),
+        ("Did Lantern Hill play any concerts in winter?", "And any concerts in winter?"),
+    ],
+)
+def test_one_may_stand_for_what_the_other_says(one, two):
+    assert not other(TALK, one, two)
+
+
+def test_it_stands_for_nothing_that_was_not_said():
+    assert other(("Hi", "Hello!"), "Was Slow River popular?", "Was the album popular?")
+
+
+def test_a_question_that_is_complete_leaves_nothing_out():
+    for one, two in (
+        ("How's the weather in Tokyo?", "What was the weather in Tokyo yesterday?"),
+        ("Who wrote Middlemarch?", "When was the sequel of Middlemarch written?"),
+    ):
+        assert other(("Hi", "Hello!"), one, two)
+
+
+def test_a_number_is_no_negation():
+    asked = view(*TALK, "Did it reach no. 5 in Porto?").reading
+    assert asked.negations == 0
+    assert view("Did it reach no city?").reading.negations == 1
