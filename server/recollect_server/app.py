@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 import structlog
@@ -54,6 +55,7 @@ from recollect_server.parts import (
     open_chat_model,
     open_database,
     open_embedder,
+    open_limits,
     open_queue,
     open_quotas,
     open_valkey,
@@ -251,7 +253,8 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     audit = SqlAuditLog(database, utc_now)
     contexts = ContextBuilder(memory, audit)
     answers = await open_answers(stack, settings, cache, database, embedder, facts, model)
-    quotas = open_quotas(stack, settings, database, state)
+    limits_file, limits = open_limits(settings)
+    quotas = open_quotas(stack, settings, limits, database, state)
     turns = SqlTurnStore(database, utc_now, policy)
     relay = ValkeyRelay(state_url, uuid7())
     keeper = Keeper(turns, relay)
@@ -309,6 +312,8 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         **answers.loops,
         **forgetting_loop(database, answers.cache, telemetry),
     }
+    if limits_file is not None:
+        loops["limits"] = partial(limits_file.watch, quotas.change)
     if settings.worker:
         background = await open_embedder(stack, settings, background=True)
         background = telemetry.watch_embedder(background, "stored")
@@ -354,7 +359,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
         ),
         open_authenticator(stack, settings, keys),
         activity,
-        quotas,
+        quotas if limits_file is not None else None,
         gate,
         telemetry,
         _audited(settings, audit),
@@ -400,7 +405,7 @@ def _listen(
     servicers: tuple[MemoryServicer, CacheServicer, ChatServicer, AdminServicer],
     authenticator: Authenticator | None,
     activity: Activity,
-    quotas: Quotas,
+    quotas: Quotas | None,
     gate: Gate,
     telemetry: Telemetry,
     auditing: Audited | None,

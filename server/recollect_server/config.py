@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 from pydantic import (
     AliasChoices,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     DirectoryPath,
     Field,
@@ -26,7 +25,6 @@ from pydantic_settings import (
 )
 
 from recollect_server.access import AccessSettings, is_local, words
-from recollect_server.admin.limits import Limits, TenantLimits
 
 MIB = 1024 * 1024
 
@@ -57,14 +55,6 @@ def _named(name: str, *usual: str) -> AliasChoices:
     return AliasChoices(name, f"RECOLLECT_{name.upper()}", *usual)
 
 
-def _limits(value: Any) -> Any:
-    return Limits.parse(value) if isinstance(value, str) else value
-
-
-LimitsText = Annotated[Limits, NoDecode, BeforeValidator(_limits)]
-"""Limits as they are written, as in `requests=50/s, stored_messages=100000`."""
-
-
 class TenantChatSettings(BaseModel):
     """What a tenant's turns start from; a turn's own options win."""
 
@@ -78,18 +68,11 @@ class TenantChatSettings(BaseModel):
 
 
 class TenantSettings(BaseModel):
-    """Settings of one tenant.
-
-    Attributes:
-        tenant_limits: of all its users together; None for those of every tenant, "" for none.
-        user_limits: of each of its users, likewise.
-    """
+    """Settings of one tenant."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     chat: TenantChatSettings = TenantChatSettings()
-    tenant_limits: Annotated[Limits | None, BeforeValidator(_limits)] = None
-    user_limits: Annotated[Limits | None, BeforeValidator(_limits)] = None
 
 
 class Settings(AccessSettings):
@@ -124,10 +107,8 @@ class Settings(AccessSettings):
         chat_fallback: the model that answers when that one's API does not, as in claude-haiku-4-5,
             or of another provider, as in openai:gpt-5-mini.
         model_timeout: seconds in which a model must begin to answer, retries included.
-        tenants: what turns of a tenant start from, and its limits, in the TOML file:
-            [tenants.NAME.chat] and [tenants.NAME].
-        tenant_limits: of each tenant, as `admin.limits.Limits` are written.
-        user_limits: of each user of a tenant.
+        tenants: what turns of a tenant start from, in the TOML file: [tenants.NAME.chat].
+        limits_file: limits of tenants and users, as `admin.limits.AllLimits` are written.
         grace_seconds: how long running calls may go on after SIGTERM.
         audit: the calls that are recorded, as in `admin,writes,Recall`: methods, or groups of them:
             reads, writes and admin; `none` for none.
@@ -195,8 +176,7 @@ class Settings(AccessSettings):
     chat_fallback: str = ""
     model_timeout: float = Field(30.0, gt=0)
     tenants: dict[str, TenantSettings] = Field(default_factory=dict)
-    tenant_limits: LimitsText = Field(default_factory=Limits)
-    user_limits: LimitsText = Field(default_factory=Limits)
+    limits_file: Path | None = None
     allow_global_cache: bool = False
     max_message_bytes: int = Field(MIB, gt=0)
     max_request_bytes: int = Field(4 * MIB, gt=0)
@@ -314,22 +294,6 @@ class Settings(AccessSettings):
         if kind is None and self.qdrant_url:
             kind = VectorStoreKind.QDRANT
         return "" if kind is None else self.vector_store_urls[kind]
-
-    @property
-    def default_limits(self) -> TenantLimits:
-        """The limits of tenants that have none of their own."""
-        return TenantLimits(self.tenant_limits, self.user_limits)
-
-    @property
-    def limits(self) -> dict[str, TenantLimits]:
-        """The limits of tenants that have their own."""
-        return {
-            name: TenantLimits(
-                self.tenant_limits if own.tenant_limits is None else own.tenant_limits,
-                self.user_limits if own.user_limits is None else own.user_limits,
-            )
-            for name, own in self.tenants.items()
-        }
 
     @property
     def sqlite_path(self) -> Path:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from recollect_server.admin.buckets import OwnBuckets, SharedBuckets
+from recollect_server.admin.limits import AllLimits
+from recollect_server.admin.limits_file import LimitsFile, LimitsFileError
 from recollect_server.admin.quotas import Quotas
 from recollect_server.chat.extractor import ModelExtractor
 from recollect_server.chat.judge import ModelJudge
@@ -127,8 +129,23 @@ async def open_valkey(stack: AsyncExitStack, settings: Settings) -> tuple[str, s
     return state_url, cache_url
 
 
+def open_limits(settings: Settings) -> tuple[LimitsFile | None, AllLimits]:
+    """Return the file of limits, None if none is set, and what it holds."""
+    if settings.limits_file is None:
+        return None, AllLimits()
+    file = LimitsFile(settings.limits_file)
+    try:
+        return file, file.read()
+    except LimitsFileError as error:
+        raise StartError(str(error)) from error
+
+
 def open_quotas(
-    stack: AsyncExitStack, settings: Settings, database: Database, client: Client
+    stack: AsyncExitStack,
+    settings: Settings,
+    limits: AllLimits,
+    database: Database,
+    client: Client,
 ) -> Quotas:
     """Return what enforces the limits; they are counted where the windows are kept."""
     circuit = Circuit()
@@ -137,8 +154,7 @@ def open_quotas(
     return Quotas(
         SharedBuckets(shared, OwnBuckets(time.monotonic)),
         SqlStoredCounts(database),
-        settings.default_limits,
-        settings.limits,
+        limits,
     )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recollect_server.admin.limits import Limit, Limits, Rate
+from recollect_server.admin.limits import AllLimits, Limit, Limits, Rate, TenantLimits
 
 
 def test_limits_are_written_as_names_and_numbers():
@@ -14,7 +14,7 @@ def test_limits_are_written_as_names_and_numbers():
     }
     assert limits.stored == {Limit.STORED_FACTS: 7}
     assert Rate(50, 1.0).each == 0.02
-    assert not Limits.parse("")
+    assert Limits.parse("") == Limits()
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,33 @@ def test_limits_are_written_as_names_and_numbers():
 def test_what_is_no_limit_is_refused_with_what_would_be_right(text, wrong):
     with pytest.raises(ValueError, match=wrong):
         Limits.parse(text)
+
+
+def test_a_tenants_own_limits_replace_those_of_all():
+    limits = AllLimits.parse(
+        'tenant_limits = "requests=5/s"\nuser_limits = "stored_facts=7"\n'
+        '[tenants.big]\ntenant_limits = "requests=500/s"\n[tenants."of all"]\nuser_limits = ""\n'
+    )
+    five, seven = Limits.parse("requests=5/s"), Limits.parse("stored_facts=7")
+    assert limits.of("any") == TenantLimits(five, seven)
+    assert limits.of("big") == TenantLimits(Limits.parse("requests=500/s"), seven)
+    assert limits.of("of all") == TenantLimits(five, Limits())
+    assert AllLimits.parse("").of("any") == TenantLimits()
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("tenant_limits = ", "Invalid value"),
+        ('users = ""', "^users is not known: there are tenant_limits, user_limits"),
+        ("user_limits = 5", '^user_limits must be a text, as in "requests=50/s"'),
+        ('user_limits = "speed=5/s"', "^user_limits: 'speed' is not a limit"),
+        ('tenants = ""', "^tenants must be tables"),
+        ("tenants.acme = 5", "^tenants.acme must be a table with tenant_limits, user_limits"),
+        ('[tenants.acme]\nlimits = ""', "^tenants.acme.limits is not known"),
+        ('[tenants.acme]\nuser_limits = "requests=5"', "^tenants.acme.user_limits: '5' is not"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused_with_the_place(text, wrong):
+    with pytest.raises(ValueError, match=wrong):
+        AllLimits.parse(text)

@@ -8,7 +8,7 @@ import pytest
 
 from recollect_server.admin import allowances, quotas
 from recollect_server.admin.buckets import OwnBuckets, SharedBuckets, Taken
-from recollect_server.admin.limits import Limit, Limits, Rate, TenantLimits
+from recollect_server.admin.limits import AllLimits, Limit, Limits, Rate, TenantLimits
 from recollect_server.admin.quotas import LimitUsage, Quotas
 from recollect_server.errors import QuotaExceeded, Reason, Unavailable
 from recollect_server.scope import Scope
@@ -58,6 +58,14 @@ class Stored:
         return self.of.get(owner, 0) if owner.user_id else sum(users)
 
 
+def limits(tenant: str = "", user: str = "", **own: str) -> AllLimits:
+    """Return limits for all, and those of tenants that have their own."""
+    return AllLimits(
+        TenantLimits(Limits.parse(tenant), Limits.parse(user)),
+        {name: TenantLimits(tenant=Limits.parse(text)) for name, text in own.items()},
+    )
+
+
 class World:
     """Processes that share buckets, a clock and a database."""
 
@@ -65,12 +73,11 @@ class World:
         self.clock = Clock()
         self.shared = Shared(self.clock)
         self.stored = Stored()
-        self._default = TenantLimits(Limits.parse(tenant), Limits.parse(user))
-        self._own = {name: TenantLimits(tenant=Limits.parse(text)) for name, text in own.items()}
+        self._limits = limits(tenant, user, **own)
 
     def process(self) -> Quotas:
         buckets = SharedBuckets(self.shared, OwnBuckets(self.clock))
-        return Quotas(buckets, self.stored, self._default, self._own, self.clock)
+        return Quotas(buckets, self.stored, self._limits, self.clock)
 
 
 async def admit(process: Quotas, scope: Scope, costs=ONE, left=None) -> float | None:
@@ -92,7 +99,6 @@ async def admitted(process: Quotas, scope: Scope, tries: int) -> int:
 async def test_without_limits_nothing_is_asked():
     world = World()
     process = world.process()
-    assert not process.active
     for _ in range(100):
         assert process.admit(ADA, ONE, lambda: None) is None
     assert not world.shared.asked
@@ -291,3 +297,50 @@ async def test_the_longest_unused_are_forgotten(monkeypatch):
     # The bucket is known to all, whoever forgot it.
     assert await admit(process, Scope("acme", "user 0")) is not None
     assert len(process._subjects) <= 10
+
+
+async def _let_in(process: Quotas, scope: Scope = ADA) -> int:
+    """Return how many calls are let in before one is refused."""
+    count = 0
+    while await admit(process, scope) is None:
+        count += 1
+    return count
+
+
+async def test_limits_that_change_count_what_was_used_before():
+    world = World(user="requests=10/day")
+    process, other = world.process(), world.process()
+    assert await _let_in(process) == 10
+    process.change(limits(user="requests=30/day"))
+    other.change(limits(user="requests=30/day"))
+    (usage, *_) = await other.usage(ADA)
+    assert (usage.used, usage.most) == (10, 30)
+    assert await _let_in(process) == 20
+    assert await _let_in(other) == 0
+    # At most all of a lower one is used up, so that it is free again as it says.
+    process.change(limits(user="requests=1/min"))
+    assert await admit(process, ADA) == pytest.approx(60, abs=0.01)
+    process.change(limits())
+    assert [await admit(process, ADA) for _ in range(50)] == [None] * 50
+
+
+async def test_one_tenants_change_leaves_what_others_have_left():
+    world = World(tenant="requests=1000/s")
+    process = world.process()
+    for scope in (ADA, OTHER) * 50:
+        assert await admit(process, scope) is None
+    asked = world.shared.asked
+    process.change(limits(tenant="requests=1000/s", acme="requests=1/h"))
+    assert await admit(process, OTHER) is None
+    assert world.shared.asked == asked
+    assert await admit(process, ADA) is not None
+
+
+async def test_room_can_be_given_and_taken():
+    world = World(user="stored_facts=5")
+    process, facts = world.process(), ((Limit.STORED_FACTS, 5),)
+    world.stored.of = {ADA: 5}
+    assert await admit(process, ADA, facts) == math.inf
+    process.change(limits(user="stored_facts=10"))
+    assert await admit(process, ADA, facts) is None
+    assert await admit(process, ADA, facts) == math.inf

@@ -3,7 +3,7 @@
 import importlib.util
 
 import pytest
-from tests.harness import ROOT
+from tests.harness import ROOT, toolchain
 
 _spec = importlib.util.spec_from_file_location("licences", ROOT / "scripts" / "licences.py")
 licences = importlib.util.module_from_spec(_spec)
@@ -34,3 +34,40 @@ def test_the_locks_are_read():
     by_name = {package.name: package for package in packages}
     assert by_name["click"].licence == "BSD-3-Clause"
     assert len(list(licences.npm())) > 50
+
+
+def _pom(repository, name, body):
+    folder = repository / "org" / "some" / name / "1.0"
+    folder.mkdir(parents=True)
+    (folder / f"{name}-1.0.pom").write_text(
+        f'<project xmlns="http://maven.apache.org/POM/4.0.0">{body}</project>'
+    )
+    return folder / f"{name}-1.0.pom"
+
+
+def _licences(*names):
+    inner = "".join(f"<license><name>\n {name} </name></license>" for name in names)
+    return f"<licenses>{inner}</licenses>"
+
+
+def test_a_pom_says_its_licences_or_takes_over_its_parents(tmp_path):
+    parent = "<parent><groupId>org.some</groupId><artifactId>{}</artifactId>"
+    parent += "<version>1.0</version></parent>"
+    _pom(tmp_path, "oldest", _licences("The Apache License, Version 2.0"))
+    older = _pom(tmp_path, "older", parent.format("oldest"))
+    own = _pom(tmp_path, "own", parent.format("oldest") + _licences("MIT license", "AGPL-3.0-only"))
+    child = _pom(tmp_path, "child", parent.format("older"))
+    none = _pom(tmp_path, "none", "")
+    assert licences.said_by(older, tmp_path) == "Apache-2.0"
+    assert licences.said_by(child, tmp_path) == "Apache-2.0"
+    assert licences.said_by(own, tmp_path) == "MIT OR AGPL-3.0-only"
+    assert licences.said_by(none, tmp_path) == ""
+
+
+def test_what_maven_resolves_is_read_with_its_versions():
+    toolchain("mvn")
+    packages = {package.name: package for package in licences.java()}
+    assert {"io.grpc:grpc-netty-shaded", "com.google.protobuf:protobuf-java"} <= set(packages)
+    # It says nothing itself.
+    assert packages["com.google.guava:failureaccess"].licence == "Apache-2.0"
+    assert all(package.version and licences.allowed(package) for package in packages.values())

@@ -27,7 +27,13 @@ from tests.stores.valkey.valkey_server import Server
 from recollect_server import config
 from recollect_server.diagnosis import Finding, Level
 from recollect_server.diagnosis.checks import examine
-from recollect_server.diagnosis.machine import LEAST_BYTES, LOW_BYTES, check_folder, check_tls
+from recollect_server.diagnosis.machine import (
+    LEAST_BYTES,
+    LOW_BYTES,
+    check_folder,
+    check_limits,
+    check_tls,
+)
 from recollect_server.diagnosis.models import check_chat, check_embedder
 from recollect_server.diagnosis.stores import check_sql, check_valkey, check_vectors
 from recollect_server.models import minilm
@@ -206,6 +212,18 @@ def test_another_certificates_key_fails_and_an_open_one_is_warned_of(tmp_path):
     one[1].chmod(0o644)
     found = [*check_tls(_settings(tls_cert=one[0], tls_key=one[1]), now)]
     assert [each.level for each in found] == [Level.OK, Level.WARN]
+
+
+def test_limits_that_a_server_would_refuse_fail(tmp_path):
+    assert not [*check_limits(_settings())]
+    path = tmp_path / "limits.toml"
+    settings = _settings(limits_file=path)
+    assert str(path) in _said([*check_limits(settings)], "limits", Level.FAIL)
+    path.write_text('[tenants.acme]\nuser_limits = "requests=5"')
+    said = _said([*check_limits(settings)], "limits", Level.FAIL)
+    assert "tenants.acme.user_limits: '5' is not a rate" in said
+    path.write_text('[tenants.acme]\nuser_limits = "requests=5/s"')
+    assert "for 1 single tenants" in _said([*check_limits(settings)], "limits", Level.OK)
 
 
 # SQL

@@ -15,6 +15,7 @@ import yaml
 from tests.deploy.policies import POLICIES, WORKLOADS, Object
 from tests.harness import ROOT
 
+from recollect_server.admin.limits import AllLimits
 from recollect_server.cli import COMMANDS
 from recollect_server.config import Settings
 
@@ -160,3 +161,15 @@ def test_a_pod_is_given_longer_to_end_than_draining_takes(objects):
     wait = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     settings = _settings(objects)
     assert pod["terminationGracePeriodSeconds"] > wait + float(settings["RECOLLECT_GRACE_SECONDS"])
+
+
+def test_limits_reach_running_pods():
+    """By a ConfigMap whose name stays, mounted as a folder: a single file never changes."""
+    objects = list(yaml.safe_load_all(_built("production")))
+    path = Path(_settings(objects)["RECOLLECT_LIMITS_FILE"])
+    (limits,) = (o for o in objects if o["metadata"]["name"] == "recollect-limits")
+    AllLimits.parse(limits["data"][path.name])
+    (mount,) = (
+        m for m in _first(objects, "recollect-server")["volumeMounts"] if m["name"] == "limits"
+    )
+    assert (mount["mountPath"], mount.get("subPath")) == (str(path.parent), None)

@@ -1,5 +1,6 @@
 """API keys, roles and tenants."""
 
+import json
 import queue
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from tests.harness import RunningServer, clean_environment, eventually
 
 from recollect import Recollect, errors
 from recollect.v1 import admin_pb2
+from recollect_server.rpc.call_log import MOST_LINES
 
 
 def _recollect(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -60,6 +62,26 @@ def test_a_key_is_needed_and_health_and_reflection_are_not_guarded(guarded):
     with grpc.insecure_channel(guarded.address) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_a_flood_of_refused_calls_is_no_flood_of_lines():
+    calls = 10 * MOST_LINES
+    with RunningServer("--auth", "api-key", "--log-format", "json") as server:
+        with server.client("ada") as client:
+            for _ in range(calls):
+                with pytest.raises(errors.Unauthenticated):
+                    client.memory.get_session("s")
+
+        def lines() -> list[dict]:
+            found = [json.loads(line) for line in server.log.splitlines() if line[:1] == "{"]
+            return [line for line in found if line.get("code") == "UNAUTHENTICATED"]
+
+        # A line holds one call, or says how many more there were.
+        eventually(lambda: sum(line.get("count", 1) for line in lines()) == calls, 30)
+        periods = [line for line in lines() if line["event"] == "more calls"]
+        assert periods
+        assert len(lines()) <= (len(periods) + 1) * (MOST_LINES + 1)
+        assert all("call_id" not in line for line in periods)
 
 
 @pytest.mark.parametrize(

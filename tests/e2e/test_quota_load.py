@@ -17,6 +17,7 @@ from typing import Self
 
 import grpc
 from tests.e2e.test_auth import key_of
+from tests.e2e.test_quotas import limits_file
 from tests.harness import RunningServer
 
 from recollect import Recollect
@@ -87,13 +88,11 @@ def _p99(client: Recollect) -> float:
 
 
 def test_one_tenants_flood_leaves_anothers_slowest_calls_within_twice_their_time(tmp_path):
-    toml = tmp_path / "recollect.toml"
-    toml.write_text(f'[tenants.wild]\ntenant_limits = "requests={LIMIT}/s"\n')
+    flags = limits_file(tmp_path, f'[tenants.wild]\ntenant_limits = "requests={LIMIT}/s"\n')
     pairs = []
     with ExitStack() as stack:
         server, another = (
-            stack.enter_context(RunningServer("--auth", "api-key", "--config", str(toml)))
-            for _ in range(2)
+            stack.enter_context(RunningServer("--auth", "api-key", *flags)) for _ in range(2)
         )
         here, elsewhere = (
             stack.enter_context(Flooding(s, key_of(s, "wild", "writer", "--tenant", "wild")))
@@ -136,12 +135,10 @@ async def _processor_seconds(server: RunningServer, calls: int) -> float:
         return spent() - before
 
 
-async def test_limits_that_are_not_reached_cost_little():
-    flags = "requests=100000/s,messages=100000/s"
-    with (
-        RunningServer() as without,
-        RunningServer("--tenant-limits", flags, "--user-limits", flags) as limited,
-    ):
+async def test_limits_that_are_not_reached_cost_little(tmp_path):
+    high = '"requests=100000/s,messages=100000/s"'
+    flags = limits_file(tmp_path, f"tenant_limits = {high}\nuser_limits = {high}\n")
+    with RunningServer() as without, RunningServer(*flags) as limited:
         ratios = []
         for _ in range(SLICES):
             base = await _processor_seconds(without, 1000)

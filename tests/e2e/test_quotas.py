@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -33,6 +34,13 @@ def _until_refused(client: Recollect, user: str) -> tuple[int, errors.ResourceEx
     raise AssertionError("no call was refused")
 
 
+def limits_file(folder: Path, text: str) -> tuple[str, str]:
+    """Return flags that name a file of limits."""
+    path = folder / "limits.toml"
+    path.write_text(text)
+    return "--limits-file", str(path)
+
+
 @pytest.fixture(scope="module")
 def metrics() -> str:
     return f"127.0.0.1:{free_port()}"
@@ -42,12 +50,12 @@ def metrics() -> str:
 def server(tmp_path_factory: pytest.TempPathFactory, metrics: str) -> Iterator[RunningServer]:
     """A server with low limits for each user, and for the users of one tenant others."""
     folder = tmp_path_factory.mktemp("quotas")
-    toml = folder / "recollect.toml"
-    toml.write_text(
+    file = limits_file(
+        folder,
         'user_limits = "requests=30/min,messages=10/h,stored_messages=12,stored_facts=3"\n'
-        '[tenants.calm]\nuser_limits = "requests=1/h"\ntenant_limits = "requests=2/h"\n'
+        '[tenants.calm]\nuser_limits = "requests=1/h"\ntenant_limits = "requests=2/h"\n',
     )
-    flags = ("--config", str(toml), "--auth", "api-key", "--metrics-listen", metrics)
+    flags = (*file, "--auth", "api-key", "--metrics-listen", metrics)
     with RunningServer(*flags) as running:
         yield running
 
@@ -156,7 +164,8 @@ def test_a_turns_tokens_are_counted_when_it_ends(tmp_path):
     with (
         MockLlm(tmp_path, answer) as mock,
         RunningServer(
-            *("--anthropic-base-url", mock.url, "--user-limits", "tokens=40/day"),
+            *("--anthropic-base-url", mock.url),
+            *limits_file(tmp_path, 'user_limits = "tokens=40/day"'),
             environment={"ANTHROPIC_API_KEY": "test"},
         ) as server,
         server.client("ada") as client,
@@ -179,7 +188,8 @@ def test_a_turns_tokens_are_counted_when_it_ends(tmp_path):
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_two_servers_share_a_limit_and_let_in_no_more_than_is_documented(kind, tmp_path, postgres):
     most, period = 120, 60.0
-    with pair_on(kind, tmp_path, postgres, "--tenant-limits", f"requests={most}/min") as pair:
+    flags = limits_file(tmp_path, f'tenant_limits = "requests={most}/min"')
+    with pair_on(kind, tmp_path, postgres, *flags) as pair:
         let_in, delays = [], []
         ended = threading.Event()
 
@@ -216,14 +226,58 @@ def test_two_servers_share_a_limit_and_let_in_no_more_than_is_documented(kind, t
                 assert 0.8 * most <= used <= most
 
 
-def test_without_valkey_limits_are_counted_by_each_process_and_calls_go_on():
+def _limit_of(server: RunningServer) -> int:
+    """Return how many requests a user may make, as a server tells."""
+    with server.client("ada") as client:
+        return next(u.maximum for u in client.admin.get_usage("ada") if u.limit == "requests")
+
+
+def test_two_servers_take_other_limits_while_they_serve_and_wrong_ones_never(tmp_path, postgres):
+    flags = limits_file(tmp_path, 'user_limits = "requests=3/day"')
+    path, new = tmp_path / "limits.toml", tmp_path / "new"
+    with pair_on("sqlite", tmp_path, postgres, *flags) as pair:
+        servers = pair.one, pair.other
+        with pair.one.client() as one, pair.other.client() as other:
+            assert _until_refused(one, "ada")[0] == 3
+            with pytest.raises(errors.ResourceExhausted):
+                other.memory.create_session(user_id="ada")
+
+            new.write_text('user_limits = "requests=10/day"\n')
+            new.replace(path)
+            eventually(lambda: [_limit_of(server) for server in servers] == [10, 10])
+            # What was used stays used, whichever server is asked.
+            assert _until_refused(other, "ada")[0] + _until_refused(one, "ada")[0] == 7
+
+            path.write_text('user_limits = "requests=many"\n')
+            told = "the limits file is wrong: the old limits stay"
+            eventually(lambda: all(told in server.log for server in servers))
+            assert [_limit_of(server) for server in servers] == [10, 10]
+
+            path.write_text("[tenants.default]\nuser_limits = 'requests=12/day'\n")
+            eventually(lambda: [_limit_of(server) for server in servers] == [12, 12])
+            assert _until_refused(one, "ada")[0] == 2
+
+
+@pytest.mark.parametrize("text", ["user_limits = 'requests=many'", None])
+def test_a_server_does_not_start_with_wrong_limits(text, tmp_path):
+    path = tmp_path / "limits.toml"
+    if text is not None:
+        path.write_text(text)
+    # Where it is set by the environment, as where it is mounted, no flag is checked before.
+    environment = {"RECOLLECT_LIMITS_FILE": str(path)}
+    with pytest.raises(pytest.fail.Exception, match=r"limits\.toml"):
+        RunningServer(environment=environment).start()
+
+
+def test_without_valkey_limits_are_counted_by_each_process_and_calls_go_on(tmp_path):
     port = f"127.0.0.1:{free_port()}"
     valkey = Valkey()
     valkey.start()
     try:
         with (
             RunningServer(
-                *("--user-limits", "requests=8/h", "--metrics-listen", port),
+                *limits_file(tmp_path, 'user_limits = "requests=8/h"'),
+                *("--metrics-listen", port),
                 environment={"VALKEY_URL": valkey.url("valkey")},
             ) as server,
             server.client() as client,

@@ -1,5 +1,6 @@
 """A context holds its budget and accounts for everything, whatever the memory holds."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -212,12 +213,26 @@ async def test_no_budget_is_exceeded_and_every_piece_is_listed_once(
 @settings(deadline=None, max_examples=50)
 @given(memories(), st.integers(1, 3000))
 async def test_in_chat_the_newest_message_is_always_kept(held: Held, budget: int) -> None:
-    options = ContextOptions(token_budget=budget, keep_newest=True)
+    asked = held.messages[-1] if held.messages else None
+    options = ContextOptions(token_budget=budget, asked=asked)
     context = await _build(held, options)
     _accounted(context, held, options)
-    if held.messages:
-        assert context.messages[-1].parts == held.messages[-1].parts
-        assert context.token_count <= max(budget, held.messages[-1].token_count)
+    if asked is not None:
+        assert context.messages[-1].parts == asked.parts
+        assert context.token_count <= max(budget, asked.token_count)
+
+
+@pytest.mark.parametrize("profile", list(ContextProfile))
+@pytest.mark.parametrize("now_there", [[], ["Another conversation."]])
+async def test_a_message_whose_session_was_cleared_meanwhile_is_what_is_asked(
+    profile: ContextProfile, now_there: list[str]
+) -> None:
+    asked = _message(41, "Where do I live?")
+    options = replace(OPTIONS_OF[profile], asked=asked)
+    context = await _build(Held(now_there, None, []), options)
+    assert [m.parts for m in context.messages] == [asked.parts]
+    assert [item.item_id for item in context.items] == [asked.message_id]
+    assert context.token_count == asked.token_count
 
 
 @pytest.mark.parametrize("budget", [1, 50, 8000])

@@ -44,7 +44,8 @@ class Buckets(Protocol):
         """Take up to `want` permits, but at least `need`, or none.
 
         More than a bucket can hold is given when it is full, and owed. A `need` of 0 takes all of
-        `want`, whether there are any or not.
+        `want`, whether there are any or not. Of a bucket that was used at another rate as many
+        permits are taken as there were then, but no more than all.
 
         Raises:
             Unavailable: they cannot be asked.
@@ -60,12 +61,15 @@ class OwnBuckets:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._full_at: dict[tuple[Scope, Limit], float] = {}
+        self._used: dict[tuple[Scope, Limit], tuple[float, Rate]] = {}
 
     async def take(self, owner: Scope, limit: Limit, rate: Rate, need: int, want: int) -> Taken:
         """See `Buckets`."""
         at, now = (owner, limit), self._clock()
-        full_at = max(now, self._full_at.get(at, now))
+        full_at, before = self._used.get(at, (now, rate))
+        full_at = max(now, full_at)
+        if before != rate:
+            full_at = now + min((full_at - now) * rate.each / before.each, rate.seconds)
         room = now + rate.seconds - full_at + SLACK_SECONDS
         granted = 0
         if not need:
@@ -73,9 +77,9 @@ class OwnBuckets:
         elif room >= min(need * rate.each, rate.seconds):
             granted = max(need, min(want, int(room / rate.each)))
         full_at += granted * rate.each
-        self._full_at[at] = full_at
-        if len(self._full_at) > MOST_OWN:
-            self._full_at = {at: time for at, time in self._full_at.items() if time > now}
+        self._used[at] = full_at, rate
+        if len(self._used) > MOST_OWN:
+            self._used = {at: used for at, used in self._used.items() if used[0] > now}
         return Taken(granted, full_at - now)
 
 

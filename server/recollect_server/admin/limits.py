@@ -1,10 +1,11 @@
 """What a tenant or a user may use: limits, and how they are written."""
 
 import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "day": 86_400.0}
 """Seconds of the periods that a rate may be given for."""
@@ -78,9 +79,6 @@ class Limits:
     rates: Mapping[Limit, Rate] = field(default_factory=dict)
     stored: Mapping[Limit, int] = field(default_factory=dict)
 
-    def __bool__(self) -> bool:
-        return bool(self.rates or self.stored)
-
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the limits of a text as in `requests=50/s, stored_messages=100000`; "" has none.
@@ -113,8 +111,56 @@ class TenantLimits:
     tenant: Limits = field(default_factory=Limits)
     user: Limits = field(default_factory=Limits)
 
-    def __bool__(self) -> bool:
-        return bool(self.tenant or self.user)
+
+@dataclass(frozen=True, slots=True)
+class AllLimits:
+    """The limits of every tenant.
+
+    Attributes:
+        default: of tenants that have none of their own.
+        own: of those that have, by name.
+    """
+
+    default: TenantLimits = field(default_factory=TenantLimits)
+    own: Mapping[str, TenantLimits] = field(default_factory=dict)
+
+    def of(self, tenant: str) -> TenantLimits:
+        """Return the limits of a tenant."""
+        return self.own.get(tenant, self.default)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the limits of a TOML text: for all `tenant_limits` and `user_limits`, written as
+        `Limits` are, and the same in tables `[tenants.NAME]`, where what is missing is as for all.
+
+        Raises:
+            ValueError: where it is wrong, and what would be right.
+        """
+        given = tomllib.loads(text)
+        tables = given.pop("tenants", {})
+        if not isinstance(tables, dict):
+            raise ValueError("tenants must be tables, as in [tenants.acme]")
+        default = _of_table("", given, TenantLimits())
+        return cls(
+            default,
+            {name: _of_table(f"tenants.{name}.", it, default) for name, it in tables.items()},
+        )
+
+
+def _of_table(where: str, table: Any, default: TenantLimits) -> TenantLimits:
+    found = {"tenant_limits": default.tenant, "user_limits": default.user}
+    if not isinstance(table, dict):
+        raise ValueError(f"{where[:-1]} must be a table with {_words(found)}")
+    for name, text in table.items():
+        if name not in found:
+            raise ValueError(f"{where}{name} is not known: there are {_words(found)}")
+        if not isinstance(text, str):
+            raise ValueError(f'{where}{name} must be a text, as in "requests=50/s"')
+        try:
+            found[name] = Limits.parse(text)
+        except ValueError as error:
+            raise ValueError(f"{where}{name}: {error}") from error
+    return TenantLimits(found["tenant_limits"], found["user_limits"])
 
 
 def _words(names: Iterable[str]) -> str:

@@ -1,8 +1,8 @@
 """Who may use how much: lets calls in or refuses them, and tells what is used.
 
-Without limits nothing here is asked. A tenant whose calls are refused again and again is told so
-more and more slowly, up to two seconds later, so that callers who do not wait keep themselves
-waiting and nobody else.
+Without limits nothing here is asked. Limits may change while calls run. A tenant whose calls are
+refused again and again is told so more and more slowly, up to two seconds later, so that callers
+who do not wait keep themselves waiting and nobody else.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from typing import NoReturn, Protocol
 
 from recollect_server.admin.allowances import NEVER, Allowance, Lease, Room
 from recollect_server.admin.buckets import SharedBuckets
-from recollect_server.admin.limits import STORED, Limit, Limits, TenantLimits
+from recollect_server.admin.limits import STORED, AllLimits, Limit, Limits
 from recollect_server.errors import QuotaExceeded
 from recollect_server.scope import Scope
 
@@ -104,8 +104,7 @@ class Quotas:
     """The limits of all tenants, as one process enforces them.
 
     Args:
-        limits: of tenants that have their own.
-        default: of the others.
+        limits: until others are set.
         clock: seconds that only grow.
 
     Attributes:
@@ -116,28 +115,30 @@ class Quotas:
         self,
         buckets: SharedBuckets,
         stored: StoredCounts,
-        default: TenantLimits,
-        limits: Mapping[str, TenantLimits],
+        limits: AllLimits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.refused: Counter[tuple[Limit, str]] = Counter()
         self._buckets = buckets
         self._stored = stored
-        self._default = default
         self._limits = limits
         self._clock = clock
         self._subjects: OrderedDict[Scope, _Subject] = OrderedDict()
         self._patience: OrderedDict[str, _Patience] = OrderedDict()
 
     @property
-    def active(self) -> bool:
-        """Whether anything is limited."""
-        return bool(self._default) or any(self._limits.values())
-
-    @property
     def alone(self) -> bool:
         """Whether limits are counted by this process alone, as Valkey does not answer."""
         return self._buckets.alone
+
+    def change(self, limits: AllLimits) -> None:
+        """Enforce other limits from now on; what was used counts as used of them, too."""
+        self._limits = limits
+        self._subjects = OrderedDict(
+            (owner, subject)
+            for owner, subject in self._subjects.items()
+            if subject.limits == self._limits_of(owner)
+        )
 
     def admit(
         self, scope: Scope, costs: Costs, left: Callable[[], float | None]
@@ -266,9 +267,12 @@ class Quotas:
             self._subjects.move_to_end(owner)
         return subject
 
+    def _limits_of(self, owner: Scope) -> Limits:
+        of_tenant = self._limits.of(owner.tenant)
+        return of_tenant.user if owner.user_id else of_tenant.tenant
+
     def _new_subject(self, owner: Scope) -> _Subject:
-        of_tenant = self._limits.get(owner.tenant, self._default)
-        limits = of_tenant.user if owner.user_id else of_tenant.tenant
+        limits = self._limits_of(owner)
         allowances: dict[Limit, Allowance] = {}
         for limit, most in limits.stored.items():
             allowances[limit] = Room(most, partial(self._stored.count, owner, limit), self._clock)

@@ -184,7 +184,7 @@ class Answering:
 
     async def _make_context(self, begun: BegunTurn) -> Context:
         started = time.perf_counter()
-        options = replace(self._asked.options.context, keep_newest=True)
+        options = replace(self._asked.options.context, asked=begun.user_message)
         context = await self._work.contexts.build(
             self._asked.scope,
             self._asked.session_id,

@@ -32,19 +32,6 @@ def _embedding_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option("--user-limits", metavar="LIMITS", help="Of each user of a tenant."),
-        click.option(
-            "--tenant-limits",
-            metavar="LIMITS",
-            help="Of each tenant, as in requests=500/s,messages=10000/min,stored_facts=100000.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
 def _access_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--insecure", is_flag=True, default=None, help="Trust the network."),
@@ -113,7 +100,11 @@ def _observability_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @_access_options
 @_audit_options
-@_limit_options
+@click.option(
+    "--limits-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="TOML limits of tenants and users, read again when it changes.",
+)
 @click.option("--allow-global-cache", is_flag=True, default=None, help="Allow scope GLOBAL.")
 @click.option("--chat-model", help="Model used when a request names none.")
 @click.option("--chat-provider", type=click.Choice(["anthropic", "openai", "offline"]))

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from recollect_server.config import Settings
 from recollect_server.diagnosis.finding import Finding
-from recollect_server.diagnosis.machine import check_folder, check_tls
+from recollect_server.diagnosis.machine import check_folder, check_limits, check_tls
 from recollect_server.diagnosis.models import check_chat, check_embedder
 from recollect_server.diagnosis.stores import check_sql, check_valkey, check_vectors
 from recollect_server.parts import utc_now
@@ -18,7 +18,11 @@ async def examine(settings: Settings, clock: Callable[[], datetime] = utc_now) -
     Args:
         clock: returns the present as an aware UTC datetime.
     """
-    machine = [*check_folder(settings), *check_tls(settings, clock())]
+    machine = [
+        *check_folder(settings),
+        *check_tls(settings, clock()),
+        *check_limits(settings),
+    ]
     sql = await asyncio.to_thread(check_sql, settings, clock())
     valkey = await check_valkey(settings, clock())
     embedder, dimensions = await check_embedder(settings)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cryptography import x509
 
+from recollect_server.admin.limits_file import LimitsFile, LimitsFileError
 from recollect_server.config import MIB, Settings
 from recollect_server.diagnosis.finding import Finding, fail, ok, warn
 
@@ -82,6 +83,18 @@ def check_tls(settings: Settings, now: datetime) -> Iterator[Finding]:
         yield ok("tls", f"{certificate} holds until {ends:%Y-%m-%d}")
     if _is_open(key):
         yield warn("tls", f"{key} can be read by other users", f"chmod o-rwx {key}")
+
+
+def check_limits(settings: Settings) -> Iterator[Finding]:
+    """Look whether the file of limits holds some."""
+    if settings.limits_file is None:
+        return
+    try:
+        limits = LimitsFile(settings.limits_file).read()
+    except LimitsFileError as error:
+        yield fail("limits", str(error), "docs/quotas.md says how limits are written")
+        return
+    yield ok("limits", f"{settings.limits_file} has limits for {len(limits.own)} single tenants")
 
 
 def _is_open(path: Path) -> bool:

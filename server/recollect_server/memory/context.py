@@ -60,7 +60,8 @@ class ContextOptions:
 
     Attributes:
         summary: with it, the messages shown are those after the summary, else the window.
-        keep_newest: the newest message stays in, even where it alone is over the budget.
+        asked: the message that a model is to answer: it is in, also where it alone is over the
+            budget, and alone where the session was cleared or made anew since it was stored.
         audit: the caller wants this read in the audit log.
     """
 
@@ -70,7 +71,7 @@ class ContextOptions:
     max_turns: int = DEFAULT_TURNS
     max_episodes: int = DEFAULT_EPISODES
     token_budget: int = DEFAULT_TOKEN_BUDGET
-    keep_newest: bool = False
+    asked: Message | None = None
     audit: bool = False
 
 
@@ -163,6 +164,9 @@ class ContextBuilder:
             shown = await self._memory.messages_since(
                 scope, window, window.session.summary_through, options.token_budget
             )
+        asked = options.asked
+        if asked is not None and all(m.message_id != asked.message_id for m in shown):
+            shown = (asked,)
         recalled = await self._recall(scope, query, options, shown)
         if not options.window:
             shown = shown[-1:]
@@ -338,7 +342,7 @@ def _fit(
     budget = options.token_budget
     newest = messages[-1].token_count if messages else 0
     if newest > budget:
-        return (messages[-1:] if options.keep_newest else ()), (), ""
+        return (messages[-1:] if options.asked is not None else ()), (), ""
     left = budget - newest
     older = sum(m.token_count for m in messages[:-1])
     kept_pieces, system = _take(pieces, max(int(left * RECALL_SHARE), left - older))

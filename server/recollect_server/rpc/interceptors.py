@@ -6,13 +6,10 @@ only checks costs nothing per streamed item.
 """
 
 import asyncio
-import logging
 import re
-import time
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Protocol
 
-import grpc
 import structlog
 from google.protobuf.message import Message
 from protovalidate import Validator
@@ -23,6 +20,7 @@ from recollect_server.admin.gate import Gate
 from recollect_server.errors import Reason, RecollectError
 from recollect_server.ids import uuid7
 from recollect_server.rpc.call import Call, current_call
+from recollect_server.rpc.call_log import CallLog
 from recollect_server.rpc.counting import CallCounts, Counting, Stream, Unary
 from recollect_server.rpc.status import DETAILS_KEY, internal_status, to_status
 from recollect_server.rpc.times import malformed_times
@@ -95,61 +93,6 @@ class CallId(Check):
         call.call_id = str(given) if fits else uuid7()
         call.context.set_trailing_metadata(((CALL_ID_KEY, call.call_id),))
         current_call.set(call)
-
-
-class Logging:
-    """One line a call: at debug level for success, at info or error level for failure."""
-
-    def unary(self, inner: Unary) -> Unary:
-        """See `Interceptor`."""
-
-        tells_success = log.is_enabled_for(logging.DEBUG)
-
-        async def handler(call: Call, request: Any) -> Any:
-            started = time.perf_counter()
-            try:
-                response = await inner(call, request)
-            except BaseException as error:
-                _log_failure(call, error, started)
-                raise
-            if tells_success:
-                _log_success(call, started)
-            return response
-
-        return handler
-
-    def stream(self, inner: Stream) -> Stream:
-        """See `Interceptor`."""
-
-        async def handler(call: Call, request: Any) -> AsyncIterator[Any]:
-            return items(call, request)
-
-        async def items(call: Call, request: Any) -> AsyncIterator[Any]:
-            started = time.perf_counter()
-            try:
-                async for item in await inner(call, request):
-                    yield item
-            except BaseException as error:
-                _log_failure(call, error, started)
-                raise
-            _log_success(call, started)
-
-        return handler
-
-
-def _milliseconds(started: float) -> float:
-    return round((time.perf_counter() - started) * 1000, 2)
-
-
-def _log_success(call: Call, started: float) -> None:
-    log.debug("call", code="OK", milliseconds=_milliseconds(started))
-
-
-def _log_failure(call: Call, error: BaseException, started: float) -> None:
-    if isinstance(error, grpc.aio.AbortError):
-        log.info("call", code=call.context.code().name, milliseconds=_milliseconds(started))
-    elif isinstance(error, asyncio.CancelledError | GeneratorExit):
-        log.info("call", code="CANCELLED", milliseconds=_milliseconds(started))
 
 
 class ErrorMapping:
@@ -361,7 +304,7 @@ def interceptors(
     order = (
         Counting(activity, counts),
         CallId(),
-        Logging(),
+        CallLog(),
         ErrorMapping(),
         refusals,
         authentication,

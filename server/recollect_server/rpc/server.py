@@ -76,7 +76,7 @@ class RpcServer:
                 authenticator, rules(servicer.service for servicer in servicers)
             ),
             default_deadline=options.default_deadline,
-            limiting=Limiting(quotas) if quotas is not None and quotas.active else None,
+            limiting=Limiting(quotas) if quotas is not None else None,
             gate=gate,
             counts=counts,
             refusals=AuditedRefusals(*auditing) if auditing else None,

@@ -10,6 +10,7 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from recollect_server.files import Stamp, stamp
 from recollect_server.rpc.call import Call, Principal
 
 log = structlog.get_logger("recollect.tls")
@@ -45,11 +46,9 @@ class TlsFiles:
             raise TlsFilesError(f"TLS files: {error}") from error
         return grpc.ssl_server_certificate_configuration([(key, chain)], authorities)
 
-    def stamp(self) -> tuple[tuple[int, int, int], ...]:
+    def stamp(self) -> Stamp:
         """Return what changes when a file is written or replaced. Raises `OSError`."""
-        files = filter(None, (self.certificate, self.key, self.client_authorities))
-        stats = [file.stat() for file in files]
-        return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
+        return stamp(*filter(None, (self.certificate, self.key, self.client_authorities)))
 
 
 def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
@@ -61,20 +60,20 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     Raises:
         TlsFilesError, OSError: they do not fit now, or are not there.
     """
-    stamp = files.stamp()
+    used = files.stamp()
     first = files.read()
 
     def changed() -> grpc.ServerCertificateConfiguration | None:
-        nonlocal stamp
+        nonlocal used
         try:
             found = files.stamp()
-            if found == stamp:
+            if found == used:
                 return None
             read = files.read()
         except (OSError, TlsFilesError) as error:
             log.warning("the TLS files do not fit: the old ones stay in use", error=str(error))
             return None
-        stamp = found
+        used = found
         log.info("the TLS files were read again")
         return read
 

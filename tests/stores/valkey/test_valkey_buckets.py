@@ -79,3 +79,16 @@ async def test_a_bucket_that_is_full_is_not_kept(client, scope):
         # Nothing tells that a key is gone, so there is no event to wait for.
         while await client.get(bucket_key(scope, Limit.REQUESTS)):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def test_what_was_used_at_another_rate_is_as_many_permits_but_no_more_than_all(
+    buckets, scope
+):
+    await buckets.take(scope, Limit.REQUESTS, SLOW, 50, 50)
+    larger = Rate(1000, 3600.0)
+    taken = await buckets.take(scope, Limit.REQUESTS, larger, 0, 0)
+    assert taken.full_in == pytest.approx(50 * 3.6, abs=2)
+    assert (await buckets.take(scope, Limit.REQUESTS, larger, 1, 900)).granted == 900
+    taken = await buckets.take(scope, Limit.REQUESTS, SLOW, 1, 1)
+    assert taken.granted == 0
+    assert taken.full_in == pytest.approx(86_400, rel=1e-3)

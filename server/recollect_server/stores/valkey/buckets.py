@@ -6,8 +6,9 @@ from recollect_server.scope import Scope
 from recollect_server.stores.valkey.connect import Client, Script
 from recollect_server.stores.valkey.keys import bucket_key
 
-# Times are microseconds since 1970; the value is when the bucket is full, a bucket that is full is
-# gone. A permit may come a microsecond early, so that none is missed by a rounded number.
+# Times are microseconds since 1970; the value is when the bucket is full, and the microseconds for
+# one permit and for all of them by which that holds; a bucket that is full is gone. A permit may
+# come a microsecond early, so that none is missed by a rounded number.
 # ARGV: microseconds for one permit, and for all of them, fewest and most permits wanted. Returns
 # the permits given and the microseconds until the bucket is full. A command may be sent twice: the
 # permits of the first time are then lost, which is to the safe side.
@@ -16,7 +17,14 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local each, all = tonumber(ARGV[1]), tonumber(ARGV[2])
 local need, want = tonumber(ARGV[3]), tonumber(ARGV[4])
-local full = math.max(now, tonumber(redis.call('GET', KEYS[1]) or 0))
+local full = now
+local until_full, one, period = string.match(redis.call('GET', KEYS[1]) or '', '(%S+) (%S+) (%S+)')
+if until_full then
+  full = math.max(now, tonumber(until_full))
+  if tonumber(one) ~= each or tonumber(period) ~= all then
+    full = now + math.min((full - now) * each / tonumber(one), all)
+  end
+end
 local room, given = now + all - full + 1, 0
 if need == 0 then
   given = want
@@ -25,7 +33,8 @@ elseif room >= math.min(need * each, all) then
 end
 if given > 0 then
   full = full + given * each
-  redis.call('SET', KEYS[1], string.format('%.3f', full), 'PX', math.ceil((full - now) / 1000))
+  local kept = string.format('%.3f', full) .. ' ' .. ARGV[1] .. ' ' .. ARGV[2]
+  redis.call('SET', KEYS[1], kept, 'PX', math.ceil((full - now) / 1000))
 end
 return {given, math.ceil(full - now)}
 """)
