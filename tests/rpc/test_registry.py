@@ -52,7 +52,7 @@ def test_interceptors_stand_in_their_order():
     assert [type(interceptor).__name__ for interceptor in chain] == [
         "Counting",
         "CallId",
-        "Logging",
+        "CallLog",
         "ErrorMapping",
         "Authentication",
         "Decoding",

@@ -96,7 +96,7 @@ async def test_calls_to_other_nodes_of_a_cluster_go_on() -> None:
         frozen = cluster.primaries[0]
         port = str(frozen.port)
         frozen.send(signal.SIGSTOP)
-        there = [key for key in keys if places[key].rstrip("/0").endswith(f":{port}")]
+        there = [key for key in keys if places[key].removesuffix("/0").endswith(f":{port}")]
         elsewhere = [key for key in keys if key not in there]
         assert there
         assert elsewhere

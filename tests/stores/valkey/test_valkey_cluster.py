@@ -81,8 +81,10 @@ def test_a_key_s_slot_is_the_server_s(shared_server: Cluster) -> None:
 async def test_every_slot_is_reached_and_any_node_leads_to_all(
     shared_server: Cluster, scheme: str
 ) -> None:
+    # A busy machine may take seconds for this.
+    options = {"max_connections": 8, "command_timeout": 30.0, "connect_timeout": 30.0}
     for node in shared_server.nodes:
-        async with client_of(f"{node.url(scheme)}?cluster=true", max_connections=8) as client:
+        async with client_of(f"{node.url(scheme)}?cluster=true", **options) as client:
             await client.ping()
             keys = [f"{scheme} {number}" for number in range(200)]
             added = await asyncio.gather(*(client.run(ADD, [key], [1]) for key in keys))
