@@ -16,7 +16,12 @@ from recollect_server.stores.sql.listed import listed
 from recollect_server.stores.sql.messages import find_session
 from recollect_server.stores.sql.pending import queue_episode
 from recollect_server.stores.sql.rows import EPISODE_COLUMNS, GOES_ON, to_episode
-from recollect_server.stores.sql.users import find_user, step_revision
+from recollect_server.stores.sql.users import KEY_OF_USER, step_revision
+
+_SELECT = (
+    f"SELECT {EPISODE_COLUMNS} FROM episodes e JOIN sessions s "
+    f"ON s.session_key = e.session_key WHERE e.user_key = {KEY_OF_USER} AND {GOES_ON} "
+)
 
 
 class SqlEpisodeStore:
@@ -56,10 +61,7 @@ class SqlEpisodeStore:
             return ()
         wanted, params = listed([(episode_id,) for episode_id in episode_ids])
         rows = await self._database.read_rows(
-            f"SELECT {EPISODE_COLUMNS} FROM episodes e JOIN sessions s "
-            "ON s.session_key = e.session_key WHERE e.user_key = (SELECT user_key FROM users "
-            f"WHERE tenant = :tenant AND user_id = :user_id) AND {GOES_ON} "
-            f"AND e.episode_id IN ({wanted})",
+            f"{_SELECT}AND e.episode_id IN ({wanted})",
             params
             | {
                 "tenant": scope.tenant,
@@ -79,7 +81,12 @@ class SqlEpisodeStore:
         session_id: str = "",
     ) -> tuple[Episode, ...]:
         """See `EpisodeStore`."""
-        params: dict[str, Any] = {"limit": limit, "now": to_microseconds(self._clock())}
+        params: dict[str, Any] = {
+            "tenant": scope.tenant,
+            "user_id": scope.user_id,
+            "limit": limit,
+            "now": to_microseconds(self._clock()),
+        }
         clause = ""
         if session_id:
             clause = "AND s.session_id = :session_id "
@@ -89,15 +96,8 @@ class SqlEpisodeStore:
             params |= {"time": to_microseconds(after[0]), "name": after[1]}
 
         def work(tx: Transaction) -> tuple[Episode, ...]:
-            user = find_user(tx, scope)
-            if user is None:
-                return ()
             rows = tx.execute(
-                f"SELECT {EPISODE_COLUMNS} FROM episodes e JOIN sessions s "
-                "ON s.session_key = e.session_key "
-                f"WHERE e.user_key = :user_key AND {GOES_ON} {clause}"
-                "ORDER BY e.end_time DESC, e.episode_id DESC LIMIT :limit",
-                params | {"user_key": user[0]},
+                f"{_SELECT}{clause}ORDER BY e.end_time DESC, e.episode_id DESC LIMIT :limit", params
             )
             return tuple(to_episode(row) for row in rows)
 

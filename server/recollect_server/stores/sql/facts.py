@@ -29,7 +29,9 @@ from recollect_server.stores.sql.messages import find_session
 from recollect_server.stores.sql.pending import bury, forget_pending
 from recollect_server.stores.sql.requests import idempotent, once
 from recollect_server.stores.sql.rows import FACT_COLUMNS, to_fact
-from recollect_server.stores.sql.users import find_user, step_revision
+from recollect_server.stores.sql.users import KEY_OF_USER, find_user, step_revision
+
+_CURRENT = f"SELECT {FACT_COLUMNS} FROM facts WHERE user_key = {KEY_OF_USER} AND is_current = 1 "
 
 
 class SqlFactStore:
@@ -98,9 +100,7 @@ class SqlFactStore:
     async def same_facts(self, scope: Scope, text: str) -> tuple[Fact, ...]:
         """See `FactStore`."""
         rows = await self._database.read_rows(
-            f"SELECT {FACT_COLUMNS} FROM facts WHERE user_key = (SELECT user_key FROM users "
-            "WHERE tenant = :tenant AND user_id = :user_id) AND digest = :digest "
-            "AND is_current = 1 ORDER BY recorded_at, fact_id",
+            f"{_CURRENT}AND digest = :digest ORDER BY recorded_at, fact_id",
             {"tenant": scope.tenant, "user_id": scope.user_id, "digest": digest(text)},
         )
         return tuple(to_fact(row) for row in rows)
@@ -118,9 +118,7 @@ class SqlFactStore:
             return ()
         wanted, params = listed([(fact_id,) for fact_id in fact_ids])
         rows = await self._database.read_rows(
-            f"SELECT {FACT_COLUMNS} FROM facts WHERE user_key = (SELECT user_key FROM users "
-            "WHERE tenant = :tenant AND user_id = :user_id) AND is_current = 1 "
-            f"AND fact_id IN ({wanted})",
+            f"{_CURRENT}AND fact_id IN ({wanted})",
             params | {"tenant": scope.tenant, "user_id": scope.user_id},
         )
         found = {fact.fact_id: fact for fact in map(to_fact, rows)}

@@ -20,7 +20,7 @@ from recollect_server.stores.sql.rows import (
     to_message,
     to_session,
 )
-from recollect_server.stores.sql.users import step_revision
+from recollect_server.stores.sql.users import KEY_OF_USER, step_revision
 
 BURST_DELAY = 1_000_000
 """Microseconds until a job of a session starts: a burst of messages is worked on once."""
@@ -33,8 +33,7 @@ ENDS_AFTER_CHANGE = (
 
 FIND_SESSION = (
     f"SELECT {SESSION_COLUMNS}, session_key FROM sessions WHERE session_id = :session_id "
-    "AND user_key = (SELECT user_key FROM users "
-    "WHERE tenant = :tenant AND user_id = :user_id) AND (ends IS NULL OR ends > :now)"
+    f"AND user_key = {KEY_OF_USER} AND (ends IS NULL OR ends > :now)"
 )
 
 

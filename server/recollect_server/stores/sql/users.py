@@ -12,6 +12,9 @@ from recollect_server.stores.sql.database import Transaction
 
 DIGEST_BYTES = 16
 
+KEY_OF_USER = "(SELECT user_key FROM users WHERE tenant = :tenant AND user_id = :user_id)"
+"""For a statement that reads by itself; it finds nothing of a user without data."""
+
 
 def step_revision(tx: Transaction, scope: Scope) -> tuple[int, int]:
     """Step the user's revision, creating the user, and return (user_key, revision).
