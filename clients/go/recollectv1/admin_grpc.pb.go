@@ -63,7 +63,8 @@ type AdminServiceClient interface {
 	// those that need the role ADMIN, erasures, and contexts with the profile AUDIT.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
 	// Makes an API key, a new one or one that replaces another. Its secret is in this response and
-	// nowhere else, so a repeat by `request_id` gives the key a new one.
+	// nowhere else, so a repeat by `request_id` gives the key a new one, or is NOT_FOUND
+	// (API_KEY_NOT_FOUND) if the key's user was erased since.
 	CreateApiKey(ctx context.Context, in *CreateApiKeyRequest, opts ...grpc.CallOption) (*CreateApiKeyResponse, error)
 	// Lists the tenant's API keys, newest first.
 	ListApiKeys(ctx context.Context, in *ListApiKeysRequest, opts ...grpc.CallOption) (*ListApiKeysResponse, error)
@@ -249,7 +250,8 @@ type AdminServiceServer interface {
 	// those that need the role ADMIN, erasures, and contexts with the profile AUDIT.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
 	// Makes an API key, a new one or one that replaces another. Its secret is in this response and
-	// nowhere else, so a repeat by `request_id` gives the key a new one.
+	// nowhere else, so a repeat by `request_id` gives the key a new one, or is NOT_FOUND
+	// (API_KEY_NOT_FOUND) if the key's user was erased since.
 	CreateApiKey(context.Context, *CreateApiKeyRequest) (*CreateApiKeyResponse, error)
 	// Lists the tenant's API keys, newest first.
 	ListApiKeys(context.Context, *ListApiKeysRequest) (*ListApiKeysResponse, error)

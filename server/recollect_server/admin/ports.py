@@ -25,6 +25,7 @@ class ApiKeyStore(Protocol):
 
         Raises:
             FailedPrecondition: REQUEST_ID_REUSED.
+            NotFound: API_KEY_NOT_FOUND, the key that the request made is gone with its user.
         """
 
     async def find_key(self, key_id: str) -> tuple[ApiKey, bytes] | None:

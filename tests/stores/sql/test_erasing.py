@@ -10,6 +10,8 @@ import pytest
 from tests.stores.sql.support import ADA, MODEL, request
 
 from recollect_server.admin.erasure import SQL, pseudonym
+from recollect_server.admin.keys import ApiKeys
+from recollect_server.admin.model import Grants, KeyRole
 from recollect_server.errors import Aborted, NotFound, OutOfRange, RecollectError
 from recollect_server.memory.audit import Caller
 from recollect_server.memory.fact_plan import Plan, Step, found
@@ -333,3 +335,17 @@ async def test_messages_under_way_from_many_writers_are_before_or_refused(stores
         await asyncio.sleep(0.01)
     stop.set()
     await asyncio.gather(*writers)
+
+
+async def test_a_repeated_call_does_not_bring_back_a_key_of_an_erased_user(stores, erasures):
+    keys = ApiKeys(stores.keys, stores.clock)
+    options = {"name": "k", "user_id": ADA.user_id, "grants": Grants(KeyRole.WRITER)}
+
+    def create():
+        return keys.create(ADA.tenant, **options, request=request("r", "CreateApiKey"))
+
+    await create()
+    await _erase(erasures)
+    with pytest.raises(NotFound):
+        await create()
+    assert not await keys.list(ADA.tenant, limit=10, after=None)

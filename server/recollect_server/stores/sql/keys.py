@@ -35,6 +35,10 @@ def _to_key(row: Row) -> ApiKey:
     )
 
 
+def _not_found(key_id: str) -> NotFound:
+    return NotFound(Reason.API_KEY_NOT_FOUND, "API key", key_id)
+
+
 class SqlApiKeyStore:
     """Implements `admin.ports.ApiKeyStore`.
 
@@ -93,6 +97,8 @@ class SqlApiKeyStore:
                 f"AND key_id = :key_id RETURNING {_COLUMNS}",
                 params | {"key_id": key_id},
             )
+            if not rows:  # its user was erased since
+                raise _not_found(key_id)
             return _to_key(rows[0])
 
         def work(tx: Transaction) -> ApiKey:
@@ -150,7 +156,7 @@ class SqlApiKeyStore:
                 params,
             )
             if not rows:
-                raise NotFound(Reason.API_KEY_NOT_FOUND, "API key", key_id)
+                raise _not_found(key_id)
             return _to_key(rows[0])
 
         return await self._database.write(work)

@@ -141,7 +141,8 @@ class AdminServiceServicer:
 
     def CreateApiKey(self, request, context):
         """Makes an API key, a new one or one that replaces another. Its secret is in this response and
-        nowhere else, so a repeat by `request_id` gives the key a new one.
+        nowhere else, so a repeat by `request_id` gives the key a new one, or is NOT_FOUND
+        (API_KEY_NOT_FOUND) if the key's user was erased since.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

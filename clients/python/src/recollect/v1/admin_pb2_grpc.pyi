@@ -61,7 +61,8 @@ class AdminServiceStub:
     """
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateApiKeyRequest, _admin_pb2.CreateApiKeyResponse]
     """Makes an API key, a new one or one that replaces another. Its secret is in this response and
-    nowhere else, so a repeat by `request_id` gives the key a new one.
+    nowhere else, so a repeat by `request_id` gives the key a new one, or is NOT_FOUND
+    (API_KEY_NOT_FOUND) if the key's user was erased since.
     """
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListApiKeysRequest, _admin_pb2.ListApiKeysResponse]
     """Lists the tenant's API keys, newest first."""
@@ -112,7 +113,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateApiKeyRequest, _admin_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
     """Makes an API key, a new one or one that replaces another. Its secret is in this response and
-    nowhere else, so a repeat by `request_id` gives the key a new one.
+    nowhere else, so a repeat by `request_id` gives the key a new one, or is NOT_FOUND
+    (API_KEY_NOT_FOUND) if the key's user was erased since.
     """
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListApiKeysRequest, _admin_pb2.ListApiKeysResponse]  # type: ignore[assignment]
     """Lists the tenant's API keys, newest first."""
@@ -190,7 +192,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.CreateApiKeyResponse, _abc.Awaitable[_admin_pb2.CreateApiKeyResponse]]:
         """Makes an API key, a new one or one that replaces another. Its secret is in this response and
-        nowhere else, so a repeat by `request_id` gives the key a new one.
+        nowhere else, so a repeat by `request_id` gives the key a new one, or is NOT_FOUND
+        (API_KEY_NOT_FOUND) if the key's user was erased since.
         """
 
     @_abc_1.abstractmethod

@@ -1363,7 +1363,8 @@ export const AdminService: GenService<{
   },
   /**
    * Makes an API key, a new one or one that replaces another. Its secret is in this response and
-   * nowhere else, so a repeat by `request_id` gives the key a new one.
+   * nowhere else, so a repeat by `request_id` gives the key a new one, or is NOT_FOUND
+   * (API_KEY_NOT_FOUND) if the key's user was erased since.
    *
    * @generated from rpc recollect.v1.AdminService.CreateApiKey
    */
