@@ -1,8 +1,6 @@
 """What the commands share that run until they are told to end."""
 
 import asyncio
-import ctypes
-import os
 import resource
 import sys
 from collections.abc import Callable, Coroutine
@@ -14,10 +12,7 @@ import click
 from pydantic import ValidationError
 
 from recollect_server import config
-
-M_ARENA_MAX = -8
-"""See mallopt(3)."""
-MOST_ARENAS = 2
+from recollect_server.cli import allocator
 
 
 def load_settings(config_file: Path | None, **flags: Any) -> config.Settings:
@@ -43,7 +38,8 @@ def run_until_ended(
 
     logs.configure(settings.log_level, settings.log_format)
     _allow_many_files()
-    share_arenas()
+    allocator.share_arenas()
+    allocator.return_memory()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(start())
@@ -61,15 +57,3 @@ def _allow_many_files() -> None:
     # macOS may state no limit and then take none.
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def share_arenas() -> None:
-    """Let threads allocate from two arenas of glibc, not each from its own, unless the environment
-    says how many.
-
-    Each arena keeps the most that was ever in use of it: with one for each thread, half of a busy
-    server's memory came to be free and kept.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
-        mallopt(M_ARENA_MAX, MOST_ARENAS)
