@@ -3,16 +3,19 @@
 import subprocess
 import sys
 
+from tests.certificates import Authority, write_pair
 from tests.harness import RunningServer, clean_environment, unique
 
 
-def _recollect(*arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
+def _recollect(
+    *arguments: str, said: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "recollect_server", *arguments],
         input=said,
         capture_output=True,
         text=True,
-        env=clean_environment(),
+        env=clean_environment() | environment,
         timeout=60,
         check=False,
     )
@@ -113,3 +116,51 @@ def test_make_run_says_where_it_serves_and_three_things_to_try():
         line = server.log.strip().splitlines()[-1]
     assert f"serves on {server.address}" in line
     assert all(f"recollect {command}" in line for command in ("remember", "recall", "chat"))
+
+
+def test_a_server_of_tls_and_keys_is_reached_by_flags_or_the_environment(tmp_path):
+    authority = Authority()
+    certificate, key = write_pair(tmp_path, authority.issue("localhost", "localhost", "127.0.0.1"))
+    (tmp_path / "ca.crt").write_bytes(authority.pem)
+    flags = ("--tls-cert", str(certificate), "--tls-key", str(key), "--auth", "api-key")
+    with RunningServer(*flags) as server:
+        created = _recollect(
+            "keys", "create", "--name", "k", "--role", "admin", "--data-dir", str(server.data_dir)
+        )
+        remember = ("remember", "I like figs", "--target", server.address)
+        trusted = ("--tls-ca", str(tmp_path / "ca.crt"))
+        done = _recollect(*remember, *trusted, RECOLLECT_API_KEY=created.stdout.strip())
+        assert done.returncode == 0, done.stderr
+        plain = _recollect(*remember)
+        assert plain.returncode == 1
+        assert "--tls-ca" in plain.stderr
+
+
+def test_a_key_is_not_sent_over_the_network_in_plain_text():
+    refused = _recollect("recall", "x", "--target", "memory.example:443", "--api-key", "secret")
+    assert refused.returncode == 2
+    assert "--tls" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_keys_are_looked_up_in_a_database_that_is_there_and_made_in_a_new_one(tmp_path):
+    there = ("--data-dir", str(tmp_path / "data"))
+    for command in (("list",), ("revoke", "k"), ("rotate", "k")):
+        missing = _recollect("keys", *command, *there)
+        assert missing.returncode == 1
+        assert "there is no database at" in missing.stderr
+    assert not (tmp_path / "data").exists()
+    made = _recollect("keys", "create", "--name", "k", "--role", "admin", *there)
+    assert made.returncode == 0
+    assert f"new database, for a server of this --data-dir: {tmp_path / 'data'}" in made.stderr
+    assert "active" in _recollect("keys", "list", *there).stdout
+
+
+def test_keys_say_in_one_line_what_is_wrong_with_settings_and_databases(tmp_path):
+    there = ("--data-dir", str(tmp_path))
+    wrong = _recollect("keys", "list", *there, RECOLLECT_WORKERS="none")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert "workers" in wrong.stderr
+    down = _recollect("keys", "list", "--database-url", "postgresql://127.0.0.1:1/none")
+    assert down.returncode == 1
+    assert "Traceback" not in down.stderr

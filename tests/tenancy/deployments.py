@@ -1,7 +1,7 @@
 """Every set of stores that tenants may share."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,11 @@ from tests.postgres_server import PostgresServer
 from tests.stores.valkey.setups import start_search
 from tests.tenancy.actor import MARKS
 
+from recollect_server.admin.keys import ApiKeys
 from recollect_server.admin.model import Grants, KeyRole
-from recollect_server.app import open_keys
 from recollect_server.config import Settings
+from recollect_server.parts import open_database, utc_now
+from recollect_server.stores.sql.keys import SqlApiKeyStore
 
 # Summaries and episodes of what was just said, but no facts that the model knows nothing of.
 BUSY = {
@@ -67,7 +69,9 @@ class Shared:
 
     async def tokens(self) -> dict[str, str]:
         """Make a key for each tenant; return what it sends."""
-        async with open_keys(self.settings) as keys:
+        async with AsyncExitStack() as stack:
+            database = await open_database(stack, self.settings)
+            keys = ApiKeys(SqlApiKeyStore(database, utc_now), utc_now)
             return {
                 tenant: (await keys.create(tenant, name=mark, grants=Grants(KeyRole.ADMIN))).token
                 for tenant, mark in MARKS.items()

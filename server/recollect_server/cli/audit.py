@@ -1,10 +1,8 @@
 """`recollect audit`: on a server's database, also while it runs."""
 
-import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,15 +12,14 @@ import click
 
 from recollect_server import config
 from recollect_server.admin.audit_chain import ChainEvent, Seal
+from recollect_server.cli.database import database_options, on_database
 from recollect_server.cli.run import load_settings
-from recollect_server.errors import RecollectError
-from recollect_server.parts import StartError, open_audit_key, open_database, utc_now
+from recollect_server.parts import StartError, open_audit_key, utc_now
 from recollect_server.stores.audit_key import FILE, AuditKeyError, PublicKeys
 from recollect_server.stores.codec import from_microseconds, to_microseconds
 from recollect_server.stores.sql.audit_chains import SqlAuditChains
 
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group()
@@ -30,28 +27,8 @@ def audit() -> None:
     """Check the audit log's chain, export it, and show its heads; see docs/audit.md."""
 
 
-def _database_options(command: F) -> F:
-    for option in (
-        click.option("--database-url", help="postgresql://... Default: a SQLite file."),
-        click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True)),
-        click.option("--data-dir", type=click.Path(path_type=Path), help="The server's."),
-    ):
-        command = option(command)
-    return command
-
-
 def _run(settings: config.Settings, work: Callable[[SqlAuditChains], Awaitable[T]]) -> T:
-    async def body() -> T:
-        async with AsyncExitStack() as stack:
-            database = await open_database(stack, settings)
-            return await work(SqlAuditChains(database, utc_now))
-
-    try:
-        return asyncio.run(body())
-    except RecollectError as error:
-        raise click.ClickException(error.message) from error
-    except StartError as error:
-        raise click.ClickException(str(error)) from error
+    return on_database(settings, lambda database: work(SqlAuditChains(database, utc_now)))
 
 
 @audit.command()
@@ -64,7 +41,7 @@ def _run(settings: config.Settings, work: Callable[[SqlAuditChains], Awaitable[T
     multiple=True,
     help="A key that signed seals, in PEM. Default: the server's own.",
 )
-@_database_options
+@database_options
 def verify(
     tenant: str,
     heads: IO[str] | None,
@@ -96,7 +73,7 @@ def verify(
 
 @audit.command()
 @click.option("--tenant", default="", help="Default: every tenant.")
-@_database_options
+@database_options
 def heads(tenant: str, config_file: Path | None, **flags: Any) -> None:
     """Show the signed head of each chain, a JSON object a line. Keep them elsewhere."""
     settings = load_settings(config_file, **flags)
@@ -105,7 +82,7 @@ def heads(tenant: str, config_file: Path | None, **flags: Any) -> None:
 
 
 @audit.command()
-@_database_options
+@database_options
 def key(config_file: Path | None, **flags: Any) -> None:
     """Show the public key of the server's own key, in PEM."""
     settings = load_settings(config_file, **flags)
@@ -119,7 +96,7 @@ def key(config_file: Path | None, **flags: Any) -> None:
 @click.option("--tenant", default="default", show_default=True)
 @click.option("--since", type=click.DateTime(), help="UTC time of the first event.")
 @click.option("--to", "file", type=click.File("w", encoding="utf-8", lazy=False), default="-")
-@_database_options
+@database_options
 def export(
     tenant: str, since: datetime | None, file: IO[str], config_file: Path | None, **flags: Any
 ) -> None:

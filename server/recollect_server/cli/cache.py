@@ -7,7 +7,7 @@ import click
 
 from recollect.v1 import cache_pb2 as pb
 from recollect.v1.common_pb2 import ContentPart, Prompt, PromptMessage, Role
-from recollect_server.cli.client import connect, target_options
+from recollect_server.cli.client import Server, connect, target_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,10 +41,10 @@ def cache() -> None:
 @cache.command()
 @scope_options
 @target_options
-def stats(session: str, everyone: bool, target: str, api_key: str | None, user: str) -> None:
+def stats(session: str, everyone: bool, server: Server, user: str) -> None:
     """Show hits, misses, savings and what was reported."""
     scope = _scope(session, everyone)
-    with connect(target, api_key, user) as client:
+    with connect(server, user) as client:
         found = client.cache.get_stats(scope=scope, session_id=session)
     for name, value in _lines(found):
         click.echo(f"{name:<24}{value}")
@@ -78,12 +78,10 @@ def _lines(found: pb.GetStatsResponse) -> list[tuple[str, str]]:
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @scope_options
 @target_options
-def list_(
-    limit: int, session: str, everyone: bool, target: str, api_key: str | None, user: str
-) -> None:
+def list_(limit: int, session: str, everyone: bool, server: Server, user: str) -> None:
     """List answers, newest first."""
     scope = _scope(session, everyone)
-    with connect(target, api_key, user) as client:
+    with connect(server, user) as client:
         entries = client.cache.list_entries(
             scope=scope, session_id=session, page_size=min(limit, 1000)
         )
@@ -120,8 +118,7 @@ def invalidate(
     dry_run: bool,
     session: str,
     everyone: bool,
-    target: str,
-    api_key: str | None,
+    server: Server,
     user: str,
 ) -> None:
     """Remove answers: by one of --entry, --tag, --fact, --like, or all of a scope by --all."""
@@ -139,7 +136,7 @@ def invalidate(
         if like
         else None
     )
-    with connect(target, api_key, user) as client:
+    with connect(server, user) as client:
         count = client.cache.invalidate(
             entry_id=entry,
             tag=tag,

@@ -14,7 +14,7 @@ from recollect import Recollect, errors
 from recollect._messages import new_request_id
 from recollect.v1 import cache_pb2, chat_pb2, common_pb2, memory_pb2
 from recollect_server.cli.chat_commands import Commands, Spent
-from recollect_server.cli.client import connect, target_options
+from recollect_server.cli.client import Server, connect, target_options
 
 PART_NAMES = {
     memory_pb2.CONTEXT_PART_WINDOW: "window",
@@ -40,8 +40,7 @@ def chat(
     model: str,
     system: str,
     profile: str,
-    target: str,
-    api_key: str | None,
+    server: Server,
     user: str,
 ) -> None:
     """Chat in the terminal. A line is a message; Ctrl-C ends an answer, Ctrl-D the chat.
@@ -55,7 +54,7 @@ def chat(
     options.context.profile = memory_pb2.ContextProfile.Value(
         f"CONTEXT_PROFILE_{profile.replace('-', '_').upper()}"
     )
-    with connect(target, api_key, user) as client:
+    with connect(server, user) as client:
         info = client.admin.get_server_info()
         session = session_id or client.memory.create_session().session_id
         console.print(f"[dim]session {session}, {info.chat_model}. {info.chat_notice}[/]")

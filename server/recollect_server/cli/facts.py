@@ -3,7 +3,7 @@
 import click
 
 from recollect.v1 import memory_pb2
-from recollect_server.cli.client import connect, target_options
+from recollect_server.cli.client import Server, connect, target_options
 
 KINDS = [
     name.removeprefix("FACT_KIND_").lower()
@@ -31,9 +31,9 @@ def facts() -> None:
 @click.option("--kind", "kinds", type=click.Choice(KINDS), multiple=True, help="Only this kind.")
 @click.option("--all", "every", is_flag=True, help="Also facts that no longer hold.")
 @target_options
-def list_(kinds: tuple[str, ...], every: bool, target: str, api_key: str | None, user: str) -> None:
+def list_(kinds: tuple[str, ...], every: bool, server: Server, user: str) -> None:
     """List facts, most recently recorded first."""
-    with connect(target, api_key, user) as client:
+    with connect(server, user) as client:
         wanted = [kind_number(kind) for kind in kinds]
         for fact in client.memory.list_facts(kinds=wanted, include_closed=every):
             click.echo(f"{fact.fact_id}  {_line(fact)}")
@@ -42,9 +42,9 @@ def list_(kinds: tuple[str, ...], every: bool, target: str, api_key: str | None,
 @facts.command()
 @click.argument("fact_id")
 @target_options
-def history(fact_id: str, target: str, api_key: str | None, user: str) -> None:
+def history(fact_id: str, server: Server, user: str) -> None:
     """Show every version of a fact, oldest first, and the messages it is from."""
-    with connect(target, api_key, user) as client:
+    with connect(server, user) as client:
         for fact in client.memory.get_fact_history(fact_id):
             click.echo(f"{fact.version}  {_line(fact)}")
             click.echo(f"   recorded {fact.recorded_at.ToDatetime():%Y-%m-%d %H:%M:%S}")
@@ -58,9 +58,9 @@ def history(fact_id: str, target: str, api_key: str | None, user: str) -> None:
 @facts.command()
 @click.argument("fact_ids", nargs=-1, required=True, metavar="FACT_ID...")
 @target_options
-def forget(fact_ids: tuple[str, ...], target: str, api_key: str | None, user: str) -> None:
+def forget(fact_ids: tuple[str, ...], server: Server, user: str) -> None:
     """Delete facts with their history."""
-    with connect(target, api_key, user) as client:
+    with connect(server, user) as client:
         for fact_id in fact_ids:
             client.memory.forget_fact(fact_id)
             click.echo(f"{fact_id} forgotten")

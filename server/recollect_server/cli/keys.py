@@ -1,26 +1,20 @@
-"""`recollect keys`: on a running server, or on its data directory before there is a key."""
+"""`recollect keys`: in a server's database, so that the first one can be made, too."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from recollect_server import config
 from recollect_server.admin.keys import ApiKeys
 from recollect_server.admin.model import ApiKey, Grants
-from recollect_server.app import open_keys
-from recollect_server.errors import RecollectError
+from recollect_server.cli.database import database_options, on_database
+from recollect_server.cli.run import load_settings
+from recollect_server.parts import utc_now
+from recollect_server.stores.sql.keys import SqlApiKeyStore
 
 T = TypeVar("T")
 
-_data_dir = click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    help="The server's data directory. Default ./recollect-data.",
-)
 _tenant = click.option("--tenant", default="default", show_default=True)
 
 
@@ -29,15 +23,18 @@ def keys() -> None:
     """Make, list and revoke API keys in a server's database, also while it runs."""
 
 
-def _run(data_dir: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -> T:
-    async def body() -> T:
-        async with open_keys(config.load(data_dir=data_dir)) as api_keys:
-            try:
-                return await work(api_keys)
-            except RecollectError as error:
-                raise click.ClickException(error.message) from error
-
-    return asyncio.run(body())
+def _run(
+    flags: dict[str, Any],
+    work: Callable[[ApiKeys], Awaitable[T]],
+    *,
+    may_make: bool = False,
+) -> T:
+    settings = load_settings(flags.pop("config_file"), **flags)
+    return on_database(
+        settings,
+        lambda database: work(ApiKeys(SqlApiKeyStore(database, utc_now), utc_now)),
+        may_make=may_make,
+    )
 
 
 @keys.command()
@@ -53,14 +50,14 @@ def _run(data_dir: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -> T:
 @click.option("--user", default="", help="The only user it may name. Default: any user.")
 @click.option("--expires", type=click.DateTime(), help="UTC time from which it is refused.")
 @_tenant
-@_data_dir
+@database_options
 def create(
     name: str,
     roles: tuple[str, ...],
     user: str,
     expires: datetime | None,
     tenant: str,
-    data_dir: Path | None,
+    **flags: Any,
 ) -> None:
     """Make a key and print its token, once."""
     try:
@@ -68,7 +65,7 @@ def create(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--role") from error
     created = _run(
-        data_dir,
+        flags,
         lambda api_keys: api_keys.create(
             tenant,
             name=name,
@@ -76,6 +73,7 @@ def create(
             grants=grants,
             expire_time=expires.replace(tzinfo=UTC) if expires else None,
         ),
+        may_make=True,
     )
     click.echo(created.token)
 
@@ -91,13 +89,13 @@ def create(
 )
 @click.option("--expires", type=click.DateTime(), help="UTC time from which the new is refused.")
 @_tenant
-@_data_dir
+@database_options
 def rotate(
-    key_id: str, overlap_hours: float, expires: datetime | None, tenant: str, data_dir: Path | None
+    key_id: str, overlap_hours: float, expires: datetime | None, tenant: str, **flags: Any
 ) -> None:
     """Make a key that replaces another, and print its token, once."""
     created = _run(
-        data_dir,
+        flags,
         lambda api_keys: api_keys.rotate(
             tenant,
             key_id,
@@ -110,10 +108,10 @@ def rotate(
 
 @keys.command(name="list")
 @_tenant
-@_data_dir
-def list_(tenant: str, data_dir: Path | None) -> None:
+@database_options
+def list_(tenant: str, **flags: Any) -> None:
     """List a tenant's keys, newest first."""
-    for key in _run(data_dir, lambda k: k.list(tenant, limit=1000, after=None)):
+    for key in _run(flags, lambda k: k.list(tenant, limit=1000, after=None)):
         used = f"{key.last_use_time:%Y-%m-%d %H:%M}" if key.last_use_time else "never used"
         click.echo(f"{key.key_id}  {key.grants!s:7} {_state(key):8} {used:16} {key.name}")
 
@@ -121,10 +119,10 @@ def list_(tenant: str, data_dir: Path | None) -> None:
 @keys.command()
 @click.argument("key_id")
 @_tenant
-@_data_dir
-def revoke(key_id: str, tenant: str, data_dir: Path | None) -> None:
+@database_options
+def revoke(key_id: str, tenant: str, **flags: Any) -> None:
     """Revoke a key; a running server refuses it within five seconds."""
-    key = _run(data_dir, lambda api_keys: api_keys.revoke(tenant, key_id))
+    key = _run(flags, lambda api_keys: api_keys.revoke(tenant, key_id))
     click.echo(f"{key.key_id}  revoked")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import click
 
 from recollect.v1 import common_pb2, memory_pb2
-from recollect_server.cli.client import connect, target_options
+from recollect_server.cli.client import Server, connect, target_options
 from recollect_server.cli.facts import KINDS, kind_number
 
 
@@ -20,13 +20,12 @@ def remember(
     facts: tuple[str, ...],
     kind: str,
     reconcile: bool,
-    target: str,
-    api_key: str | None,
+    server: Server,
     user: str,
 ) -> None:
     """Store facts about a user, one argument each."""
     new = [memory_pb2.NewFact(text=text, kind=kind_number(kind)) for text in facts]
-    with connect(target, api_key, user) as client:
+    with connect(server, user) as client:
         response = client.memory.remember(new, reconcile=reconcile)
         for fact, action in zip(response.facts, response.actions, strict=True):
             done = memory_pb2.FactAction.Name(action).removeprefix("FACT_ACTION_").lower()
@@ -40,11 +39,9 @@ def remember(
 @click.option("--top-k", type=click.IntRange(1, 100), default=5, show_default=True)
 @click.option("--explain", is_flag=True, help="Show every score that made the rank.")
 @target_options
-def recall(
-    query: str, top_k: int, explain: bool, target: str, api_key: str | None, user: str
-) -> None:
+def recall(query: str, top_k: int, explain: bool, server: Server, user: str) -> None:
     """Find facts and messages of a user by meaning and words."""
-    with connect(target, api_key, user) as client:
+    with connect(server, user) as client:
         response = client.memory.recall(query, top_k=top_k, explain=explain)
         if not response.hits:
             click.echo("nothing found")

@@ -1,0 +1,69 @@
+"""What the commands share that work on a server's database themselves, also while it runs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from recollect_server.config import Settings
+from recollect_server.errors import RecollectError
+from recollect_server.parts import StartError, open_database
+from recollect_server.stores.sql.database import Database
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def database_options(command: F) -> F:
+    """Add the options that say which database."""
+    for option in (
+        click.option("--database-url", help="postgresql://... Default: a SQLite file."),
+        click.option(
+            "--config",
+            "config_file",
+            type=click.Path(path_type=Path, exists=True),
+            help="The server's TOML file.",
+        ),
+        click.option(
+            "--data-dir",
+            type=click.Path(path_type=Path),
+            help="The server's. Default ./recollect-data.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def on_database(
+    settings: Settings, work: Callable[[Database], Awaitable[T]], *, may_make: bool = False
+) -> T:
+    """Return what the work gives; a failure ends the command with one line and exit code 1.
+
+    Args:
+        may_make: make a SQLite file where there is none, and say so; else that is a failure, for
+            whoever looks in the wrong folder is not to be told that nothing is there.
+    """
+    made = not settings.uses_postgres and not settings.sqlite_path.exists()
+    if made and not may_make:
+        raise click.ClickException(
+            f"there is no database at {settings.sqlite_path}: name the server's --data-dir"
+        )
+
+    async def body() -> T:
+        async with AsyncExitStack() as stack:
+            return await work(await open_database(stack, settings))
+
+    try:
+        result = asyncio.run(body())
+    except RecollectError as error:
+        raise click.ClickException(error.message) from error
+    except StartError as error:
+        raise click.ClickException(str(error)) from error
+    if made:
+        click.echo(
+            f"a new database, for a server of this --data-dir: {settings.sqlite_path}", err=True
+        )
+    return result
