@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Protocol
 
 import grpc
@@ -67,46 +68,14 @@ class Counting:
             return handler
         counts = self._counts
 
-        if counts.tracer is not None:
-            return self._traced(inner, counts)
-        series, add = counts.timings.series, counts.timings.add
-
         async def counted(call: Call, request: Any) -> Any:
-            started = time.perf_counter()
-            code = "OK"
             try:
-                return await inner(call, request)
-            except BaseException as error:
-                code = _code(call, error)
-                raise
+                with _Counted(counts, call):
+                    return await inner(call, request)
             finally:
                 activity.answered()
-                seconds = time.perf_counter() - started
-                histogram = series.get((call.method, code))
-                if histogram is None:
-                    add(seconds, call.method, code)
-                else:
-                    histogram.observe(seconds)
 
         return counted
-
-    def _traced(self, inner: Unary, counts: CallCounts) -> Unary:
-        activity = self._activity
-
-        async def traced(call: Call, request: Any) -> Any:
-            started = time.perf_counter()
-            span = _begin(counts, call)
-            code = "OK"
-            try:
-                return await inner(call, request)
-            except BaseException as error:
-                code = _code(call, error)
-                raise
-            finally:
-                activity.answered()
-                _count(counts, call, started, code, span)
-
-        return traced
 
     def stream(self, inner: Stream) -> Stream:
         """See `Interceptor`."""
@@ -118,38 +87,49 @@ class Counting:
             return items(call, request)
 
         async def items(call: Call, request: Any) -> AsyncIterator[Any]:
-            started = time.perf_counter()
-            span = _begin(counts, call)
-            code = "OK"
             counts.open_streams[call.method] += 1
             try:
-                async for item in await inner(call, request):
-                    yield item
-            except BaseException as error:
-                code = _code(call, error)
-                raise
+                with _Counted(counts, call):
+                    async for item in await inner(call, request):
+                        yield item
             finally:
                 counts.open_streams[call.method] -= 1
-                _count(counts, call, started, code, span)
 
         return handler
 
 
-def _begin(counts: CallCounts, call: Call) -> Span | None:
-    if counts.tracer is None:
-        return None
-    metadata: dict[str, str | bytes] = dict(call.context.invocation_metadata() or ())
-    span = counts.tracer.serve(call.method[1:], metadata)
-    if span is not None:
-        call.trace_id = span.trace_id
-    return span
+class _Counted:
+    """Counts a call that lasts as long as this context, with its span where it is traced."""
 
+    __slots__ = ("_call", "_counts", "_span", "_started")
 
-def _count(counts: CallCounts, call: Call, started: float, code: str, span: Span | None) -> None:
-    seconds = time.perf_counter() - started
-    counts.timings.add(seconds, call.method, code, trace_id=call.trace_id)
-    if span is not None:
-        span.end("ok" if code == "OK" else code)
+    def __init__(self, counts: CallCounts, call: Call) -> None:
+        self._counts = counts
+        self._call = call
+        self._span: Span | None = None
+
+    def __enter__(self) -> None:
+        call, tracer = self._call, self._counts.tracer
+        self._started = time.perf_counter()
+        if tracer is None:
+            return
+        metadata: dict[str, str | bytes] = dict(call.context.invocation_metadata() or ())
+        self._span = tracer.serve(call.method[1:], metadata)
+        if self._span is not None:
+            call.trace_id = self._span.trace_id
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        call = self._call
+        code = "OK" if error is None else _code(call, error)
+        seconds = time.perf_counter() - self._started
+        self._counts.timings.add(seconds, call.method, code, trace_id=call.trace_id)
+        if self._span is not None:
+            self._span.end("ok" if code == "OK" else code)
 
 
 def _code(call: Call, error: BaseException) -> str:
