@@ -2,32 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from recollect_server.chat.model import (
-    MAX_INTERRUPTED_ATTEMPTS,
-    BegunTurn,
-    TurnRecord,
-    TurnStart,
-    TurnState,
-)
+from recollect_server.chat.model import BegunTurn, TurnRecord, TurnStart, TurnState
 from recollect_server.chat.ports import HeldTurn, Kept, TurnView
 from recollect_server.chat.turn import ChatEvent
-from recollect_server.errors import (
-    Aborted,
-    NotFound,
-    OutOfRange,
-    Reason,
-    RecollectError,
-)
+from recollect_server.errors import Aborted, NotFound, OutOfRange, Reason, RecollectError
 from recollect_server.memory.due import DuePolicy
-from recollect_server.memory.model import Appended, Message, NewMessage
-from recollect_server.memory.prompt import Usage
+from recollect_server.memory.model import Message, NewMessage
 from recollect_server.scope import Scope
 from recollect_server.stores.codec import encode_parts, to_microseconds
 from recollect_server.stores.event_codec import decode_error, encode_error
-from recollect_server.stores.sql import turn_leases
+from recollect_server.stores.sql import turn_beginnings, turn_leases
 from recollect_server.stores.sql.database import Database, Transaction
 from recollect_server.stores.sql.messages import append, find_session, session_not_found
 from recollect_server.stores.sql.requests import check_digest
@@ -40,9 +27,6 @@ from recollect_server.stores.sql.turn_rows import (
     save_events,
 )
 from recollect_server.stores.sql.users import find_user
-
-QUEUED_FOR = timedelta(seconds=10)
-"""How long a turn keeps its place among those that wait without asking again."""
 
 _SECOND = 1_000_000
 
@@ -73,18 +57,18 @@ class SqlTurnStore:
             user = find_user(tx, scope, lock=True)
             if user is None:
                 raise session_not_found(session_id)
-            found = _find_request(tx, user[0], start)
+            found = turn_beginnings.find_request(tx, user[0], start)
             if found is not None:
                 find_session(tx, scope, found.begun.turn.session_id, now_us)
                 check_digest(found.digest, start.request)
-                if not _may_run_again(found, now_us):
+                if not turn_beginnings.may_run_again(found, now_us):
                     return found.begun
-            if not _is_next(tx, scope, user[0], session_id, start, now_us):
+            if not turn_beginnings.is_next(tx, scope, user[0], session_id, start, now_us):
                 return None
             if found is not None:
-                return _take_over(tx, user[0], found, start, now)
+                return turn_beginnings.take_over(tx, user[0], found, start, now)
             stored = append(tx, scope, session_id, [message], now, self._policy)
-            return _begin(tx, session_id, stored, start, now)
+            return turn_beginnings.begin(tx, session_id, stored, start, now)
 
         return await self._database.write(work, scope)
 
@@ -94,7 +78,7 @@ class SqlTurnStore:
         def work(tx: Transaction) -> None:
             user = find_user(tx, scope, lock=True)
             if user is not None:
-                _leave_queue(tx, user[0], turn_id)
+                turn_beginnings.leave_queue(tx, user[0], turn_id)
 
         await self._database.write(work, scope)
 
@@ -252,149 +236,6 @@ def _find(tx: Transaction, scope: Scope, turn_id: str, now: int) -> tuple[int, T
 def _view(found: TurnRow, events: tuple[ChatEvent, ...]) -> TurnView:
     error = decode_error(found.error) if found.error is not None else None
     return TurnView(found.begun, found.process, events, found.last_event, error)
-
-
-def _find_request(tx: Transaction, user_key: int, start: TurnStart) -> TurnRow | None:
-    return load_turn(
-        tx,
-        "t.method = :method AND t.request_id = :request_id",
-        {
-            "user_key": user_key,
-            "method": start.request.method,
-            "request_id": start.request.request_id,
-        },
-    )
-
-
-def _may_run_again(found: TurnRow, now: int) -> bool:
-    """Whether a repeated request runs its turn again: it failed, or was interrupted once."""
-    turn = found.begun.turn
-    if turn.state is TurnState.FAILED:
-        return True
-    interrupted = turn.state is TurnState.INTERRUPTED or found.lapsed(now)
-    return interrupted and turn.attempt < MAX_INTERRUPTED_ATTEMPTS
-
-
-def _is_next(
-    tx: Transaction, scope: Scope, user_key: int, session_id: str, start: TurnStart, now: int
-) -> bool:
-    """Whether no turn of the session runs and none waits before this one; else queue it."""
-    session_key, _ = find_session(tx, scope, session_id, now)
-    here = {"session_key": session_key, "now": now}
-    running = tx.execute(
-        "SELECT turn_id, lease_until FROM turns WHERE session_key = :session_key AND state = 1",
-        here,
-    )
-    # What is left of a server that died must change nothing any more, now that others go on.
-    for turn_id, lease_until in running:
-        if lease_until < now:
-            turn_leases.interrupt(tx, user_key, turn_id, now)
-    busy = any(lease_until >= now for _, lease_until in running)
-    waiting = tx.execute(
-        "SELECT turn_id FROM turn_queue WHERE session_key = :session_key AND until >= :now "
-        "ORDER BY turn_id LIMIT 1",
-        here,
-    )
-    if not busy and (not waiting or waiting[0][0] >= start.turn_id):
-        if waiting:
-            _leave_queue(tx, user_key, start.turn_id)
-        return True
-    if not start.wait:
-        raise Aborted(Reason.TURN_IN_PROGRESS, "another turn of the session is running")
-    tx.execute(
-        "INSERT INTO turn_queue (user_key, session_key, turn_id, until) "
-        "VALUES (:user_key, :session_key, :turn_id, :until) "
-        "ON CONFLICT (session_key, turn_id) DO UPDATE SET until = :until",
-        {
-            "user_key": user_key,
-            "session_key": session_key,
-            "turn_id": start.turn_id,
-            "until": now + QUEUED_FOR // timedelta(microseconds=1),
-        },
-    )
-    return False
-
-
-def _leave_queue(tx: Transaction, user_key: int, turn_id: str) -> None:
-    tx.execute(
-        "DELETE FROM turn_queue WHERE user_key = :user_key AND turn_id = :turn_id",
-        {"user_key": user_key, "turn_id": turn_id},
-    )
-
-
-def _begin(
-    tx: Transaction,
-    session_id: str,
-    stored: tuple[int, int, Appended],
-    start: TurnStart,
-    now: datetime,
-) -> BegunTurn:
-    user_key, session_key, appended = stored
-    record = TurnRecord(
-        turn_id=start.turn_id,
-        session_id=session_id,
-        request_id=start.request.request_id,
-        state=TurnState.RUNNING,
-        attempt=1,
-        user_sequence=appended.messages[0].sequence,
-        reply_sequence=0,
-        model=start.model,
-        finish_reason=None,
-        usage=Usage(),
-        cost_usd=0.0,
-        cache_tier=None,
-        cache_entry_id="",
-        create_time=now,
-        update_time=now,
-    )
-    tx.execute(
-        "INSERT INTO turns (user_key, turn_id, session_key, method, request_id, digest, state, "
-        "attempt, lease_until, process, user_sequence, reply_sequence, model, usage, cost_usd, "
-        "cache_entry_id, create_time, update_time) VALUES (:user_key, :turn_id, :session_key, "
-        ":method, :request_id, :digest, :state, 1, :until, :process, :user_sequence, 0, :model, "
-        ":usage, 0, '', :now, :now)",
-        {
-            "user_key": user_key,
-            "turn_id": start.turn_id,
-            "session_key": session_key,
-            "method": start.request.method,
-            "request_id": start.request.request_id,
-            "digest": start.request.digest,
-            "state": int(TurnState.RUNNING),
-            "until": _lease_end(start, now),
-            "process": start.process,
-            "user_sequence": record.user_sequence,
-            "model": start.model,
-            "usage": pack_usage(record.usage),
-            "now": to_microseconds(now),
-        },
-    )
-    return BegunTurn(record, appended.messages[0], fresh=True, reply=None)
-
-
-def _take_over(
-    tx: Transaction, user_key: int, found: TurnRow, start: TurnStart, now: datetime
-) -> BegunTurn:
-    turn = found.begun.turn
-    tx.execute(
-        "UPDATE turns SET state = :state, attempt = attempt + 1, lease_until = :until, "
-        "process = :process, cancelled = 0, last_event = 0, partial = NULL, error = NULL, "
-        "update_time = :now WHERE user_key = :user_key AND turn_id = :turn_id",
-        {
-            "state": int(TurnState.RUNNING),
-            "until": _lease_end(start, now),
-            "process": start.process,
-            "now": to_microseconds(now),
-            "user_key": user_key,
-            "turn_id": turn.turn_id,
-        },
-    )
-    again = replace(turn, state=TurnState.RUNNING, attempt=turn.attempt + 1, update_time=now)
-    return replace(found.begun, turn=again, fresh=True, reply=None)
-
-
-def _lease_end(start: TurnStart, now: datetime) -> int:
-    return to_microseconds(now) + int(start.lease_seconds * _SECOND)
 
 
 def _close(
