@@ -11,11 +11,11 @@ from recollect_server.memory.audit import Caller
 from recollect_server.memory.context import (
     OPTIONS_OF,
     Context,
-    ContextBuilder,
     ContextOptions,
     ContextPart,
     ContextProfile,
 )
+from recollect_server.memory.context_builder import ContextBuilder
 from recollect_server.memory.model import (
     Episode,
     Fact,
@@ -27,7 +27,8 @@ from recollect_server.memory.model import (
     Summary,
     TextPart,
 )
-from recollect_server.memory.service import Recalled, RecallHit, RecentWindow
+from recollect_server.memory.recalling import Recalled, RecallHit
+from recollect_server.memory.service import RecentWindow
 from recollect_server.memory.tokens import estimate_message, estimate_text
 from recollect_server.scope import Scope
 
@@ -165,7 +166,7 @@ CALLER = Caller("key", "recollect.v1.MemoryService/GetContext", "call")
 
 async def _build(held: Held, options: ContextOptions) -> Context:
     # Held stands for Memory in the three methods that a context calls.
-    return await ContextBuilder(held, Recorded()).build(SCOPE, "s", "query", options, CALLER)
+    return await ContextBuilder(held, held, Recorded()).build(SCOPE, "s", "query", options, CALLER)
 
 
 def _accounted(context: Context, held: Held, options: ContextOptions) -> None:

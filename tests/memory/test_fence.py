@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from recollect_server.chat.small_model import transcript
 from recollect_server.memory.audit import Caller
-from recollect_server.memory.context import PREAMBLE, ContextBuilder, ContextOptions
+from recollect_server.memory.block import PREAMBLE
+from recollect_server.memory.context import ContextOptions
+from recollect_server.memory.context_builder import ContextBuilder
 from recollect_server.memory.fence import fenced, fenced_line
 from recollect_server.memory.model import (
     Episode,
@@ -23,7 +25,8 @@ from recollect_server.memory.model import (
     Summary,
     TextPart,
 )
-from recollect_server.memory.service import Recalled, RecallHit, RecentWindow
+from recollect_server.memory.recalling import Recalled, RecallHit
+from recollect_server.memory.service import RecentWindow
 from recollect_server.scope import Scope
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -114,7 +117,8 @@ class _Held:
 
 
 async def _system(text: str, speaker: str) -> str:
-    builder = ContextBuilder(_Held(text, speaker), None)
+    held = _Held(text, speaker)
+    builder = ContextBuilder(held, held, None)
     options = ContextOptions(token_budget=1_000_000)
     caller = Caller("", "m", "c")
     context = await builder.build(Scope("t", "u"), "s", "q", options, caller)

@@ -9,7 +9,7 @@ from recollect_server.chat.keeper import Keeper
 from recollect_server.chat.ports import ChatModel, Flights, Relay, TurnStore
 from recollect_server.chat.turn import ChatOptions
 from recollect_server.memory.audit import AuditLog, Caller
-from recollect_server.memory.context import ContextBuilder
+from recollect_server.memory.context_builder import ContextBuilder
 from recollect_server.memory.model import NewMessage
 from recollect_server.memory.watch import Notices
 from recollect_server.scope import RequestKey, Scope

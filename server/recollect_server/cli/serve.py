@@ -12,7 +12,7 @@ from recollect_server import config
 from recollect_server.cli.run import load_settings, run_until_ended
 
 if TYPE_CHECKING:
-    from recollect_server import app
+    from recollect_server import server
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 """Where the client looks by itself; kept here because importing the client takes time."""
@@ -182,7 +182,7 @@ def _supervise(settings: config.Settings, ready_file: Path | None) -> None:
     run_until_ended(settings, lambda: supervise(settings, sys.argv[1:], ready))
 
 
-def _ready(started: "app.Started", ready_file: Path | None) -> None:
+def _ready(started: "server.Started", ready_file: Path | None) -> None:
     _write(ready_file, started.address)
     click.echo(started.notice, err=True)
     click.echo(_invitation(started.address, _program()), err=True)

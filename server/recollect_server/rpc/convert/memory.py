@@ -29,11 +29,10 @@ from recollect_server.memory.model import (
     Session,
 )
 from recollect_server.memory.ports import RecallFilter
+from recollect_server.memory.recalling import Recalled, RecallHit
 from recollect_server.memory.service import (
     DEFAULT_WINDOW_SIZE,
     DEFAULT_WINDOW_TTL,
-    Recalled,
-    RecallHit,
     new_session_id,
 )
 from recollect_server.rpc.convert.common import (

@@ -7,9 +7,10 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from recollect.v1 import memory_pb2 as pb
 from recollect_server.errors import NotFound, Reason
-from recollect_server.memory.context import ContextBuilder
+from recollect_server.memory.context_builder import ContextBuilder
 from recollect_server.memory.extraction import Extraction
 from recollect_server.memory.model import Retention
+from recollect_server.memory.recalling import Recaller
 from recollect_server.memory.service import Memory
 from recollect_server.memory.summaries import Compactor
 from recollect_server.memory.watch import Watch
@@ -32,12 +33,14 @@ class MemoryServicer:
     def __init__(
         self,
         memory: Memory,
+        recaller: Recaller,
         contexts: ContextBuilder,
         compactor: Compactor,
         extraction: Extraction,
         watch: Watch,
     ) -> None:
         self._memory = memory
+        self._recaller = recaller
         self._contexts = contexts
         self._compactor = compactor
         self._extraction = extraction
@@ -174,7 +177,7 @@ class MemoryServicer:
 
     async def recall(self, call: Call, request: pb.RecallRequest) -> pb.RecallResponse:
         """Serve Recall."""
-        recalled = await self._memory.recall(
+        recalled = await self._recaller.recall(
             call.scope,
             request.query,
             kinds=convert.to_kinds(request),
