@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -26,12 +27,15 @@ from recollect_server.admin.model import JobDepth, JobState
 from recollect_server.admin.quotas import Quotas
 from recollect_server.admin.server import StoreState
 from recollect_server.cache.statistics import Statistics
+from recollect_server.errors import RecollectError
 from recollect_server.memory.due import JobKind
 from recollect_server.memory.ports import EmbeddingBacklog, RecallIndex
 from recollect_server.memory.windows import Windows
 from recollect_server.stores.sql.database import WriterState
 from recollect_server.telemetry import Telemetry
 from recollect_server.timing import Histogram, Timings
+
+log = structlog.get_logger("recollect.metrics")
 
 SCRAPE_SECONDS = 5.0
 """How long a scrape may take; a store that answers later is not reported."""
@@ -245,7 +249,10 @@ async def _within(question: Awaitable[Any]) -> Any:
     """Return the answer, None if there is none in time: an outage must not hide the rest."""
     try:
         return await asyncio.wait_for(question, SCRAPE_SECONDS / 2)
-    except Exception:  # noqa: BLE001 - what is missing shows as missing
+    except (RecollectError, TimeoutError):
+        return None
+    except Exception:
+        log.exception("metrics were not read")
         return None
 
 

@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import replace
 
+import structlog
+
 from recollect_server.chat.job import TurnJob
 from recollect_server.chat.model import TurnState
 from recollect_server.chat.ports import Cancel
@@ -25,6 +27,8 @@ from recollect_server.memory.model import Role
 from recollect_server.memory.prompt import is_json_object
 from recollect_server.memory.service import Memory
 from recollect_server.scope import Scope
+
+log = structlog.get_logger("recollect.chat")
 
 CLOSE_SECONDS = 5.0
 """How long a stopped turn may take to store what was said."""
@@ -172,7 +176,10 @@ class Chat:
                 cancelled = Cancelled(Reason.TURN_CANCELLED, "the turn was cancelled")
                 await self._close(job, TurnState.CANCELLED, cancelled)
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the turn's readers get it
+        except Exception as error:
+            # Its readers get it, and log what is unexpected; a turn may have none.
+            if not isinstance(error, RecollectError) and not job.run.readers:
+                log.exception("turn failed")
             await self._close(job, TurnState.FAILED, await self._explained(job, error))
         else:
             job.release()
