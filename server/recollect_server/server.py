@@ -84,7 +84,7 @@ async def open_server(stack: AsyncExitStack, settings: Settings) -> Started:
     quotas = open_quotas(stack, settings, limits, opened.database, opened.state)
     chat, chat_loops = _make_chat(settings, opened, memory, answers, quotas)
     admin = make_admin(settings, opened, memory, answers, chat, quotas)
-    activity = Activity()
+    activity = Activity(settings.activity_file)
     loops = _loops(opened, memory, answers, admin) | chat_loops
     if limits_file is not None:
         loops["limits"] = partial(limits_file.watch, quotas.change)

@@ -63,7 +63,7 @@ async def open_worker(stack: AsyncExitStack, settings: Settings) -> None:
         Extraction(sessions, facts, reconciler, extractor, policy, utc_now),
         policy,
         asyncio.Event(),
-        Activity(),
+        Activity(settings.activity_file),
         telemetry,
     )
     loops["feeding"] = open_feeder(stack, settings, database).run
