@@ -13,8 +13,7 @@ from recollect_server.admin.model import KeyRole
 from recollect_server.errors import PermissionDenied, RecollectError
 from recollect_server.memory.audit import AuditLog
 from recollect_server.rpc.authorization import ROLE_OF
-from recollect_server.rpc.call import Call
-from recollect_server.rpc.counting import Stream, Unary
+from recollect_server.rpc.call import Call, Stream, Unary
 from recollect_server.rpc.status import STATUS_OF
 from recollect_server.scope import Scope
 

@@ -16,8 +16,7 @@ from recollect_server.admin.keys import PREFIX, ApiKeys
 from recollect_server.admin.model import ApiKey
 from recollect_server.errors import Reason, RecollectError, Unauthenticated, Unavailable
 from recollect_server.rpc.authorization import Rule, authorize
-from recollect_server.rpc.call import Call, Principal
-from recollect_server.rpc.counting import Stream, Unary
+from recollect_server.rpc.call import Call, Principal, Stream, Unary
 from recollect_server.rpc.interceptors import Undecodable
 
 RECHECK_SECONDS = 2.0

@@ -1,5 +1,6 @@
 """What the server knows of one running call."""
 
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -84,3 +85,9 @@ class Call:
 
 current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
 """The call that the running task serves, for logs."""
+
+Unary = Callable[[Call, Any], Awaitable[Any]]
+"""A handler of a call with one answer, or an interceptor around it."""
+
+Stream = Callable[[Call, Any], Awaitable[AsyncIterator[Any]]]
+"""A handler of a call with a stream of answers."""

@@ -11,8 +11,7 @@ from typing import Any
 import grpc
 import structlog
 
-from recollect_server.rpc.call import Call
-from recollect_server.rpc.counting import Stream, Unary
+from recollect_server.rpc.call import Call, Stream, Unary
 
 log = structlog.get_logger("recollect.rpc")
 

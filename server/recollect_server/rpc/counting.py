@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
@@ -11,11 +11,8 @@ from typing import Any, Protocol
 import grpc
 
 from recollect_server.activity import Activity
-from recollect_server.rpc.call import Call
+from recollect_server.rpc.call import Call, Stream, Unary
 from recollect_server.timing import Span, Timings
-
-Unary = Callable[[Call, Any], Awaitable[Any]]
-Stream = Callable[[Call, Any], Awaitable[AsyncIterator[Any]]]
 
 
 class CallTracer(Protocol):

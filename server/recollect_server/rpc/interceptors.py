@@ -19,9 +19,9 @@ from recollect_server.activity import Activity
 from recollect_server.admin.gate import Gate
 from recollect_server.errors import Reason, RecollectError
 from recollect_server.ids import uuid7
-from recollect_server.rpc.call import Call, current_call
+from recollect_server.rpc.call import Call, Stream, Unary, current_call
 from recollect_server.rpc.call_log import CallLog
-from recollect_server.rpc.counting import CallCounts, Counting, Stream, Unary
+from recollect_server.rpc.counting import CallCounts, Counting
 from recollect_server.rpc.status import DETAILS_KEY, internal_status, to_status
 from recollect_server.rpc.times import malformed_times
 from recollect_server.rpc.violations import describe

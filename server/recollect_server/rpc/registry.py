@@ -14,8 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from recollect_server.errors import Unimplemented
 from recollect_server.rpc.authorization import ROLE_OF, Rule, service_of
-from recollect_server.rpc.call import Call
-from recollect_server.rpc.counting import Stream, Unary
+from recollect_server.rpc.call import Call, Stream, Unary
 from recollect_server.rpc.interceptors import Interceptor, Undecodable
 
 
