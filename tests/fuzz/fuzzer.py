@@ -25,10 +25,15 @@ from tests.fuzz.target import (
 )
 from tests.harness import children
 
+from recollect_server.cli.allocator import RETURN_SECONDS
+
 CHANNELS = 4
 IN_FLIGHT = 64
 MOST_RESPONSES = 50
 """Responses of a stream that are read before it is cancelled; of a Watch one."""
+
+WINDOW_SECONDS = RETURN_SECONDS + 5
+"""In each window a server gives free memory back at least once."""
 
 MUTANTS = 40
 """Mutated requests made from each generated one."""
@@ -180,20 +185,34 @@ async def _read(running: Any, most: int) -> tuple[bytes, ...]:
 
 @dataclass(slots=True)
 class Memory:
-    """The memory of a server's processes, looked at after each round."""
+    """The memory that a server's processes keep.
+
+    What a round needs for its largest requests comes and goes, and differs by 100 MiB from one
+    moment to the next. What is kept is the least of a while in which free memory was given back.
+
+    Attributes:
+        samples: number of inputs by then, and the least MiB that were resident in that while.
+    """
 
     pid: int
     samples: list[tuple[int, float]] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
-    def sample(self, sent: int) -> None:
-        """Note what is resident after a number of inputs."""
-        self.samples.append((sent, resident_mib(self.pid)))
+    async def watch(self, sent: Callable[[], int]) -> None:
+        """Take samples until cancelled."""
+        while True:
+            end = time.monotonic() + WINDOW_SECONDS
+            least = resident_mib(self.pid)
+            self.samples.append((sent(), least))
+            while time.monotonic() < end:
+                await asyncio.sleep(WINDOW_SECONDS / 200)
+                least = min(least, resident_mib(self.pid))
+                self.samples[-1] = sent(), least
 
     def growth(self) -> tuple[float, float]:
         """Return MiB, and MiB for 100,000 inputs, by which the second half of the run grew.
 
-        By least squares: single samples jump with what garbage collection has not yet found.
+        By least squares: single samples jump with what is in use at the time.
         """
         half = self.samples[len(self.samples) // 2 :]
         slope = _slope(half)

@@ -4,6 +4,7 @@ RECOLLECT_FUZZ_INPUTS is the number of inputs, RECOLLECT_FUZZ_SEED chooses them.
 says what is sent and what was found.
 """
 
+import asyncio
 import os
 import time
 from collections import Counter
@@ -21,6 +22,8 @@ INPUTS = int(os.environ.get("RECOLLECT_FUZZ_INPUTS", "6000"))
 SEED = int(os.environ.get("RECOLLECT_FUZZ_SEED") or SystemRandom().randrange(10**6))
 LONG = 200_000
 """Inputs from which on growth can be told from warming up."""
+
+SAY_SECONDS = 120.0
 
 MOST_GROWTH = 4.0
 """MiB for 100,000 inputs: much less than a leak of 100 bytes for each."""
@@ -56,17 +59,22 @@ async def _create_sessions(client: AsyncRecollect) -> None:
 async def test_any_input_is_answered_and_nothing_breaks(capsys: pytest.CaptureFixture[str]) -> None:
     with RunningServer("--log-level", "warning", environment=SMALL) as server:
         fuzzer, memory = Fuzzer(server.address, SEED), Memory(server.pid)
+        said = [time.monotonic()]
         async with server.async_client("valid") as client:
 
             async def look() -> None:
                 await _ask(client, fuzzer.sent)
                 await _create_sessions(client)
-                memory.sample(fuzzer.sent)
-                if len(memory.samples) % 10 == 0:
+                if time.monotonic() > said[-1] + SAY_SECONDS:
+                    said.append(time.monotonic())
                     _say(capsys, _progress(fuzzer, memory))
 
             await _create_sessions(client)
+            watching = asyncio.create_task(memory.watch(lambda: fuzzer.sent))
             await fuzzer.run(INPUTS, look)
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
         _say(capsys, _progress(fuzzer, memory))
         _say(capsys, f"{_codes(fuzzer)}; answered OK: {_served(fuzzer)}")
         assert not fuzzer.violations, f"seed {SEED}\n{fuzzer.report()}\n{server.log}"
@@ -85,7 +93,7 @@ def _progress(fuzzer: Fuzzer, memory: Memory) -> str:
     wrong = ", ".join(f"{method} {what[:60]}" for method, what in fuzzer.violations)
     return (
         f"fuzzing with seed {SEED}: {fuzzer.sent} inputs, {fuzzer.sent / seconds:.0f} a second, "
-        f"violations: {wrong or 'none'}; {first:.0f} MiB after the first round, {last:.0f} MiB "
+        f"violations: {wrong or 'none'}; {first:.0f} MiB kept at first, {last:.0f} MiB "
         f"now, {grown:+.1f} MiB in the second half, {slope:+.2f} MiB for 100,000 inputs"
     )
 
