@@ -4,10 +4,10 @@ Statements of a group go out in a pipeline: one that returns no rows is not wait
 fails, for whatever reason, it is rolled back and its units are run one by one, so a unit's error is
 its own, and units that met another process's transaction are run again.
 
-A group locks its users first, all of them in one order, so two groups never wait for each other over
-users, and one waits for its turn for as long as it takes: many writers of one user are a queue. Where
-two still wait for each other, over jobs for one, a group does not wait for PostgreSQL to find that
-out, but gives up soon.
+A group locks its users first, all of them in one order, so two groups never wait for each other
+over users, and one waits for its turn for as long as it takes: many writers of one user are a
+queue. Where two still wait for each other, over jobs for one, a group does not wait for PostgreSQL
+to find that out, but gives up soon.
 """
 
 import asyncio
