@@ -69,9 +69,7 @@ class ChangeLog:
 
     def session_deleted(self, session_id: str) -> None:
         """Record that a session is gone, and forget what it was."""
-        self._tx.execute(
-            FORGET_SNAPSHOTS, {"user_key": self.user_key, "session_id": session_id}
-        )
+        self._tx.execute(FORGET_SNAPSHOTS, {"user_key": self.user_key, "session_id": session_id})
         self._add(ChangeType.DELETED, SubjectKind.SESSION, session_id)
 
     def fact(self, type: ChangeType, fact_id: str, version: int = 0) -> None:

@@ -7,8 +7,7 @@ down_revision = "0011"
 
 STATEMENTS = (
     # Only what is created or changed of a session has a snapshot: no message, fact or episode does.
-    "CREATE INDEX changes_of_sessions ON changes (user_key, session_id) "
-    "WHERE snapshot IS NOT NULL",
+    "CREATE INDEX changes_of_sessions ON changes (user_key, session_id) WHERE snapshot IS NOT NULL",
 )
 
 
