@@ -155,17 +155,25 @@ class Erasing:
             try:
                 # By this process's own clock: others' may differ.
                 await asyncio.sleep(SETTLE_SECONDS)
-                while not await self._attempt(erasure_id):
+                while not await self._attempt_or_wait(erasure_id):
                     await asyncio.sleep(PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS) - 1)])
                     attempt += 1
             finally:
                 renewing.cancel()
-        except RecollectError as error:
-            log.warning("erasure waits", erasure_id=erasure_id, reason=error.reason)
+        except Unavailable as error:
+            log.warning("store unavailable, an erasure waits", reason=error.reason)
             await asyncio.sleep(POLL_SECONDS)
         except Exception:
             log.exception("erasure failed", erasure_id=erasure_id)
             await asyncio.sleep(PAUSES_SECONDS[-1])
+
+    async def _attempt_or_wait(self, erasure_id: str) -> bool:
+        """Return False too if something does not answer now; the lease is kept for next time."""
+        try:
+            return await self._attempt(erasure_id)
+        except RecollectError as error:
+            log.warning("erasure waits", erasure_id=erasure_id, reason=error.reason)
+            return False
 
     async def _renew(self, erasure_id: str) -> None:
         """Keep the lease. If it is lost all the same, two do the same work, which does no harm."""

@@ -2,7 +2,11 @@
 
 import asyncio
 import random
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
+import psycopg
 import pytest
 from tests.stores.sql.support import ADA, Stores
 
@@ -17,6 +21,7 @@ from recollect_server.memory.model import (
     Session,
 )
 from recollect_server.memory.watch import KEPT_DAYS, Deleted, Position, SubjectKind
+from recollect_server.stores.sql.changes import FORGET_SNAPSHOTS
 
 START = Position(0, 0)
 
@@ -266,6 +271,34 @@ async def test_of_a_forgotten_fact_and_a_deleted_session_only_ids_are_told(store
     assert b"my secret" not in b"".join(
         row[0] for row in await stores.rows("SELECT snapshot FROM changes") if row[0] is not None
     )
+
+
+async def test_a_deleted_session_is_forgotten_without_reading_its_users_other_changes(
+    stores, location
+):
+    await stores.session()
+
+    def change_much_else(tx) -> None:
+        tx.execute_many(
+            "INSERT INTO changes (user_key, user_revision, number, type, subject, session_id, "
+            "item_id, version, time) SELECT user_key, :revision, 1, 1, 2, '', 'f', 1, 1 FROM users",
+            [{"revision": revision} for revision in range(1000, 4000)],
+        )
+
+    await stores.database.write(change_much_else)
+    plan = await asyncio.to_thread(_plan, location, FORGET_SNAPSHOTS)
+    assert "changes_of_sessions" in plan, plan
+
+
+def _plan(location: str | Path, statement: str) -> str:
+    """Return how a database would run a statement about Ada's session."""
+    literal = statement.replace(":user_key", "1").replace(":session_id", "'s'")
+    if isinstance(location, Path):
+        with closing(sqlite3.connect(location)) as lite:
+            return str(lite.execute(f"EXPLAIN QUERY PLAN {literal}").fetchall())
+    with psycopg.connect(location) as connection:
+        connection.execute("ANALYZE changes")
+        return str(connection.execute(f"EXPLAIN {literal}").fetchall())
 
 
 async def test_a_position_from_before_what_is_kept_is_refused_and_a_fresh_one_never(stores):

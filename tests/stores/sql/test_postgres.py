@@ -7,16 +7,17 @@ from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 from tests.harness import eventually
 from tests.postgres_server import PostgresServer
 from tests.stores.sql.support import ADA, Stores, open_database
 
 from recollect_server.errors import Reason, Unavailable
-from recollect_server.memory.model import NewSession
+from recollect_server.memory.model import NewFact, NewSession
 from recollect_server.scope import Scope
 from recollect_server.stores.sql.database import StatementError
 from recollect_server.stores.sql.migrate import migrate
-from recollect_server.stores.sql.postgres import PostgresDatabase
+from recollect_server.stores.sql.postgres import GROUP_LOCK_MS, PostgresDatabase
 
 LARGE = "x" * 1_000_000
 ADD = "INSERT INTO users (tenant, user_id, revision) VALUES ('t', :name, 1)"
@@ -297,6 +298,55 @@ async def test_a_group_of_users_in_opposite_order_waits_for_no_deadlock(location
             "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
         ).fetchone()
     assert row == (0,), f"after {time.monotonic() - started:.1f} s"
+    for database in databases:
+        await database.close()
+
+
+async def test_many_writes_of_one_user_share_a_commit_however_long_they_wait_for_their_turn(
+    stores, location
+):
+    await stores.session()
+    with psycopg.connect(location) as other_server, psycopg.connect(location) as observer:
+        other_server.execute("UPDATE users SET revision = revision WHERE user_id = 'ada'")
+        writes = [asyncio.create_task(stores.append(str(n))) for n in range(32)]
+
+        def waited_longer_than_a_group_waits_for_jobs() -> bool:
+            longest = observer.execute(
+                "SELECT EXTRACT(EPOCH FROM MAX(clock_timestamp() - waitstart)) FROM pg_locks"
+            ).fetchone()[0]
+            return longest is not None and longest * 1000 > 2 * GROUP_LOCK_MS
+
+        await asyncio.to_thread(eventually, waited_longer_than_a_group_waits_for_jobs)
+        other_server.rollback()
+        done = await asyncio.gather(*writes)
+    texts = await stores.texts()
+    assert [texts[each.messages[0].sequence - 1] for each in done] == [str(n) for n in range(32)]
+    ((commits,),) = await stores.rows("SELECT COUNT(DISTINCT xmin::text) FROM messages")
+    assert commits < 8
+
+
+async def test_groups_that_mix_appends_with_other_writes_do_not_wait_for_each_other(location):
+    databases = [open_database(location) for _ in range(2)]
+    stores = [Stores(database) for database in databases]
+    scopes = [Scope("acme", f"u{n}") for n in range(8)]
+    await asyncio.gather(*(stores[0].session(scope=scope) for scope in scopes))
+
+    async def write(own: Stores, scope: Scope, append: bool) -> None:
+        if append:
+            await own.append("x", scope=scope)
+        else:
+            await own.facts.remember(scope, [NewFact("x")], None)
+
+    with capture_logs() as logged:
+        for _ in range(10):
+            await asyncio.gather(
+                *(
+                    write(own, scope, append=(number + place) % 2 == 0)
+                    for place, own in enumerate(stores)
+                    for number, scope in enumerate(scopes)
+                )
+            )
+    assert [entry for entry in logged if entry["event"].startswith("group failed")] == []
     for database in databases:
         await database.close()
 

@@ -1,5 +1,6 @@
 """The SQLite driver: shared commits, limits, outages."""
 
+import asyncio
 import contextlib
 import sqlite3
 import threading
@@ -7,9 +8,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.stores.sql.support import Stores
 
 from recollect_server.errors import Reason, Unavailable
+from recollect_server.stores.sql import sqlite
 from recollect_server.stores.sql.sqlite import SqliteDatabase, _connect
+
+
+@pytest.fixture
+def location(path: Path) -> Path:
+    return path
 
 
 @pytest.fixture
@@ -43,6 +51,56 @@ async def test_a_closed_database_refuses(stores):
 async def test_reads_cannot_write(database):
     with pytest.raises(Unavailable):
         await database.read(lambda tx: tx.execute("DELETE FROM users"))
+
+
+async def test_the_file_is_compacted_at_the_first_try_while_others_write_and_read(stores, other):
+    await stores.session()
+    for _ in range(40):
+        await asyncio.gather(*(stores.append("x" * 2000) for _ in range(50)))
+    stop = asyncio.Event()
+
+    async def write(own: Stores) -> None:
+        while not stop.is_set():
+            await own.append("y")
+
+    async def read(own: Stores) -> None:
+        while not stop.is_set():
+            await own.texts()
+
+    busy = [asyncio.create_task(write(own)) for own in (stores, other) for _ in range(2)]
+    for _ in range(12):
+        await stores.database.compact([])
+    busy += [asyncio.create_task(read(own)) for own in (stores, other)]
+    await asyncio.gather(*(own.database.compact([]) for own in (stores, other, stores, other)))
+    stop.set()
+    await asyncio.gather(*busy)
+
+
+async def test_those_who_ask_while_the_file_is_compacted_share_the_next_time(database, monkeypatch):
+    done = []
+    vacuum = database._vacuum
+    monkeypatch.setattr(database, "_vacuum", lambda: done.append(vacuum()))
+    await asyncio.gather(*(database.compact([]) for _ in range(10)))
+    assert len(done) == 2
+    await database.compact([])
+    assert len(done) == 3
+
+
+async def test_a_log_that_somebody_reads_is_not_emptied_and_the_file_not_written(
+    database, path, monkeypatch
+):
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.3)
+    with contextlib.closing(_connect(path, "FULL")) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT COUNT(*) FROM users").fetchall()
+        await database.write(lambda tx: tx.execute("DELETE FROM jobs"))
+        await database.write(lambda tx: tx.execute("CREATE TABLE later (text TEXT)"))
+        with pytest.raises(Unavailable) as caught:
+            await database.compact([])
+        assert caught.value.retry_after
+        reader.execute("ROLLBACK")
+        await database.compact([])
+    assert path.with_name(path.name + "-wal").stat().st_size == 0
 
 
 def test_connections_that_open_a_new_file_at_once_wait_for_each_other(tmp_path):

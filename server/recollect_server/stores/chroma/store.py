@@ -141,8 +141,12 @@ class ChromaStore:
         await self._delete_beyond(dict.fromkeys((item_digest(scope, *key) for key in keys), 0))
 
     async def delete_user(self, scope: Scope) -> None:
-        """See `VectorStore`."""
-        await self._run(methodcaller("delete", where={"owner": owner_digest(scope)}))
+        """See `VectorStore`. In pages: Chroma takes up to a millisecond a point, and a call that
+        takes too long is given up.
+        """
+        page = methodcaller("get", where={"owner": owner_digest(scope)}, limit=BATCH, include=[])
+        while ids := (await self._run(page))["ids"]:
+            await self._run(methodcaller("delete", ids=ids))
 
     async def search(
         self, scope: Scope, vector: Vector, filter: VectorFilter, limit: int

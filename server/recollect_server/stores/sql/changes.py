@@ -41,6 +41,13 @@ TOKEN_BYTES = 4
 KEPT_MICROSECONDS = timedelta(days=KEPT_DAYS) // timedelta(microseconds=1)
 
 
+FORGET_SNAPSHOTS = (
+    "UPDATE changes SET snapshot = NULL WHERE user_key = :user_key AND session_id = :session_id "
+    "AND snapshot IS NOT NULL"
+)
+"""Goes by an index of the changes that have one, which are few: the sessions' own."""
+
+
 class ChangeLog:
     """Records the changes of one transaction, in their order.
 
@@ -62,11 +69,7 @@ class ChangeLog:
 
     def session_deleted(self, session_id: str) -> None:
         """Record that a session is gone, and forget what it was."""
-        self._tx.execute(
-            "UPDATE changes SET snapshot = NULL WHERE user_key = :user_key "
-            "AND session_id = :session_id AND snapshot IS NOT NULL",
-            {"user_key": self.user_key, "session_id": session_id},
-        )
+        self._tx.execute(FORGET_SNAPSHOTS, {"user_key": self.user_key, "session_id": session_id})
         self._add(ChangeType.DELETED, SubjectKind.SESSION, session_id)
 
     def fact(self, type: ChangeType, fact_id: str, version: int = 0) -> None:

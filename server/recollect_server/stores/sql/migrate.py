@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-HEAD = "0011"
+HEAD = "0012"
 """The revision this code works with: the last file of `migrations/versions`."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"

@@ -75,6 +75,29 @@ def _connect_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _empty_log(connection: sqlite3.Connection) -> None:
+    """Leave nothing in the write-ahead log.
+
+    SQLite refuses at once while another connection brings the log into the file, as writers often
+    do after a commit. It waits for those who read an older state, but writers wait meanwhile: a try
+    waits for as long as all before it took, so that short reads keep writers up shortly.
+
+    Raises:
+        Unavailable: somebody reads for longer than `BUSY_SECONDS`.
+    """
+    begun = time.monotonic()
+    while True:
+        tried = time.monotonic() - begun
+        connection.execute(f"PRAGMA busy_timeout = {100 + int(tried * 1000)}")
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if not busy:
+            break
+        if tried > BUSY_SECONDS:
+            raise Unavailable(Reason.STORE_UNAVAILABLE, "the database's log is being read", 1.0)
+        time.sleep(0.01)
+    connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+
+
 def _unavailable(error: sqlite3.Error) -> Unavailable:
     log.error("database error", error=type(error).__name__, detail=str(error))
     return Unavailable(Reason.STORE_UNAVAILABLE, "the database does not answer", retry_after=1.0)
@@ -98,6 +121,8 @@ class SqliteDatabase:
         self._loop = asyncio.get_running_loop()
         self._loops_own: sqlite3.Connection | None = None
         self._writers = Writers(lambda: _Writer(path, synchronous), threads=1, name="sqlite-write")
+        self._compacting = asyncio.Lock()
+        self._compactions_begun = self._compacted = 0
 
     @property
     def writer(self) -> Writers:
@@ -126,21 +151,29 @@ class SqliteDatabase:
             raise _unavailable(error) from None
 
     async def compact(self, tables: Sequence[str]) -> None:
-        """See `Database`. The file is written anew, for which writers wait."""
+        """See `Database`. The file is written anew, for which writers wait: those who ask while it
+        is done share the next time.
+        """
         self._check_open()
-        await asyncio.to_thread(self._vacuum)
+        asked = self._compactions_begun
+        async with self._compacting:
+            if self._compacted > asked:
+                return
+            self._compactions_begun += 1
+            await asyncio.to_thread(self._vacuum)
+            self._compacted = self._compactions_begun
 
     def _vacuum(self) -> None:
         try:
             with closing(_connect(self._path, "FULL")) as connection:
+                # First without: a log that cannot be emptied would grow by a copy of the file.
+                _empty_log(connection)
                 # SQLite's `secure_delete` overwrites what is deleted, but not the copies that stay
                 # behind in pages whose cells were moved.
                 connection.execute("VACUUM")
-                busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                _empty_log(connection)
         except sqlite3.Error as error:
             raise _unavailable(error) from None
-        if busy:
-            raise Unavailable(Reason.STORE_UNAVAILABLE, "the database's log is being read", 1.0)
 
     async def close(self) -> None:
         """See `Database`."""
