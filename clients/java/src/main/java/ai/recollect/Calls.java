@@ -107,13 +107,8 @@ final class Calls {
           public void seen(T item) {}
 
           @Override
-          public boolean repeats() {
-            return true;
-          }
-
-          @Override
-          public boolean goesOn(RecollectException failed, Retries retries) {
-            return false;
+          public boolean goesOn(RecollectException failed, boolean begun, Retries retries) {
+            return !begun && !retries.exhausted();
           }
         });
   }
@@ -148,6 +143,11 @@ final class Calls {
     } catch (StatusRuntimeException e) {
       throw failure(e);
     }
+  }
+
+  /** Returns whether a call that begins now has a deadline. */
+  boolean bounded() {
+    return timeout != null || Context.current().getDeadline() != null;
   }
 
   /** Returns options with the deadline of a call that begins now. */

@@ -23,9 +23,13 @@ final class Retries {
   private static final Duration FIRST_PAUSE = Duration.ofMillis(100);
   private static final Duration LONGEST_PAUSE = Duration.ofSeconds(2);
 
+  /** How long a chat stream without a deadline, once broken, is resumed without an event. */
+  private static final Duration RESUME_TIME = Duration.ofMinutes(1);
+
   private final Duration longest;
   private int pauses;
   private Duration next;
+  private Deadline givesUp;
 
   private Retries(Duration longest) {
     this.longest = longest;
@@ -64,11 +68,24 @@ final class Retries {
   void reset() {
     pauses = 0;
     next = FIRST_PAUSE;
+    givesUp = null;
   }
 
   /** Returns whether one more try would be one too many, if none brings anything. */
   boolean exhausted() {
     return pauses + 1 >= MAX_TRIES;
+  }
+
+  /**
+   * Returns whether a stream that broke is tried again: as long as its deadline lets it, if it is
+   * bounded by one. Such tries do not count.
+   */
+  boolean goOn(boolean bounded) {
+    if (givesUp == null) {
+      givesUp = Deadline.after(RESUME_TIME.toNanos(), TimeUnit.NANOSECONDS);
+    }
+    pauses = 0;
+    return bounded || !givesUp.isExpired();
   }
 
   /** Returns how many nanoseconds to wait before the next try. */
