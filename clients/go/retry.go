@@ -14,10 +14,9 @@ import (
 )
 
 const (
-	maxTries         = 5
-	firstPause       = 100 * time.Millisecond
-	longestPause     = 2 * time.Second
-	longestReconnect = time.Second
+	maxTries     = 5
+	firstPause   = 100 * time.Millisecond
+	longestPause = time.Second
 	// resumeTime is how long a chat stream without a deadline, once broken, is resumed without an event.
 	resumeTime = time.Minute
 )

@@ -11,7 +11,7 @@ use crate::error::Result;
 
 pub(crate) const MOST_TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a chat stream without a deadline, once broken, is resumed without an event.
 const RESUME_TIME: Duration = Duration::from_secs(60);
 
@@ -56,7 +56,7 @@ impl Pauses {
         deadline.is_some() || broke.elapsed() < RESUME_TIME
     }
 
-    /// Waits 0.1 s, twice as long each time up to 2 s, or down to half of that: many clients of one
+    /// Waits 0.1 s, twice as long each time up to 1 s, or down to half of that: many clients of one
     /// server must not come back at the same moment.
     pub(crate) async fn wait(&mut self) {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.waited.min(16)).min(LONGEST_PAUSE);

@@ -9,8 +9,7 @@ import { RecollectError } from "./errors.js";
 /** How often a call is tried, and a stream that brings nothing. */
 const MAX_TRIES = 5;
 const FIRST_PAUSE_MS = 100;
-const LONGEST_PAUSE_MS = 2_000;
-const LONGEST_RECONNECT_MS = 1_000;
+const LONGEST_PAUSE_MS = 1_000;
 /** How long a chat stream without a deadline, once broken, is resumed without an event. */
 const RESUME_MS = 60_000;
 
@@ -24,7 +23,7 @@ export const CHANNEL_OPTIONS: ClientOptions = {
   // gRPC's own, 1 s growing to 2 min, leaves a server that is back unused for long. The longest is less
   // than the pauses of a call's repeats together, so that they do not all fall into it.
   "grpc.initial_reconnect_backoff_ms": FIRST_PAUSE_MS,
-  "grpc.max_reconnect_backoff_ms": LONGEST_RECONNECT_MS,
+  "grpc.max_reconnect_backoff_ms": LONGEST_PAUSE_MS,
   "grpc.keepalive_time_ms": 60_000,
   "grpc.keepalive_timeout_ms": 20_000,
 };

@@ -18,7 +18,7 @@ CHAT_TIMEOUT = 300.0
 
 MOST_TRIES = 5
 FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 2.0
+LONGEST_PAUSE = 1.0
 RESUME_SECONDS = 60.0
 """How long a chat stream without a deadline, once broken, is resumed without an event."""
 
@@ -30,8 +30,9 @@ OPTIONS: list[tuple[str, Any]] = [
     # gRPC's own, 1 s growing to 2 min, leaves a server that is back unused for long. The longest
     # is less than the pauses of a call's repeats together, so that they do not all fall into it.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # How long a connection may take to be made, for all its name: a distant server needs a while.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 ]

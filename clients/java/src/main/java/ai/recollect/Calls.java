@@ -54,7 +54,7 @@ final class Calls {
   <Q extends Message, R> R run(MethodDescriptor<Q, R> method, Q request) {
     Q made = prepared(request);
     CallOptions options = options();
-    Retries retries = Retries.ofCalls();
+    Retries retries = new Retries();
     while (true) {
       try {
         return ClientCalls.blockingUnaryCall(channel, method, options, made);

@@ -25,7 +25,7 @@ public final class RecollectStream<T> implements Iterator<T>, Iterable<T>, AutoC
   private final Source<T> source;
   private final CallOptions options;
   private final Context.CancellableContext context = Context.current().withCancellation();
-  private final Retries retries = Retries.ofCalls();
+  private final Retries retries = new Retries();
   private Iterator<T> items;
   private T next;
   private boolean begun;

@@ -21,33 +21,14 @@ final class Retries {
   static final int MAX_TRIES = 5;
 
   private static final Duration FIRST_PAUSE = Duration.ofMillis(100);
-  private static final Duration LONGEST_PAUSE = Duration.ofSeconds(2);
+  private static final Duration LONGEST_PAUSE = Duration.ofSeconds(1);
 
   /** How long a chat stream without a deadline, once broken, is resumed without an event. */
   private static final Duration RESUME_TIME = Duration.ofMinutes(1);
 
-  private final Duration longest;
   private int pauses;
-  private Duration next;
+  private Duration next = FIRST_PAUSE;
   private Deadline givesUp;
-
-  private Retries(Duration longest) {
-    this.longest = longest;
-    reset();
-  }
-
-  /** Counts the tries of a call, or to go on with a stream that broke. */
-  static Retries ofCalls() {
-    return new Retries(LONGEST_PAUSE);
-  }
-
-  /**
-   * Counts the tries to connect. Their longest pause is less than the pauses of a call's repeats
-   * together, so that the repeats do not all fall into it.
-   */
-  static Retries ofConnections() {
-    return new Retries(Duration.ofSeconds(1));
-  }
 
   /**
    * Returns whether another server, or the same later, may do what this one did not. A server that
@@ -92,7 +73,7 @@ final class Retries {
   long pause() {
     Duration pause = next;
     pauses++;
-    next = pause.multipliedBy(2).compareTo(longest) < 0 ? pause.multipliedBy(2) : longest;
+    next = pause.multipliedBy(2).compareTo(LONGEST_PAUSE) < 0 ? pause.multipliedBy(2) : LONGEST_PAUSE;
     // Many clients of one server must not come back at the same moment.
     return (long) (pause.toNanos() * ThreadLocalRandom.current().nextDouble(0.5, 1));
   }
