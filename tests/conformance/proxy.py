@@ -43,7 +43,7 @@ class Fault:
             `status`, or `cancel` the call, as a server that shuts down does with one that it has
             not begun.
         times: how often.
-        away: seconds after a `drop` in which connections are refused, as while a server starts again.
+        away: seconds after a `drop` in which connections are refused, as by a server that restarts.
     """
 
     method: str = ""

@@ -13,6 +13,7 @@ import io.grpc.MethodDescriptor;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.ClientCalls;
+import java.nio.channels.ClosedChannelException;
 import java.time.Duration;
 import java.util.Iterator;
 import java.util.List;
@@ -168,8 +169,16 @@ final class Calls {
   /** Returns what to throw of what gRPC threw. */
   RecollectException failure(Throwable failed) {
     Status status = Status.fromThrowable(failed);
-    if (status.getCode() == Status.Code.UNAVAILABLE && channel.isShutdown()) {
-      status = Status.CANCELLED.withDescription("the client was closed");
+    if (status.getCause() instanceof ClosedChannelException) {
+      // The connection broke while the call was begun: gRPC has UNKNOWN for it.
+      status = Status.UNAVAILABLE.withDescription("the connection broke");
+    }
+    if (status.getCode() == Status.Code.UNAVAILABLE) {
+      if (channel.isShutdown()) {
+        status = Status.CANCELLED.withDescription("the client was closed");
+      } else if (Thread.currentThread().isInterrupted()) {
+        status = Status.CANCELLED.withDescription("the thread was interrupted");
+      }
     }
     return Failure.exception(status, Status.trailersFromThrowable(failed));
   }
