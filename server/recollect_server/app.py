@@ -163,7 +163,7 @@ async def work(settings: Settings, on_ready: Callable[[], None]) -> None:
             Extraction(sessions, facts, reconciler, extractor, policy, utc_now),
             policy,
             asyncio.Event(),
-            Activity(),
+            Activity(settings.activity_file),
             telemetry,
         )
         loops["feeding"] = open_feeder(stack, settings, database).run
@@ -225,7 +225,7 @@ async def _start(stack: AsyncExitStack, settings: Settings) -> Started:
     policy = due_policy(settings)
     summarizer = summarizer_of(model, settings)
     work_added = asyncio.Event()
-    activity = Activity()
+    activity = Activity(settings.activity_file)
     notices = ValkeyNotices(state_url)
     windows = Windows(ValkeyWindowCache(state), budget=settings.window_bytes)
     durable = SqlSessionStore(database, utc_now, policy)

@@ -120,6 +120,8 @@ class Settings(AccessSettings):
         workers: server processes behind one port; `recollect serve` then keeps them running.
         share_port: let other processes of this user listen on the same port, by SO_REUSEPORT.
         worker: do background work in the server's process; `recollect worker` does it apart.
+        activity_file: through which processes of one machine know of each other that calls keep one
+            busy, so that background work stands back; `workers` are given one.
         small_model: the model for summaries; empty means the provider's small one.
         summary_recent: messages that a summary leaves alone; twice as many make the next one due.
         summary_tokens: estimated tokens without a summary that make the next one due.
@@ -199,6 +201,7 @@ class Settings(AccessSettings):
     workers: int = Field(1, ge=1, le=256)
     share_port: bool = False
     worker: bool = True
+    activity_file: Path | None = None
     small_model: str = ""
     summary_recent: int = Field(6, ge=1, le=1000)
     summary_tokens: int = Field(2000, ge=100)

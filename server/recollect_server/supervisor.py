@@ -76,6 +76,8 @@ class Supervisor:
         self._arguments += ["--listen", address, "--health-listen", ""]
         self._children: list[_Child | None] = [None] * settings.workers
         self._folder = Path(tempfile.mkdtemp(prefix="recollect-workers-"))
+        activity = settings.activity_file or self._folder / "activity"
+        self._arguments += ["--activity-file", str(activity)]
         self._started = 0
         # A process is replaced by one task at a time.
         self._replacing = asyncio.Lock()

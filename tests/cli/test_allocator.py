@@ -9,9 +9,9 @@ from tests.harness import clean_environment
 
 THREADS = """
 import ctypes, threading
-from recollect_server.cli.allocator import share_arenas
+from recollect_server.cli.allocator import keep_little
 
-share_arenas()
+keep_little()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = libc.fdopen.restype = ctypes.c_void_p
 together = threading.Barrier(8)
@@ -42,6 +42,44 @@ def _arenas(**environment: str) -> int:
     )  # fmt: skip
     return done.stdout.count("<heap")
 
+
+END = """
+import ctypes, threading
+from pathlib import Path
+from recollect_server.cli.allocator import keep_little
+
+
+def resident():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+def use(libc):
+    # Freed, a block of this size lets glibc keep twice as much at the end of an arena.
+    for size in (30 << 20, *[1 << 20] * 25):
+        block = libc.malloc(size)
+        libc.memset(block, 1, size)
+        if size == 30 << 20:
+            libc.free(block)
+        else:
+            blocks.append(block)
+    for block in blocks:
+        libc.free(block)
+
+
+keep_little()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+blocks = []
+begun = resident()
+thread = threading.Thread(target=use, args=(libc,))
+thread.start()
+thread.join()
+print(resident() - begun)
+"""
 
 HOLES = """
 import random, time
@@ -80,6 +118,19 @@ def test_pages_that_are_free_between_others_go_back_to_the_system():
     before, after = map(float, done.stdout.split())
     assert before > 0.8
     assert after < 0.6
+
+
+def test_the_end_of_an_arena_goes_back_to_the_system():
+    def kept(**environment: str) -> float:
+        done = subprocess.run(
+            [sys.executable, "-c", END],
+            env=clean_environment(**environment),
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        return float(done.stdout)
+
+    assert kept() < 12
+    assert kept(MALLOC_TRIM_THRESHOLD_=str(64 << 20)) > 20
 
 
 def test_threads_share_two_arenas_unless_the_environment_says_how_many():

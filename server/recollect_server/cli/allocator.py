@@ -1,6 +1,7 @@
 """Memory that is free and kept: what glibc is told, so that a process does not hold on to it.
 
-Other C libraries are left as they are.
+Other C libraries are left as they are. What the environment says (MALLOC_ARENA_MAX and the like,
+mallopt(3)) counts more.
 """
 
 import ctypes
@@ -9,32 +10,39 @@ import threading
 import time
 from collections.abc import Callable
 
-M_ARENA_MAX = -8
-"""See mallopt(3)."""
-MOST_ARENAS = 2
-RETURN_SECONDS = 60.0
-
 _libc = ctypes.CDLL(None)
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+"""See malloc.h."""
 
-def share_arenas() -> None:
-    """Let threads allocate from two arenas, not each from its own, unless the environment says how
-    many.
+OPTIONS = {
+    # Each arena keeps the most that was ever in use of it: with one for each thread, half of a
+    # busy server's memory came to be free and kept.
+    "MALLOC_ARENA_MAX": (M_ARENA_MAX, 2),
+    # By itself glibc raises these with each large block that is freed, until an arena keeps up to
+    # 64 MiB at its end. Blocks that come and go are not worth mapping each time.
+    "MALLOC_MMAP_THRESHOLD_": (M_MMAP_THRESHOLD, 8 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": (M_TRIM_THRESHOLD, 8 * 2**20),
+}
 
-    Each arena keeps the most that was ever in use of it: with one for each thread, half of a busy
-    server's memory came to be free and kept.
-    """
+RETURN_SECONDS = 60.0
+
+
+def keep_little() -> None:
+    """Let threads share two arenas that keep 8 MiB at their ends."""
     mallopt = getattr(_libc, "mallopt", None)
-    if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
-        mallopt(M_ARENA_MAX, MOST_ARENAS)
+    if mallopt is not None:
+        for variable, (option, value) in OPTIONS.items():
+            if variable not in os.environ:
+                mallopt(option, value)
 
 
 def return_memory(seconds: float = RETURN_SECONDS) -> None:
     """From now on give free pages back to the system at intervals, in a thread of its own.
 
-    glibc gives back only what lies at the end of an arena. Between what is in use, the largest
-    requests of all times leave holes that nothing smaller fills. Looking through some 200 MiB takes
-    4 ms, and 10 more where half of it goes back; who allocates meanwhile may wait for as long.
+    By itself glibc gives back only what lies at the end of an arena. Between what is in use, the
+    largest requests of all times leave holes that nothing smaller fills. Looking through some 200
+    MiB takes 4 ms, and 10 more where half of it goes back; who allocates meanwhile may wait.
     """
     trim = getattr(_libc, "malloc_trim", None)
     if trim is not None:

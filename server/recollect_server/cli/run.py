@@ -38,7 +38,7 @@ def run_until_ended(
 
     logs.configure(settings.log_level, settings.log_format)
     _allow_many_files()
-    allocator.share_arenas()
+    allocator.keep_little()
     allocator.return_memory()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:

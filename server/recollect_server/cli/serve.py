@@ -69,6 +69,14 @@ def _retention_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--activity-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Shared with others here: background work of one waits for calls of another.",
+    )(command)
+
+
 def _observability_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--metrics-listen", metavar="HOST:PORT", help="Prometheus metrics by HTTP."),
@@ -120,6 +128,7 @@ def _observability_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--workers", type=int, help="Server processes behind the port. Default 1.")
 @click.option("--share-port", is_flag=True, default=None, help="Others may listen on it, too.")
 @click.option("--worker/--no-worker", default=None, help="Do background work. Default: yes.")
+@_shared_options
 @click.option(
     "--ready-file",
     type=click.Path(path_type=Path),
@@ -153,6 +162,7 @@ def serve(config_file: Path | None, ready_file: Path | None, **flags: Any) -> No
 @_retention_options
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--log-format", type=click.Choice(["console", "json"]))
+@_shared_options
 @click.option(
     "--ready-file", type=click.Path(path_type=Path), help="Make this file once work is under way."
 )
