@@ -73,7 +73,8 @@ final class Retries {
   long pause() {
     Duration pause = next;
     pauses++;
-    next = pause.multipliedBy(2).compareTo(LONGEST_PAUSE) < 0 ? pause.multipliedBy(2) : LONGEST_PAUSE;
+    next =
+        pause.multipliedBy(2).compareTo(LONGEST_PAUSE) < 0 ? pause.multipliedBy(2) : LONGEST_PAUSE;
     // Many clients of one server must not come back at the same moment.
     return (long) (pause.toNanos() * ThreadLocalRandom.current().nextDouble(0.5, 1));
   }
