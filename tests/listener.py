@@ -50,7 +50,7 @@ class Listener(ABC):
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
 
-        self._server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:

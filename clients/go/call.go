@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -112,6 +114,9 @@ func receiveOnce[Req, Item any](
 				return
 			}
 			if err != nil {
+				if status.Code(err) == codes.Unavailable && ctx.Err() != nil {
+					err = ctx.Err() // The caller's end of a call that was about to fail anyway.
+				}
 				yield(nil, fromRPC(err))
 				return
 			}

@@ -7,8 +7,6 @@ import (
 	"context"
 	"iter"
 
-	"google.golang.org/grpc"
-
 	pb "github.com/recollect-ai/recollect/clients/go/recollectv1"
 )
 
@@ -27,7 +25,8 @@ func (m *Chat) Send(ctx context.Context, req *pb.ChatRequest) (*pb.Turn, error) 
 
 // Stream sends a message and yields what happens; the last event is `done`.
 //
-// When the connection breaks, the events go on after the last one seen, without gap or repeat.
+// When the connection breaks, the events go on after the last one seen, without gap or repeat, as long
+// as the deadline allows; without one for a minute without an event.
 func (m *Chat) Stream(
 	ctx context.Context, req *pb.StreamChatRequest,
 ) iter.Seq2[*pb.ChatEvent, error] {
@@ -35,7 +34,7 @@ func (m *Chat) Stream(
 		req := prepared(req, m.client.settings.userID)
 		seen := &pb.ResumeChatRequest{UserId: req.GetUserId()}
 		begin := func(ctx context.Context) iter.Seq2[*pb.ChatEvent, error] {
-			return events(ctx, m.client.conn, req, m.stub.StreamChat)
+			return events(ctx, req, m.stub.StreamChat)
 		}
 		m.follow(ctx, seen, begin, yield)
 	}
@@ -66,7 +65,7 @@ func (m *Chat) CancelTurn(ctx context.Context, req *pb.CancelTurnRequest) (*pb.T
 }
 
 // follow yields the events of a turn. A stream that breaks is resumed after the last event seen.
-// Before the first event the stream itself was begun again, with the same request id.
+// Before the first event the stream itself is begun again, with the same request id.
 func (m *Chat) follow(
 	ctx context.Context, seen *pb.ResumeChatRequest,
 	open func(context.Context) iter.Seq2[*pb.ChatEvent, error],
@@ -77,6 +76,7 @@ func (m *Chat) follow(
 	var between pauses
 	for {
 		var failed error
+		begun := false
 		for event, err := range open(ctx) {
 			if err != nil {
 				failed = err
@@ -86,6 +86,7 @@ func (m *Chat) follow(
 				seen.TurnId, seen.Attempt = started.GetTurnId(), started.GetAttempt()
 			}
 			seen.AfterSequence = event.GetSequence()
+			begun = true
 			between.reset()
 			if !yield(event, nil) {
 				return
@@ -94,8 +95,13 @@ func (m *Chat) follow(
 		if failed == nil {
 			return
 		}
-		givenUp := between.exhausted() || seen.GetTurnId() == ""
-		if givenUp || !lost(ctx, m.client.conn, failed) {
+		var again bool
+		if seen.GetTurnId() != "" && lost(ctx, m.client.conn, failed) {
+			again = between.goesOn(ctx)
+		} else {
+			again = !begun && !between.exhausted() && unavailable(ctx, m.client.conn, failed)
+		}
+		if !again {
 			yield(nil, failed)
 			return
 		}
@@ -103,7 +109,9 @@ func (m *Chat) follow(
 			yield(nil, fromRPC(ctx.Err()))
 			return
 		}
-		open = m.resume(seen)
+		if seen.GetTurnId() != "" {
+			open = m.resume(seen)
+		}
 	}
 }
 
@@ -111,7 +119,7 @@ func (m *Chat) resume(
 	seen *pb.ResumeChatRequest,
 ) func(context.Context) iter.Seq2[*pb.ChatEvent, error] {
 	return func(ctx context.Context) iter.Seq2[*pb.ChatEvent, error] {
-		return events(ctx, m.client.conn, seen, m.stub.ResumeChat)
+		return events(ctx, seen, m.stub.ResumeChat)
 	}
 }
 
@@ -120,10 +128,10 @@ func events[Req any, Item any, Ptr interface {
 	*Item
 	GetEvent() *pb.ChatEvent
 }](
-	ctx context.Context, conn *grpc.ClientConn, req Req, open streaming[Req, Item],
+	ctx context.Context, req Req, open streaming[Req, Item],
 ) iter.Seq2[*pb.ChatEvent, error] {
 	return func(yield func(*pb.ChatEvent, error) bool) {
-		for item, err := range receive(ctx, conn, req, open) {
+		for item, err := range receiveOnce(ctx, req, open) {
 			if !yield(Ptr(item).GetEvent(), err) {
 				return
 			}

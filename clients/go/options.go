@@ -124,7 +124,7 @@ func (s *settings) dialOptions(address string) ([]grpc.DialOption, error) {
 		// is less than the pauses of a call's repeats together, so that they do not all fall into it.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{
-				BaseDelay: firstPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: longestReconnect,
+				BaseDelay: firstPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: longestPause,
 			},
 			MinConnectTimeout: 5 * time.Second,
 		}),

@@ -14,10 +14,11 @@ import (
 )
 
 const (
-	maxTries         = 5
-	firstPause       = 100 * time.Millisecond
-	longestPause     = 2 * time.Second
-	longestReconnect = time.Second
+	maxTries     = 5
+	firstPause   = 100 * time.Millisecond
+	longestPause = time.Second
+	// resumeTime is how long a chat stream without a deadline, once broken, is resumed without an event.
+	resumeTime = time.Minute
 )
 
 // repeat runs a unary call, again while the server is unavailable. Every one may be repeated: a write
@@ -43,6 +44,7 @@ func repeat(
 type pauses struct {
 	tries int
 	next  time.Duration
+	broke time.Time
 }
 
 // reset says that something came: the next pause is the first again.
@@ -50,6 +52,17 @@ func (p *pauses) reset() { *p = pauses{} }
 
 // exhausted says whether one more try would be one too many, if none brings anything.
 func (p *pauses) exhausted() bool { return p.tries+1 >= maxTries }
+
+// goesOn says whether a stream that broke is tried again: as long as its deadline lets it, which wait
+// heeds. Such tries do not count.
+func (p *pauses) goesOn(ctx context.Context) bool {
+	if p.broke.IsZero() {
+		p.broke = time.Now()
+	}
+	p.tries = 0
+	_, bounded := ctx.Deadline()
+	return bounded || time.Since(p.broke) < resumeTime
+}
 
 // wait returns false if the context ended first.
 func (p *pauses) wait(ctx context.Context) bool {

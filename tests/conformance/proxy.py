@@ -9,7 +9,7 @@ import contextlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from google.rpc import status_pb2
 from hpack import Decoder, Encoder, NeverIndexedHeaderTuple
@@ -43,6 +43,7 @@ class Fault:
             `status`, or `cancel` the call, as a server that shuts down does with one that it has
             not begun.
         times: how often.
+        away: seconds after a `drop` in which connections are refused, as by a server that restarts.
     """
 
     method: str = ""
@@ -50,6 +51,7 @@ class Fault:
     do: str = "drop"
     after: int = 0
     times: int = 1
+    away: float = 0.0
     status: status_pb2.Status | None = None
 
     def takes(self, at: str, method: str = "", count: int = 0) -> bool:
@@ -97,6 +99,7 @@ class Proxy(Listener):
         self._target_port = int(port)
         self.faults: list[Fault] = []
         self.sent: list[Sent] = []
+        self._coming_back: asyncio.Task[None] | None = None
 
     @property
     def address(self) -> str:
@@ -106,6 +109,23 @@ class Proxy(Listener):
     def strikes(self, at: str, method: str = "", count: int = 0) -> Fault | None:
         """Return the fault that strikes here, if one does."""
         return next((f for f in self.faults if f.takes(at, method, count)), None)
+
+    def drop(self, fault: Fault) -> NoReturn:
+        """End a connection as a fault says."""
+        if fault.away:
+            self._server.close()
+            self._coming_back = asyncio.create_task(self._come_back(fault.away))
+        raise _Dropped
+
+    async def _come_back(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self._listen()
+
+    async def _close(self) -> None:
+        if self._coming_back is not None:
+            self._coming_back.cancel()
+            await asyncio.gather(self._coming_back, return_exceptions=True)
+        await super()._close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """See `Listener`."""
@@ -188,7 +208,7 @@ class _Connection:
         if fault is None:
             return True
         if fault.do == "drop":
-            raise _Dropped
+            self._proxy.drop(fault)
         self._kept.add(stream)
         if fault.do == "answer":
             assert fault.status is not None
@@ -225,7 +245,7 @@ class _Connection:
             return
         fault = self._proxy.strikes("response", self._sent[stream].method)
         if fault is not None and fault.do == "drop":
-            raise _Dropped
+            self._proxy.drop(fault)
         if fault is not None:
             self._held.add(stream)
         self._received[stream] = bytearray()
@@ -238,8 +258,9 @@ class _Connection:
             self._strike(stream, count)
 
     def _strike(self, stream: int, count: int) -> None:
-        if self._proxy.strikes("message", self._sent[stream].method, count):
-            raise _Dropped
+        fault = self._proxy.strikes("message", self._sent[stream].method, count)
+        if fault is not None:
+            self._proxy.drop(fault)
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[bytes, bytes, Frame]:

@@ -138,13 +138,26 @@ impl Caller {
     where
         F: Future<Output = std::result::Result<Response<Streaming<R>>, Status>>,
     {
-        let attempt = || async {
+        within(deadline, repeated(|| self.begin_once(deadline, request, &method))).await?
+    }
+
+    /// Does what [`Caller::begin`] does, without repeats.
+    pub(crate) async fn begin_once<Q: Request, R, F>(
+        &self,
+        deadline: Option<Instant>,
+        request: &Q,
+        method: impl Fn(tonic::Request<Q>) -> F,
+    ) -> Result<(Option<R>, Streaming<R>)>
+    where
+        F: Future<Output = std::result::Result<Response<Streaming<R>>, Status>>,
+    {
+        let attempt = async {
             let request = self.addressed(request.clone(), deadline).await?;
             let mut stream = answered(method(request).await)?.into_inner();
             let first = answered(stream.message().await)?;
             Ok((first, stream))
         };
-        within(deadline, repeated(attempt)).await?
+        within(deadline, attempt).await?
     }
 
     /// Returns a request with a user and a request id where it has such fields and leaves them empty.

@@ -42,8 +42,8 @@ impl Chat {
 
     /// Sends a message and yields what happens; the last event is `done` or `interrupted`.
     ///
-    /// When the connection breaks, the events go on after the last one seen, without gap or repeat.
-    /// A second `started` means that the reply starts over.
+    /// When the connection breaks, the events go on after the last one seen, without gap or repeat, as
+    /// long as the timeout allows; without one for a minute without an event. A second `started` means that the reply starts over.
     pub fn stream(&self, request: StreamChatRequest) -> Stream<ChatEvent> {
         let request = self.caller.prepared(request);
         let seen = ResumeChatRequest { user_id: request.user_id.clone(), ..Default::default() };
@@ -72,10 +72,10 @@ impl Chat {
     }
 
     /// Yields the events of a turn. A stream that breaks is resumed after the last event seen.
-    /// Before the first event [`Caller::begin`] has sent the request again, with the same request id.
+    /// Before the first event the request is sent again, with the same request id.
     fn follow(
         &self,
-        mut request: Option<StreamChatRequest>,
+        request: Option<StreamChatRequest>,
         mut seen: ResumeChatRequest,
     ) -> Stream<ChatEvent> {
         let chat = self.clone();
@@ -86,7 +86,7 @@ impl Chat {
             loop {
                 let event = match &mut events {
                     Some(events) => Events::next(events, deadline).await,
-                    None => chat.begin(deadline, request.take(), &seen).await.map(|begun| {
+                    None => chat.begin(deadline, request.as_ref(), &seen).await.map(|begun| {
                         events = Some(begun.1);
                         begun.0
                     }),
@@ -98,15 +98,18 @@ impl Chat {
                         yield event;
                     }
                     Ok(None) => break,
-                    Err(error)
-                        if error.is_lost()
-                            && !pauses.are_used_up()
-                            && !seen.turn_id.is_empty() =>
-                    {
-                        events = None;
+                    Err(error) => {
+                        let begun = events.take().is_some();
+                        let again = if error.is_lost() && !seen.turn_id.is_empty() {
+                            pauses.go_on(deadline)
+                        } else {
+                            !begun && !pauses.are_used_up() && error.is_unavailable()
+                        };
+                        if !again {
+                            Err(error)?;
+                        }
                         within(deadline, pauses.wait()).await?;
                     }
-                    Err(error) => Err(error)?,
                 }
             }
         })
@@ -116,15 +119,15 @@ impl Chat {
     async fn begin(
         &self,
         deadline: Option<Instant>,
-        request: Option<StreamChatRequest>,
+        request: Option<&StreamChatRequest>,
         seen: &ResumeChatRequest,
     ) -> Result<(Option<ChatEvent>, Events)> {
-        if let Some(request) = request {
-            let begun = self.caller.begin(deadline, &request, method!(self.stream_chat)).await;
+        if let Some(request) = request.filter(|_| seen.turn_id.is_empty()) {
+            let begun = self.caller.begin_once(deadline, request, method!(self.stream_chat)).await;
             let (first, events) = begun?;
             Ok((first.and_then(|first| first.event), Events::New(events)))
         } else {
-            let begun = self.caller.begin(deadline, seen, method!(self.resume_chat)).await;
+            let begun = self.caller.begin_once(deadline, seen, method!(self.resume_chat)).await;
             let (first, events) = begun?;
             Ok((first.and_then(|first| first.event), Events::Resumed(events)))
         }

@@ -41,8 +41,9 @@ export class Chat {
   /**
    * Sends a message and yields what happens; the last event is `done` or `interrupted`.
    *
-   * When the connection breaks, the events go on after the last one seen, without gap or repeat. A
-   * second `started` means that the reply starts over. The timeout is for all of it.
+   * When the connection breaks, the events go on after the last one seen, without gap or repeat, as
+   * long as the timeout allows, which is for all of it; without one for a minute without an event. A
+   * second `started` means that the reply starts over.
    */
   async *stream(
     request: Init<typeof StreamChatRequestSchema>,
@@ -51,11 +52,8 @@ export class Chat {
     const bounds = new Bounds(options, this.#timeoutMs);
     const message = this.#calls.prepared(StreamChatRequestSchema, request);
     const seen = create(ResumeChatRequestSchema, { userId: message.userId });
-    yield* this.#follow(
-      this.#calls.stream(ChatService.method.streamChat, message, bounds),
-      seen,
-      bounds,
-    );
+    const begin = () => this.#calls.stream(ChatService.method.streamChat, message, bounds, true);
+    yield* this.#follow(begin, seen, bounds);
   }
 
   /** Yields the events of a turn after the last one seen, as `stream` does. */
@@ -65,11 +63,7 @@ export class Chat {
   ): AsyncGenerator<ChatEvent, void, undefined> {
     const bounds = new Bounds(options, this.#timeoutMs);
     const seen = this.#calls.prepared(ResumeChatRequestSchema, request);
-    yield* this.#follow(
-      this.#calls.stream(ChatService.method.resumeChat, seen, bounds),
-      seen,
-      bounds,
-    );
+    yield* this.#follow(this.#resumed(seen, bounds), seen, bounds);
   }
 
   /** Returns a turn. */
@@ -87,37 +81,48 @@ export class Chat {
 
   /**
    * Yields the events of a turn. A stream that breaks is resumed after the last event seen. Before the
-   * first event the stream itself was begun again, with the same request id.
+   * first event the stream itself is begun again, with the same request id.
    */
   async *#follow(
-    events: Events,
+    begin: () => Events,
     seen: ResumeChatRequest,
     bounds: Bounds,
   ): AsyncGenerator<ChatEvent, void, undefined> {
     const pauses = new Pauses();
     for (;;) {
+      let begun = false;
       try {
-        for await (const response of events) {
+        for await (const response of begin()) {
           const event = present(response.event);
           if (event.kind.case === "started") {
             seen.turnId = event.kind.value.turnId;
             seen.attempt = event.kind.value.attempt;
           }
           seen.afterSequence = event.sequence;
+          begun = true;
           pauses.reset();
           yield event;
         }
         return;
       } catch (error) {
-        const lost =
-          this.#calls.isUnavailable(error, bounds) &&
-          (error.reason === undefined || error.reason === "SHUTTING_DOWN");
-        if (!lost || pauses.areUsedUp || seen.turnId === "") {
+        if (!this.#calls.isUnavailable(error, bounds)) {
+          throw error;
+        }
+        const lost = error.reason === undefined || error.reason === "SHUTTING_DOWN";
+        const again =
+          lost && seen.turnId !== "" ? pauses.goesOn(bounds) : !begun && !pauses.areUsedUp;
+        if (!again) {
           throw error;
         }
       }
       await pauses.wait(bounds);
-      events = this.#calls.stream(ChatService.method.resumeChat, seen, bounds);
+      if (seen.turnId !== "") {
+        begin = this.#resumed(seen, bounds);
+      }
     }
+  }
+
+  #resumed(seen: ResumeChatRequest, bounds: Bounds): () => Events {
+    return () => this.#calls.stream(ChatService.method.resumeChat, seen, bounds, true);
   }
 }

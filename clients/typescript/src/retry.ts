@@ -9,8 +9,9 @@ import { RecollectError } from "./errors.js";
 /** How often a call is tried, and a stream that brings nothing. */
 const MAX_TRIES = 5;
 const FIRST_PAUSE_MS = 100;
-const LONGEST_PAUSE_MS = 2_000;
-const LONGEST_RECONNECT_MS = 1_000;
+const LONGEST_PAUSE_MS = 1_000;
+/** How long a chat stream without a deadline, once broken, is resumed without an event. */
+const RESUME_MS = 60_000;
 
 /** How gRPC connects. */
 export const CHANNEL_OPTIONS: ClientOptions = {
@@ -22,7 +23,7 @@ export const CHANNEL_OPTIONS: ClientOptions = {
   // gRPC's own, 1 s growing to 2 min, leaves a server that is back unused for long. The longest is less
   // than the pauses of a call's repeats together, so that they do not all fall into it.
   "grpc.initial_reconnect_backoff_ms": FIRST_PAUSE_MS,
-  "grpc.max_reconnect_backoff_ms": LONGEST_RECONNECT_MS,
+  "grpc.max_reconnect_backoff_ms": LONGEST_PAUSE_MS,
   "grpc.keepalive_time_ms": 60_000,
   "grpc.keepalive_timeout_ms": 20_000,
 };
@@ -31,6 +32,7 @@ export const CHANNEL_OPTIONS: ClientOptions = {
 export class Pauses {
   #tries = 0;
   #next = 0;
+  #broke: number | undefined;
 
   /** Whether one more try would be one too many, if none brings anything. */
   get areUsedUp(): boolean {
@@ -41,6 +43,17 @@ export class Pauses {
   reset(): void {
     this.#tries = 0;
     this.#next = 0;
+    this.#broke = undefined;
+  }
+
+  /**
+   * Whether a stream that broke is tried again: as long as its deadline lets it, which `wait` heeds.
+   * Such tries do not count.
+   */
+  goesOn(bounds: Bounds): boolean {
+    this.#broke ??= performance.now();
+    this.#tries = 0;
+    return bounds.deadline !== Infinity || performance.now() - this.#broke < RESUME_MS;
   }
 
   /** Waits, or throws if the call ends first. */

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from recollect.errors import Cancelled, Closed, RecollectError, Unavailable
+from recollect.errors import Cancelled, Closed, DeadlineExceeded, RecollectError, Unavailable
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_TIMEOUT = 30.0
@@ -18,7 +18,9 @@ CHAT_TIMEOUT = 300.0
 
 MOST_TRIES = 5
 FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 2.0
+LONGEST_PAUSE = 1.0
+RESUME_SECONDS = 60.0
+"""How long a chat stream without a deadline, once broken, is resumed without an event."""
 
 OPTIONS: list[tuple[str, Any]] = [
     # Its own repeats can leave a call without an end, deadline or not
@@ -28,8 +30,9 @@ OPTIONS: list[tuple[str, Any]] = [
     # gRPC's own, 1 s growing to 2 min, leaves a server that is back unused for long. The longest
     # is less than the pauses of a call's repeats together, so that they do not all fall into it.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # How long a connection may take to be made, for all its name: a distant server needs a while.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 ]
@@ -127,10 +130,10 @@ def unavailable(error: RecollectError) -> bool:
 
 
 class Tries:
-    """The tries of one call. One that no server took on is followed by another, within its time.
+    """The tries of one call, or to go on with a stream that broke, within its time.
 
-    Every call may be repeated but an import and a watch: a write either carries a request id or
-    comes to the same when repeated.
+    Every call may be repeated but an import: a write either carries a request id or comes to the
+    same when repeated.
 
     Args:
         timeout: seconds for all of them, None for no bound.
@@ -138,19 +141,45 @@ class Tries:
 
     def __init__(self, timeout: float | None) -> None:
         self._ends = None if timeout is None else time.monotonic() + timeout
+        self.reset()
+
+    def reset(self) -> None:
+        """Count anew: something came."""
         self._pauses = reconnect_pauses()
         self._made = 0
+        self._broke: float | None = None
 
     @property
     def left(self) -> float | None:
-        """Seconds for the next one."""
-        return None if self._ends is None else max(0.0, self._ends - time.monotonic())
+        """Seconds for the next one.
 
-    def pause_after(self, error: RecollectError) -> float:
-        """Return the seconds to wait before the next one; raise the error if there is none."""
-        self._made += 1
-        pause = next(self._pauses)
-        late = self._ends is not None and time.monotonic() + pause >= self._ends
-        if late or self._made == MOST_TRIES or not unavailable(error):
+        Raises:
+            DeadlineExceeded: there are none.
+        """
+        if self._ends is None:
+            return None
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            late = "the call took longer than its timeout"
+            raise DeadlineExceeded(grpc.StatusCode.DEADLINE_EXCEEDED, late)
+        return left
+
+    def pause_after(self, error: RecollectError, patience: float | None = None) -> float:
+        """Return the seconds to wait before the next one; raise the error if there is none.
+
+        Args:
+            patience: seconds from the first break on, in which a stream without a timeout goes on;
+                one with a timeout goes on until then. None counts the tries instead.
+        """
+        now = time.monotonic()
+        if patience is None:
+            self._made += 1
+            given_up = self._made == MOST_TRIES
+        else:
+            self._made = 0
+            self._broke = self._broke or now
+            given_up = self._ends is None and now >= self._broke + patience
+        if given_up or not unavailable(error):
             raise error from None
-        return pause
+        pause = next(self._pauses)
+        return pause if self._ends is None else max(0.0, min(pause, self._ends - now))

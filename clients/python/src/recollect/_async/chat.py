@@ -1,11 +1,10 @@
 """ChatService."""
 
-import time
 from collections.abc import AsyncIterator
 
 from recollect._async.transport import AsyncTransport
 from recollect._messages import MessageLike, as_message, new_request_id
-from recollect._settings import CHAT_TIMEOUT, MOST_TRIES, reconnect_pauses, unavailable
+from recollect._settings import CHAT_TIMEOUT, RESUME_SECONDS, Tries
 from recollect.errors import RecollectError
 from recollect.v1 import chat_pb2 as pb
 
@@ -44,7 +43,7 @@ class AsyncChat:
         )
         return response.turn
 
-    async def stream(
+    def stream(
         self,
         session_id: str,
         message: MessageLike,
@@ -57,8 +56,8 @@ class AsyncChat:
         """Send a message and yield what happens; the last event is `done` or `interrupted`.
 
         Where the connection breaks the turn is taken up again, on whichever server answers, without
-        gap or repeat. A second `started` means that the reply starts over. `timeout` is for all of
-        it.
+        gap or repeat, as long as `timeout` allows, which is for all of it; with None for a minute
+        without an event. A second `started` means that the reply starts over.
         """
         request = pb.StreamChatRequest(
             user_id=self._user(user_id),
@@ -68,39 +67,9 @@ class AsyncChat:
             request_id=request_id or new_request_id(),
         )
         resume = pb.ResumeChatRequest(user_id=request.user_id)
-        ends = None if timeout is None else time.monotonic() + timeout
-        pauses = reconnect_pauses()
-        tries = 0
-        while True:
-            left = None if ends is None else ends - time.monotonic()
-            try:
-                if resume.turn_id:
-                    resumed = self._transport.stream(
-                        "ChatService/ResumeChat", resume, pb.ResumeChatResponse, left
-                    )
-                    async for again in resumed:
-                        tries = 0
-                        _note(resume, again.event)
-                        yield again.event
-                else:
-                    responses = self._transport.stream(
-                        "ChatService/StreamChat", request, pb.StreamChatResponse, left
-                    )
-                    async for response in responses:
-                        _note(resume, response.event)
-                        yield response.event
-                return
-            except RecollectError as error:
-                tries += 1
-                pause = next(pauses)
-                late = ends is not None and time.monotonic() + pause >= ends
-                given_up = tries == MOST_TRIES or not resume.turn_id
-                lost = unavailable(error) and error.reason in LOST
-                if not lost or late or given_up:
-                    raise
-            await self._transport.pause(pause)
+        return self._follow(request, resume, timeout)
 
-    async def resume(
+    def resume(
         self,
         turn_id: str,
         *,
@@ -109,7 +78,7 @@ class AsyncChat:
         user_id: str | None = None,
         timeout: float | None = CHAT_TIMEOUT,
     ) -> AsyncIterator[pb.ChatEvent]:
-        """Yield the events of a turn after the last one seen, from whichever server runs it.
+        """Yield the events of a turn after the last one seen, as `stream` does.
 
         Args:
             attempt: the attempt of that event; 0 for the present one.
@@ -120,11 +89,7 @@ class AsyncChat:
             after_sequence=after_sequence,
             attempt=attempt,
         )
-        responses = self._transport.stream(
-            "ChatService/ResumeChat", request, pb.ResumeChatResponse, timeout
-        )
-        async for response in responses:
-            yield response.event
+        return self._follow(None, request, timeout)
 
     async def get_turn(
         self, turn_id: str, *, user_id: str | None = None, timeout: float | None = None
@@ -146,9 +111,52 @@ class AsyncChat:
         )
         return response.turn
 
+    async def _follow(
+        self,
+        request: pb.StreamChatRequest | None,
+        resume: pb.ResumeChatRequest,
+        timeout: float | None,
+    ) -> AsyncIterator[pb.ChatEvent]:
+        """Yield the events of a turn; where a stream broke, those after the last one seen.
 
-def _note(resume: pb.ResumeChatRequest, event: pb.ChatEvent) -> None:
-    """Keep where a stream is, to go on there."""
-    resume.after_sequence = event.sequence
-    if event.HasField("started"):
-        resume.turn_id, resume.attempt = event.started.turn_id, event.started.attempt
+        Args:
+            request: begins the turn, again until its first event came; None if it runs.
+        """
+        tries = Tries(timeout)
+        while True:
+            begun = False
+            try:
+                async for event in self._events(request, resume, tries.left):
+                    begun = True
+                    tries.reset()
+                    if event.HasField("started"):
+                        resume.turn_id = event.started.turn_id
+                        resume.attempt = event.started.attempt
+                    resume.after_sequence = event.sequence
+                    yield event
+                return
+            except RecollectError as error:
+                lost = error.reason in LOST and bool(resume.turn_id)
+                if begun and not lost:
+                    raise
+                pause = tries.pause_after(error, RESUME_SECONDS if lost else None)
+            await self._transport.pause(pause)
+
+    async def _events(
+        self,
+        request: pb.StreamChatRequest | None,
+        resume: pb.ResumeChatRequest,
+        timeout: float | None,
+    ) -> AsyncIterator[pb.ChatEvent]:
+        if request is not None and not resume.turn_id:
+            responses = self._transport.stream(
+                "ChatService/StreamChat", request, pb.StreamChatResponse, timeout, once=True
+            )
+            async for response in responses:
+                yield response.event
+        else:
+            resumed = self._transport.stream(
+                "ChatService/ResumeChat", resume, pb.ResumeChatResponse, timeout, once=True
+            )
+            async for again in resumed:
+                yield again.event

@@ -1,6 +1,6 @@
 """MemoryService."""
 
-import time
+import math
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -16,7 +16,7 @@ from recollect._messages import (
     new_request_id,
     timestamp,
 )
-from recollect._settings import MOST_TRIES, reconnect_pauses, unavailable
+from recollect._settings import Tries
 from recollect.errors import RecollectError
 from recollect.v1 import memory_pb2 as pb
 from recollect.v1.common_pb2 import MemoryKind
@@ -472,25 +472,17 @@ class AsyncMemory:
         request = pb.WatchRequest(
             user_id=self._user(user_id), session_id=session_id, resume_token=resume_token
         )
-        ends = None if timeout is None else time.monotonic() + timeout
-        pauses = reconnect_pauses()
-        tries = 0
+        tries = Tries(timeout)
         while True:
-            tries += 1
-            left = None if ends is None else ends - time.monotonic()
             responses = self._transport.stream(
-                "MemoryService/Watch", request, pb.WatchResponse, left, once=True
+                "MemoryService/Watch", request, pb.WatchResponse, tries.left, once=True
             )
             try:
                 async for response in responses:
                     request.resume_token = response.resume_token
-                    pauses = reconnect_pauses()
+                    tries.reset()
                     yield response
                 return
             except RecollectError as error:
-                pause = next(pauses)
-                late = ends is not None and time.monotonic() + pause >= ends
-                given_up = tries == MOST_TRIES and not request.resume_token
-                if not unavailable(error) or late or given_up:
-                    raise
+                pause = tries.pause_after(error, math.inf if request.resume_token else None)
             await self._transport.pause(pause)

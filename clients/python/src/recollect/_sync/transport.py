@@ -1,6 +1,6 @@
 """Calls over grpc, with errors as exceptions of this package."""
 
-import time
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ class Transport:
         self._owned = channel is None
         self._channel = channel or _open(settings)
         self._methods: dict[str, Callable[..., Any]] = {}
-        self._closed = False
+        self._closing = threading.Event()
 
     def unary(
         self, method: str, request: Message, response: type[Response], timeout: float | None
@@ -98,19 +98,19 @@ class Transport:
         return done
 
     def pause(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
+        """Wait, until the client is closed at most."""
+        self._closing.wait(seconds)
 
     def close(self) -> None:
         """Close the channel."""
-        self._closed = True
+        self._closing.set()
         if self._owned:
             self._channel.close()
 
     def _method(
         self, method: str, response: type[Message], open_method: Callable[..., Any]
     ) -> Callable[..., Any]:
-        if self._closed:
+        if self._closing.is_set():
             raise errors.Closed
         if method not in self._methods:
             self._methods[method] = open_method(
@@ -121,7 +121,7 @@ class Transport:
         return self._methods[method]
 
     def _failure(self, error: Any) -> errors.RecollectError:
-        if self._closed:
+        if self._closing.is_set():
             return errors.Closed()
         trailing: dict[str, str | bytes] = dict(error.trailing_metadata() or ())
         return errors.from_call(error.code(), error.details() or "", trailing)

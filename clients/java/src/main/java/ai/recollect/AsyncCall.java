@@ -22,7 +22,7 @@ final class AsyncCall<Q, R, T> {
   private final Q request;
   private final Function<R, T> result;
   private final Context context = Context.current();
-  private final Retries retries = Retries.ofCalls();
+  private final Retries retries = new Retries();
   private final CompletableFuture<T> future = new CompletableFuture<>();
 
   AsyncCall(

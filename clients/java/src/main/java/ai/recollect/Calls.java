@@ -13,6 +13,7 @@ import io.grpc.MethodDescriptor;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.ClientCalls;
+import java.nio.channels.ClosedChannelException;
 import java.time.Duration;
 import java.util.Iterator;
 import java.util.List;
@@ -54,7 +55,7 @@ final class Calls {
   <Q extends Message, R> R run(MethodDescriptor<Q, R> method, Q request) {
     Q made = prepared(request);
     CallOptions options = options();
-    Retries retries = Retries.ofCalls();
+    Retries retries = new Retries();
     while (true) {
       try {
         return ClientCalls.blockingUnaryCall(channel, method, options, made);
@@ -107,13 +108,8 @@ final class Calls {
           public void seen(T item) {}
 
           @Override
-          public boolean repeats() {
-            return true;
-          }
-
-          @Override
-          public boolean goesOn(RecollectException failed, Retries retries) {
-            return false;
+          public boolean goesOn(RecollectException failed, boolean begun, Retries retries) {
+            return !begun && !retries.exhausted();
           }
         });
   }
@@ -150,6 +146,11 @@ final class Calls {
     }
   }
 
+  /** Returns whether a call that begins now has a deadline. */
+  boolean bounded() {
+    return timeout != null || Context.current().getDeadline() != null;
+  }
+
   /** Returns options with the deadline of a call that begins now. */
   CallOptions options() {
     return timeout == null
@@ -168,8 +169,16 @@ final class Calls {
   /** Returns what to throw of what gRPC threw. */
   RecollectException failure(Throwable failed) {
     Status status = Status.fromThrowable(failed);
-    if (status.getCode() == Status.Code.UNAVAILABLE && channel.isShutdown()) {
-      status = Status.CANCELLED.withDescription("the client was closed");
+    if (status.getCause() instanceof ClosedChannelException) {
+      // The connection broke while the call was begun: gRPC has UNKNOWN for it.
+      status = Status.UNAVAILABLE.withDescription("the connection broke");
+    }
+    if (status.getCode() == Status.Code.UNAVAILABLE) {
+      if (channel.isShutdown()) {
+        status = Status.CANCELLED.withDescription("the client was closed");
+      } else if (Thread.currentThread().isInterrupted()) {
+        status = Status.CANCELLED.withDescription("the thread was interrupted");
+      }
     }
     return Failure.exception(status, Status.trailersFromThrowable(failed));
   }

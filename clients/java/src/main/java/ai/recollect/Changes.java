@@ -31,12 +31,7 @@ final class Changes implements RecollectStream.Source<WatchResponse> {
   }
 
   @Override
-  public boolean repeats() {
-    return false;
-  }
-
-  @Override
-  public boolean goesOn(RecollectException failed, Retries retries) {
+  public boolean goesOn(RecollectException failed, boolean begun, Retries retries) {
     return !request.getResumeToken().isEmpty() || !retries.exhausted();
   }
 }

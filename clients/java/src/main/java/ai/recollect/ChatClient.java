@@ -49,8 +49,9 @@ public final class ChatClient {
    * Sends a message and streams what happens; the last event is {@code done} or {@code
    * interrupted}.
    *
-   * <p>When the connection breaks, the events go on after the last one seen, without gap or repeat.
-   * A second {@code started} means that the reply starts over.
+   * <p>When the connection breaks, the events go on after the last one seen, without gap or repeat,
+   * as long as the deadline allows; without one for a minute without an event. A second {@code
+   * started} means that the reply starts over.
    */
   public RecollectStream<ChatEvent> stream(StreamChatRequest request) {
     return turns.open(ChatEvents.of(turns, request));

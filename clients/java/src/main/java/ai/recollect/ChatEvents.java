@@ -20,11 +20,13 @@ final class ChatEvents implements RecollectStream.Source<ChatEvent> {
   private final Calls calls;
   private final StreamChatRequest request;
   private final ResumeChatRequest.Builder seen;
+  private final boolean bounded;
 
   private ChatEvents(Calls calls, StreamChatRequest request, ResumeChatRequest.Builder seen) {
     this.calls = calls;
     this.request = request;
     this.seen = seen;
+    this.bounded = calls.bounded();
   }
 
   /** Events of a turn that a message begins. */
@@ -57,12 +59,9 @@ final class ChatEvents implements RecollectStream.Source<ChatEvent> {
   }
 
   @Override
-  public boolean repeats() {
-    return true;
-  }
-
-  @Override
-  public boolean goesOn(RecollectException failed, Retries retries) {
-    return Retries.lost(failed) && !retries.exhausted() && !seen.getTurnId().isEmpty();
+  public boolean goesOn(RecollectException failed, boolean begun, Retries retries) {
+    return Retries.lost(failed) && !seen.getTurnId().isEmpty()
+        ? retries.goOn(bounded)
+        : !begun && !retries.exhausted();
   }
 }

@@ -34,7 +34,7 @@ final class Connection {
   private static final int METADATA_BYTES = 1 << 20;
 
   private final ManagedChannel channel;
-  private final Retries retries = Retries.ofConnections();
+  private final Retries retries = new Retries();
 
   private Connection(ManagedChannel channel) {
     this.channel = channel;

@@ -25,8 +25,7 @@ public final class RecollectStream<T> implements Iterator<T>, Iterable<T>, AutoC
   private final Source<T> source;
   private final CallOptions options;
   private final Context.CancellableContext context = Context.current().withCancellation();
-  private final Retries tries = Retries.ofCalls();
-  private final Retries retries = Retries.ofCalls();
+  private final Retries retries = new Retries();
   private Iterator<T> items;
   private T next;
   private boolean begun;
@@ -40,11 +39,12 @@ public final class RecollectStream<T> implements Iterator<T>, Iterable<T>, AutoC
     /** Notes an item. */
     void seen(T item);
 
-    /** Returns whether a call that brings nothing is repeated like any other. */
-    boolean repeats();
-
-    /** Returns whether to begin again when the server was unavailable. */
-    boolean goesOn(RecollectException failed, Retries retries);
+    /**
+     * Returns whether to begin again when the server was unavailable.
+     *
+     * @param begun whether the call that failed brought an item
+     */
+    boolean goesOn(RecollectException failed, boolean begun, Retries retries);
   }
 
   RecollectStream(Calls calls, Source<T> source) {
@@ -120,19 +120,12 @@ public final class RecollectStream<T> implements Iterator<T>, Iterable<T>, AutoC
 
   /** Waits before going on after a failure; throws it if the stream does not. */
   private void pause(RecollectException failed) {
-    boolean repeats = !begun && source.repeats() && !tries.exhausted();
-    Retries next = repeats ? tries : retries;
-    boolean goesOn =
-        calls.unavailable(failed, context) && (repeats || source.goesOn(failed, retries));
-    if (!goesOn) {
+    if (!calls.unavailable(failed, context) || !source.goesOn(failed, begun, retries)) {
       end();
       throw failed;
     }
-    if (!repeats) {
-      tries.reset();
-    }
     try {
-      next.await(options.getDeadline(), context);
+      retries.await(options.getDeadline(), context);
     } catch (RecollectException ended) {
       end();
       throw ended;

@@ -21,29 +21,14 @@ final class Retries {
   static final int MAX_TRIES = 5;
 
   private static final Duration FIRST_PAUSE = Duration.ofMillis(100);
-  private static final Duration LONGEST_PAUSE = Duration.ofSeconds(2);
+  private static final Duration LONGEST_PAUSE = Duration.ofSeconds(1);
 
-  private final Duration longest;
+  /** How long a chat stream without a deadline, once broken, is resumed without an event. */
+  private static final Duration RESUME_TIME = Duration.ofMinutes(1);
+
   private int pauses;
-  private Duration next;
-
-  private Retries(Duration longest) {
-    this.longest = longest;
-    reset();
-  }
-
-  /** Counts the tries of a call, or to go on with a stream that broke. */
-  static Retries ofCalls() {
-    return new Retries(LONGEST_PAUSE);
-  }
-
-  /**
-   * Counts the tries to connect. Their longest pause is less than the pauses of a call's repeats
-   * together, so that the repeats do not all fall into it.
-   */
-  static Retries ofConnections() {
-    return new Retries(Duration.ofSeconds(1));
-  }
+  private Duration next = FIRST_PAUSE;
+  private Deadline givesUp;
 
   /**
    * Returns whether another server, or the same later, may do what this one did not. A server that
@@ -64,6 +49,7 @@ final class Retries {
   void reset() {
     pauses = 0;
     next = FIRST_PAUSE;
+    givesUp = null;
   }
 
   /** Returns whether one more try would be one too many, if none brings anything. */
@@ -71,11 +57,24 @@ final class Retries {
     return pauses + 1 >= MAX_TRIES;
   }
 
+  /**
+   * Returns whether a stream that broke is tried again: as long as its deadline lets it, if it is
+   * bounded by one. Such tries do not count.
+   */
+  boolean goOn(boolean bounded) {
+    if (givesUp == null) {
+      givesUp = Deadline.after(RESUME_TIME.toNanos(), TimeUnit.NANOSECONDS);
+    }
+    pauses = 0;
+    return bounded || !givesUp.isExpired();
+  }
+
   /** Returns how many nanoseconds to wait before the next try. */
   long pause() {
     Duration pause = next;
     pauses++;
-    next = pause.multipliedBy(2).compareTo(longest) < 0 ? pause.multipliedBy(2) : longest;
+    next =
+        pause.multipliedBy(2).compareTo(LONGEST_PAUSE) < 0 ? pause.multipliedBy(2) : LONGEST_PAUSE;
     // Many clients of one server must not come back at the same moment.
     return (long) (pause.toNanos() * ThreadLocalRandom.current().nextDouble(0.5, 1));
   }
