@@ -101,7 +101,10 @@ def forgetting_loop(database: Database, listener: Listener, telemetry: Telemetry
 
 @asynccontextmanager
 async def running(loops: Loops) -> AsyncIterator[None]:
-    """Run the loops meanwhile; a defect in one is logged, and it is started again."""
+    """Run the loops meanwhile; a defect in one is logged, and it is started again.
+
+    One that returns has done what it was for.
+    """
 
     async def supervise(name: str, run: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -110,6 +113,8 @@ async def running(loops: Loops) -> AsyncIterator[None]:
             except Exception:
                 log.exception("background work failed", work=name)
                 await asyncio.sleep(RESTART_SECONDS)
+            else:
+                return
 
     tasks = [
         asyncio.create_task(supervise(name, run), name=f"background-{name}")

@@ -171,12 +171,11 @@ async def open_vectors(
         while True:
             try:
                 await reindexing.obey(chosen)
-                break
             except Unavailable as error:
                 log.warning("the vector store of the settings waits", reason=error.message)
                 await asyncio.sleep(OBEY_SECONDS)
-        # A loop that ended would be started again.
-        await asyncio.Event().wait()
+            else:
+                return
 
     feeder = Feeder(
         feeds, connections, utc_now, lambda store: settings.worker or _is_embedded(store)

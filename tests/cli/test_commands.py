@@ -113,9 +113,10 @@ def test_help_lists_every_command_without_loading_the_server():
 
 def test_make_run_says_where_it_serves_and_three_things_to_try():
     with RunningServer() as server:
-        line = server.log.strip().splitlines()[-1]
-    assert f"serves on {server.address}" in line
-    assert all(f"recollect {command}" in line for command in ("remember", "recall", "chat"))
+        told, *tries = server.log.strip().splitlines()[-4:]
+    assert f"serves on {server.address}" in told
+    for line, command in zip(tries, ("remember", "recall", "chat"), strict=True):
+        assert line.startswith(f"  recollect {command} --target {server.address}")
 
 
 def test_a_server_of_tls_and_keys_is_reached_by_flags_or_the_environment(tmp_path):

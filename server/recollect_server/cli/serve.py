@@ -208,10 +208,10 @@ def _write(ready_file: Path | None, address: str) -> None:
 def _invitation(address: str, program: str) -> str:
     target = "" if address == DEFAULT_TARGET else f" --target {address}"
     return (
-        f"Recollect serves on {address}. Try:  "
-        f"{program} remember{target} 'I live in Lisbon'  |  "
-        f"{program} recall{target} 'where do I live?'  |  "
-        f"{program} chat{target}"
+        f"Recollect serves on {address}. Try:\n"
+        f"  {program} remember{target} 'I live in Lisbon'\n"
+        f"  {program} recall{target} 'where do I live?'\n"
+        f"  {program} chat{target}"
     )
 
 
