@@ -7,7 +7,6 @@ mallopt(3)) counts more.
 import ctypes
 import os
 import threading
-import time
 from collections.abc import Callable
 
 _libc = ctypes.CDLL(None)
@@ -52,6 +51,7 @@ def return_memory(seconds: float = RETURN_SECONDS) -> None:
 
 
 def _return(trim: Callable[[int], object], seconds: float) -> None:
-    while True:
-        time.sleep(seconds)
+    never = threading.Event()
+    # Unlike a sleep it bears a clock that jumps.
+    while not never.wait(seconds):
         trim(0)
