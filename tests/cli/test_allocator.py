@@ -33,47 +33,37 @@ libc.fflush(None)
 """
 
 
-def _arenas(**environment: str) -> int:
-    """Return how many arenas eight threads allocate from."""
-    done = subprocess.run(
-        [sys.executable, "-c", THREADS],
-        env=clean_environment(**environment),
-        capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
-    return done.stdout.count("<heap")
-
-
-END = """
-import ctypes, threading
+RESIDENT = """
 from pathlib import Path
-from recollect_server.cli.allocator import keep_little
 
 
 def resident():
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 2**20
+"""
+
+END = """
+import ctypes, threading
+from recollect_server.cli.allocator import keep_little
+
+
+def allocate(libc, size):
+    return libc.memset(libc.malloc(size), 1, size)
 
 
 def use(libc):
     # Freed, a block of this size lets glibc keep twice as much at the end of an arena.
-    for size in (30 << 20, *[1 << 20] * 25):
-        block = libc.malloc(size)
-        libc.memset(block, 1, size)
-        if size == 30 << 20:
-            libc.free(block)
-        else:
-            blocks.append(block)
-    for block in blocks:
+    libc.free(allocate(libc, 30 << 20))
+    for block in [allocate(libc, 1 << 20) for _ in range(25)]:
         libc.free(block)
 
 
 keep_little()
 libc = ctypes.CDLL(None)
-libc.malloc.restype = ctypes.c_void_p
+libc.malloc.restype = libc.memset.restype = ctypes.c_void_p
 libc.malloc.argtypes = [ctypes.c_size_t]
 libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
-blocks = []
 begun = resident()
 thread = threading.Thread(target=use, args=(libc,))
 thread.start()
@@ -83,13 +73,7 @@ print(resident() - begun)
 
 HOLES = """
 import random, time
-from pathlib import Path
 from recollect_server.cli.allocator import return_memory
-
-
-def resident():
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 2**20
 
 
 begun = resident()
@@ -110,29 +94,25 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+def _printed(script: str, **environment: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env=clean_environment(**environment),
+        capture_output=True, text=True, check=True, timeout=60,
+    ).stdout  # fmt: skip
+
+
 def test_pages_that_are_free_between_others_go_back_to_the_system():
-    done = subprocess.run(
-        [sys.executable, "-c", HOLES],
-        env=clean_environment(), capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
-    before, after = map(float, done.stdout.split())
+    before, after = map(float, _printed(RESIDENT + HOLES).split())
     assert before > 0.8
     assert after < 0.6
 
 
 def test_the_end_of_an_arena_goes_back_to_the_system():
-    def kept(**environment: str) -> float:
-        done = subprocess.run(
-            [sys.executable, "-c", END],
-            env=clean_environment(**environment),
-            capture_output=True, text=True, check=True, timeout=60,
-        )  # fmt: skip
-        return float(done.stdout)
-
-    assert kept() < 12
-    assert kept(MALLOC_TRIM_THRESHOLD_=str(64 << 20)) > 20
+    assert float(_printed(RESIDENT + END)) < 12
+    assert float(_printed(RESIDENT + END, MALLOC_TRIM_THRESHOLD_=str(64 << 20))) > 20
 
 
 def test_threads_share_two_arenas_unless_the_environment_says_how_many():
-    assert _arenas() == 2
-    assert _arenas(MALLOC_ARENA_MAX="5") == 5
+    assert _printed(THREADS).count("<heap") == 2
+    assert _printed(THREADS, MALLOC_ARENA_MAX="5").count("<heap") == 5
