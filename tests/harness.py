@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from recollect import AsyncRecollect, Recollect
+from recollect.v1 import admin_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0
@@ -174,6 +175,12 @@ class RunningServer:
     def async_client(self, user_id: str | None = None, **more: Any) -> AsyncRecollect:
         """Return an asynchronous client."""
         return AsyncRecollect(self.address, user_id=user_id, **more)
+
+    def index(self) -> admin_pb2.StoreInfo:
+        """Return what it says of the index that answers recalls now."""
+        with self.client() as client:
+            stores = client.admin.get_server_info().stores
+        return next(store for store in stores if store.name == "index")
 
     def raw(
         self, method: str, data: bytes, metadata: tuple[tuple[str, str], ...] = ()

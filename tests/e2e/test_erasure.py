@@ -67,7 +67,7 @@ def deployment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deplo
         environment["VALKEY_URL"] = valkey.url("valkey")
         server = stack.enter_context(RunningServer(environment=environment))
         if vectors:
-            _wait_for_index(server, vectors)
+            eventually(lambda: server.index().kind == vectors, 60)
         yield Deployment(server, valkey, url)
 
 
@@ -76,15 +76,6 @@ def server() -> Iterator[RunningServer]:
     """One that stores answers for everybody, too."""
     with RunningServer(environment={"RECOLLECT_ALLOW_GLOBAL_CACHE": "true"}) as running:
         yield running
-
-
-def _wait_for_index(server: RunningServer, kind: str) -> None:
-    def in_use() -> bool:
-        with server.client() as client:
-            stores = client.admin.get_server_info().stores
-        return any(store.name == "index" and store.kind == kind for store in stores)
-
-    eventually(in_use, 60)
 
 
 def test_no_trace_is_left_of_one_user_and_all_is_left_of_the_other(deployment: Deployment):
@@ -102,19 +93,13 @@ def test_no_trace_is_left_of_one_user_and_all_is_left_of_the_other(deployment: D
     assert removed["cache"] == 3 + 1  # the answer of chat
     assert removed["index"] > 0
     others = [name for name in removed if name.startswith("index:")]
-    if server_has_vectors(server):
+    if server.index().kind != "exact":
         assert others, receipt
         assert all(removed[name] > 0 for name in others), receipt
     with server.client(bob.user) as client:
         assert len(list(client.memory.list_messages(kept["session"]))) == 18
         assert client.memory.recall(bob.text("fact 2")).hits
         assert client.cache.lookup(bob.prompt("question")).HasField("entry")
-
-
-def server_has_vectors(server: RunningServer) -> bool:
-    with server.client() as client:
-        stores = client.admin.get_server_info().stores
-    return next(store.kind for store in stores if store.name == "index") != "exact"
 
 
 def test_a_new_user_of_the_same_id_has_nothing_of_the_old_and_later_revisions(server):

@@ -11,7 +11,6 @@ from tests.harness import RunningServer, clean_environment, eventually, unique
 from tests.stores.vectors.setups import chroma_server
 
 from recollect import errors
-from recollect.v1 import admin_pb2
 
 CITIES = ("Lisbon", "Porto", "Madrid", "Paris", "Rome", "Vienna", "Prague", "Oslo", "Riga", "Bern")
 
@@ -25,12 +24,6 @@ def _reindex(*arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=120,
         check=False,
     )
-
-
-def _index(server: RunningServer) -> admin_pb2.StoreInfo:
-    with server.client() as client:
-        stores = client.admin.get_server_info().stores
-    return next(store for store in stores if store.name == "index")
 
 
 class Traffic:
@@ -78,20 +71,20 @@ class Traffic:
 
 def test_the_index_moves_under_traffic_without_a_wrong_answer(tmp_path: Path):
     with chroma_server(tmp_path) as url, RunningServer() as server:
-        assert _index(server).kind == "exact"
+        assert server.index().kind == "exact"
         with Traffic(server) as traffic:
             eventually(lambda: traffic.checked > 5)
             for target, kind in ((url, "chroma"), ("exact:", "exact"), (url, "chroma")):
                 done = _reindex("--to", target, "--target", server.address)
                 assert done.returncode == 0, done.stderr
-                eventually(lambda kind=kind: _index(server).kind == kind)
+                eventually(lambda kind=kind: server.index().kind == kind)
                 before = traffic.checked
                 eventually(lambda before=before: traffic.checked > before + 5, 60)
-            assert _index(server).available
+            assert server.index().available
         assert traffic.wrong == []
         server.stop()
         server.start()
-        assert _index(server).kind == "chroma"
+        assert server.index().kind == "chroma"
 
 
 def test_a_target_that_is_none_is_refused(server: RunningServer):
@@ -115,7 +108,7 @@ def test_while_chroma_is_down_words_rank_and_nothing_is_lost(tmp_path: Path):
         url = chroma.enter_context(chroma_server(tmp_path))
         chosen = {"CHROMADB_URL": url.removeprefix("chroma+")}
         server = stack.enter_context(RunningServer(environment=chosen))
-        eventually(lambda: _index(server).kind == "chroma")
+        eventually(lambda: server.index().kind == "chroma")
         client = stack.enter_context(server.client(unique("many"), timeout=60))
         # More than the index would rank without asking Chroma.
         for start in range(0, 600, 100):
@@ -127,7 +120,7 @@ def test_while_chroma_is_down_words_rank_and_nothing_is_lost(tmp_path: Path):
         assert not found.degradations
         assert found.hits[0].fact.text == "Parcel 42 went to Madrid"
         chroma.close()
-        assert not _index(server).available
+        assert not server.index().available
         late = client.memory.remember(["Parcel 999 went to Reykjavik"])
         found = client.memory.recall("parcel to Reykjavik", top_k=1)
         assert found.degradations

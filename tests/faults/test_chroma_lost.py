@@ -33,6 +33,7 @@ def test_chroma_is_filled_again_and_asked_again_by_a_server_that_does_not_feed_i
             worker = Worker(server.data_dir, environment)
             try:
                 worker.start()
+                eventually(lambda: server.index().kind == "chroma", SECONDS)
                 _lose(chroma, server)
                 assert worker.stop() == 0
             finally:
