@@ -20,10 +20,13 @@ DEBIAN := .tools/debian
 BIN := .venv/bin
 TYPESCRIPT_PACKAGES := clients/typescript/node_modules/.package-lock.json
 CI ?= false
-# Tests wait more than they compute. The tests of a file run one after the other.
+# Tests wait more than they compute. The tests of a file run one after the other. By itself xdist
+# would begin files of few tests last, which are the longest here.
 JOBS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
+# Where it is set, each process compiles every module again: a server then starts in three times the time.
+unexport PYTHONDONTWRITEBYTECODE
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
 export PATH := $(CURDIR)/$(TOOLS):$(CURDIR)/$(BIN):$(PATH)

@@ -6,6 +6,7 @@ hold methods, codes and what the labels of metrics hold, and neither ids nor tex
 """
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,6 +25,10 @@ from recollect_server.timing import Span
 log = structlog.get_logger("recollect.tracing")
 
 TRACES_PATH = "/v1/traces"
+
+FLUSH_SECONDS = 2.0
+"""How long the last spans may take to be exported: a collector that is away delays no end."""
+
 _OF_CALLER = TraceContextTextMapPropagator()
 
 
@@ -110,7 +115,14 @@ def open_tracer(
     )
     exporter = OTLPSpanExporter(url if url.endswith(TRACES_PATH) else url + TRACES_PATH)
     provider.add_span_processor(BatchSpanProcessor(exporter))
-    return OtelTracer(provider), provider.shutdown
+
+    def end() -> None:
+        giving_up = threading.Timer(FLUSH_SECONDS, exporter.shutdown)
+        giving_up.start()
+        provider.shutdown()
+        giving_up.cancel()
+
+    return OtelTracer(provider), end
 
 
 class _ToLog(logging.Handler):

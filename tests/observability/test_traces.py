@@ -1,9 +1,14 @@
 """What a collector of traces gets of real calls: the tree, the caller's context, exemplars."""
 
+import time
+
 from tests.harness import RunningServer, eventually, unique
 from tests.observability.collector import Collector, Scrape, Span
 
 from recollect.v1 import memory_pb2
+
+EXPORTER_SECONDS = 20
+"""Less than the exporter would go on trying."""
 
 CALLER = "00f067aa0ba902b7"
 
@@ -118,11 +123,16 @@ def test_calls_go_on_while_the_collector_is_down():
     with (
         RunningServer(
             *("--traces-endpoint", url, "--log-format", "json"),
-            environment={"OTEL_BSP_SCHEDULE_DELAY": "50"},
+            environment={
+                "OTEL_BSP_SCHEDULE_DELAY": "50",
+                "OTEL_EXPORTER_OTLP_TIMEOUT": str(2 * EXPORTER_SECONDS),
+            },
         ) as server,
         server.client("ada") as client,
     ):
         client.memory.create_session(session_id="s")
         eventually(lambda: "traces not exported" in server.log)
         client.memory.append_messages("s", ["Hello"])
+        began = time.monotonic()
         assert server.stop() == 0
+        assert time.monotonic() - began < EXPORTER_SECONDS

@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from recollect_server.cli.loading import loading
+
 COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("serve", "Start the server."),
     "worker": ("serve", "Do background work apart from the server."),
@@ -42,7 +44,8 @@ class LazyGroup(click.Group):
         """Import and return a command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"recollect_server.cli.{COMMANDS[cmd_name][0]}")
+        with loading():
+            module = importlib.import_module(f"recollect_server.cli.{COMMANDS[cmd_name][0]}")
         command: click.Command = getattr(module, ATTRIBUTES.get(cmd_name, cmd_name))
         return command
 

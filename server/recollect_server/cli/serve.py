@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recollect_server import config
+from recollect_server.cli.loading import loading
 from recollect_server.cli.run import load_settings, run_until_ended
 
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ def serve(config_file: Path | None, ready_file: Path | None, **flags: Any) -> No
     if settings.workers > 1:
         _supervise(settings, ready_file)
         return
-    from recollect_server import app
+    with loading():
+        from recollect_server import app
 
     run_until_ended(
         settings, lambda: app.serve(settings, lambda started: _ready(started, ready_file))
@@ -172,7 +174,8 @@ def worker(config_file: Path | None, ready_file: Path | None, **flags: Any) -> N
     Servers of the same database do it too, unless started with --no-worker.
     """
     settings = load_settings(config_file, **flags)
-    from recollect_server import app
+    with loading():
+        from recollect_server import app
 
     def ready() -> None:
         if ready_file is not None:
@@ -183,7 +186,8 @@ def worker(config_file: Path | None, ready_file: Path | None, **flags: Any) -> N
 
 
 def _supervise(settings: config.Settings, ready_file: Path | None) -> None:
-    from recollect_server.supervisor import supervise
+    with loading():
+        from recollect_server.supervisor import supervise
 
     def ready(address: str) -> None:
         _write(ready_file, address)
