@@ -91,9 +91,11 @@ def test_a_changed_corpus_ranks_as_one_built_anew(
                 living.pop(key, None)
             else:
                 corpus.layout()
+                corpus.names()
     anew = Corpus()
     anew.upsert(list(living.values()))
     assert len(corpus) == len(living)
+    assert corpus.names() == anew.names()
     for text in ("When did Ana play the piano?", "tulip goat Oslo", "Bo"):
         for query_vector in (None, vector(1, 0.5, -0.5, 0.2)):
             assert found(corpus, text, query_vector) == pytest.approx(

@@ -2,6 +2,7 @@
 
 import re
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +88,7 @@ class Corpus:
         self._row_of: dict[tuple[MemoryKind, str], int] = {}
         self._groups: dict[tuple[MemoryKind, str], int] = {}
         self._speakers: dict[str, int] = {}
+        self._spoken: Counter[int] = Counter()  # living items by speaker
         self._layout: Layout | None = None
         self._names: dict[str, frozenset[str]] | None = None
 
@@ -144,11 +146,9 @@ class Corpus:
     def names(self) -> Mapping[str, frozenset[str]]:
         """Speakers who are people, not roles, by each case-folded word of their names."""
         if self._names is None:
-            living = self._items[: len(self.identities)]
-            present = set(np.unique(living["speaker"][living["alive"]]).tolist())
             found: dict[str, set[str]] = {}
             for speaker, number in self._speakers.items():
-                if number in present and speaker.lower() not in _ROLE_NAMES:
+                if self._spoken[number] and speaker.lower() not in _ROLE_NAMES:
                     for word in re.findall(r"\w+", speaker.casefold()):
                         found.setdefault(word, set()).add(speaker)
             self._names = {word: frozenset(speakers) for word, speakers in found.items()}
@@ -208,6 +208,7 @@ class Corpus:
                 item.fact_kind,
             )
         )
+        self._count(speaker, 1)
         self._changed()
         return row
 
@@ -232,14 +233,21 @@ class Corpus:
 
     def _kill(self, rows: list[int]) -> None:
         self._items["alive"][rows] = False
+        for speaker in self._items["speaker"][rows].tolist():
+            self._count(speaker, -1)
         # Those who were neighbours of the dead have new neighbours now.
         groups = np.unique(self._items["group"][rows])
         self._items["stale"] |= np.isin(self._items["group"], groups)
         self._changed()
 
+    def _count(self, speaker: int, more: int) -> None:
+        before = self._spoken[speaker]
+        self._spoken[speaker] = before + more
+        if not before or not before + more:
+            self._names = None
+
     def _changed(self) -> None:
         self._layout = None
-        self._names = None
 
     def _sweep(self) -> None:
         """Drop dead rows and what points to them."""
