@@ -1,26 +1,47 @@
-"""Background work stands back while calls are many, and not for ever."""
+"""Background work stands back while calls keep the event loop busy, and not for ever."""
 
 import asyncio
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from struct import pack
 
 import pytest
 
-from recollect_server.activity import BUSY_CALLS, BUSY_SECONDS, Activity
+from recollect_server.activity import BUSY_SECONDS, SAMPLE_SECONDS, Activity
 
-MANY_CALLS = """
-import sys
+BUSY_PROCESS = """
+import asyncio, sys
 from pathlib import Path
-from recollect_server.activity import BUSY_CALLS, Activity
+from tests.test_activity import burning
+from recollect_server.activity import Activity
 
-activity = Activity(Path(sys.argv[1]))
-for line in sys.stdin:
-    for _ in range(BUSY_CALLS):
-        activity.answered()
-    print("answered", flush=True)
+async def main():
+    activity = Activity(Path(sys.argv[1]))
+    watching = asyncio.create_task(activity.run())
+    await burning(activity)
+    watching.cancel()
+
+asyncio.run(main())
 """
+
+
+async def burning(activity: Activity) -> None:
+    """Keep the event loop busy until it is seen."""
+    while not activity.busy():
+        sum(range(10_000))
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def watched() -> AsyncIterator[Activity]:
+    activity = Activity()
+    watching = asyncio.create_task(activity.run())
+    yield activity
+    watching.cancel()
+    await asyncio.wait([watching])
 
 
 class Set(Activity):
@@ -34,32 +55,35 @@ class Set(Activity):
         return self.calls_many
 
 
-def test_many_calls_in_a_moment_make_a_process_busy():
-    activity = Activity()
-    for _ in range(BUSY_CALLS - 1):
-        activity.answered()
-    assert not activity.busy()
-    activity.answered()
-    assert activity.busy()
+async def test_work_of_the_event_loop_makes_a_process_busy_until_it_ends():
+    async with asyncio.timeout(60), watched() as activity:
+        assert not activity.busy()
+        await burning(activity)
+        assert await activity.calm(60)
 
 
-def test_many_calls_of_another_process_count_for_as_long(tmp_path):
+async def test_what_only_waits_makes_nobody_busy():
+    async def waiting() -> None:
+        for _ in range(5):
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    async with watched() as activity:
+        end = asyncio.gather(*(waiting() for _ in range(100)))
+        while not end.done():
+            await asyncio.sleep(SAMPLE_SECONDS / 2)
+            assert not activity.busy()
+        await end
+
+
+def test_a_busy_process_is_known_to_those_it_shares_a_file_with(tmp_path):
     shared = tmp_path / "activity"
     here, apart = Activity(shared), Activity()
-    with subprocess.Popen(
-        [sys.executable, "-c", MANY_CALLS, str(shared)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    ) as other:  # fmt: skip
-        seen = False
-        # It is busy for a moment only, which a busy machine may let pass unseen.
-        while not seen:
-            assert not apart.busy()
-            other.stdin.write("\n")
-            other.stdin.flush()
-            assert other.stdout.readline() == "answered\n"
-            seen = here.busy()
-        other.stdin.close()
-        assert other.wait() == 0
+    seen = False
+    # It is busy for a moment only, which a busy machine may let pass unseen.
+    while not seen:
+        assert not apart.busy()
+        subprocess.run([sys.executable, "-c", BUSY_PROCESS, str(shared)], check=True)
+        seen = here.busy()
     time.sleep(BUSY_SECONDS)
     assert not here.busy()
 
@@ -72,7 +96,7 @@ def test_what_was_told_before_the_machine_started_anew_does_not_count(tmp_path):
 
 async def test_in_a_calm_nothing_waits():
     async with asyncio.timeout(10):
-        await Activity().calm(1e6)
+        assert await Activity().calm(1e6)
 
 
 async def test_the_wait_ends_with_the_calls():
@@ -82,12 +106,12 @@ async def test_the_wait_ends_with_the_calls():
     assert pending
     activity.calls_many = False
     async with asyncio.timeout(10):
-        await task
+        assert await task
 
 
-async def test_under_lasting_load_the_wait_ends_all_the_same():
+async def test_under_lasting_load_the_wait_ends_all_the_same_and_says_so():
     async with asyncio.timeout(10):
-        await Set().calm(0.05)
+        assert not await Set().calm(0.05)
 
 
 @pytest.mark.parametrize("somebody_waits", [True, False])
@@ -98,5 +122,6 @@ async def test_what_somebody_waits_for_does_not_wait(somebody_waits):
     task = asyncio.create_task(Set().calm(1e6, hurried))
     done, _ = await asyncio.wait([task], timeout=10 if somebody_waits else 0.3)
     assert bool(done) is somebody_waits
+    assert all(task.result() for task in done)
     task.cancel()
     await asyncio.wait([task])

@@ -49,22 +49,23 @@ class Answers:
 async def open_answers(
     stack: AsyncExitStack,
     settings: Settings,
+    lookups: Client,
     client: Client,
     database: Database,
     embedder: Embedder,
     facts: Facts,
     model: ChatModel,
-    patience: float = 1.0,
 ) -> Answers:
-    """Open the answer cache on a connection to Valkey of its own.
+    """Open the answer cache.
 
     Args:
-        patience: seconds that everything but a lookup may take.
+        lookups: Valkey for what a lookup asks; given up soon.
+        client: the same Valkey for everything else.
     """
     circuit = Circuit()
     stack.push_async_callback(circuit.close)
-    hasty = ImpatientClient(client, circuit, settings.cache_timeout)
-    patient = ImpatientClient(client, circuit, patience)
+    hasty = ImpatientClient(lookups, circuit)
+    patient = ImpatientClient(client, circuit)
     index = BestIndex(hasty, patient, 3 * embedder.dimensions, settings.mirror_bytes)
     await index.try_open()
     store = ValkeyAnswers(

@@ -209,10 +209,3 @@ class DeadlineExceeded(RecollectError):
 
 class Cancelled(RecollectError):
     """The work was cancelled on request."""
-
-
-class Unimplemented(RecollectError):
-    """The contract has this method, this server not yet."""
-
-    def __init__(self, method: str) -> None:
-        super().__init__(Reason.NOT_IMPLEMENTED, f"{method} is not built yet in this version")

@@ -9,7 +9,7 @@ from recollect_server.config import Settings
 from recollect_server.memory.ports import Embedder
 from recollect_server.observability import open_telemetry
 from recollect_server.parts import (
-    StartError,
+    connect_valkey,
     open_chat_model,
     open_database,
     open_embedder,
@@ -18,7 +18,7 @@ from recollect_server.parts import (
 )
 from recollect_server.stores.sql.database import Database
 from recollect_server.stores.sql.embedding_queue import SqlEmbeddingQueue
-from recollect_server.stores.valkey.connect import Client, connect
+from recollect_server.stores.valkey.connect import Client
 from recollect_server.telemetry import Telemetry
 
 
@@ -31,6 +31,7 @@ class Opened:
         urgent: the same one, counted as an embedder of what is stored.
         state: Valkey for windows, at `state_url`.
         cache: Valkey for answers.
+        lookups: the same, given up soon.
         notice: one sentence about the chat provider.
     """
 
@@ -42,6 +43,7 @@ class Opened:
     state_url: str
     state: Client
     cache: Client
+    lookups: Client
     model: ChatModel
     notice: str
 
@@ -60,7 +62,10 @@ async def open_all(stack: AsyncExitStack, settings: Settings) -> Opened:
     )
     database = telemetry.watch_database(database)
     queue = await open_queue(database, embedder)
-    state, cache = _connect(stack, state_url, cache_url)
+    state = connect_valkey(stack, state_url)
+    # Lookups have a connection of their own: they are given up soon, and wait behind no writes.
+    cache = connect_valkey(stack, cache_url)
+    lookups = connect_valkey(stack, cache_url, settings.cache_timeout)
     model, notice = open_chat_model(stack, settings, telemetry.watch_model)
     return Opened(
         telemetry=telemetry,
@@ -71,18 +76,7 @@ async def open_all(stack: AsyncExitStack, settings: Settings) -> Opened:
         state_url=state_url,
         state=telemetry.watch_client(state, "state"),
         cache=telemetry.watch_client(cache, "cache"),
+        lookups=telemetry.watch_client(lookups, "cache"),
         model=model,
         notice=notice,
     )
-
-
-def _connect(stack: AsyncExitStack, state_url: str, cache_url: str) -> tuple[Client, Client]:
-    try:
-        state = connect(state_url)
-        # Answers have connections of their own even on the same server: theirs are given up soon.
-        cache = connect(cache_url)
-    except ValueError as error:
-        raise StartError(str(error)) from error
-    for client in (state, cache):
-        stack.push_async_callback(client.close)
-    return state, cache

@@ -43,7 +43,7 @@ from recollect_server.stores.sql.sqlite import SqliteDatabase
 from recollect_server.stores.sql.stored_counts import SqlStoredCounts
 from recollect_server.stores.valkey.breaker import Circuit, ImpatientClient
 from recollect_server.stores.valkey.buckets import ValkeyBuckets
-from recollect_server.stores.valkey.connect import Client
+from recollect_server.stores.valkey.connect import Client, connect
 from recollect_server.stores.valkey.embedded import EmbeddedStartError, EmbeddedValkey
 
 SYNCHRONOUS = {Durability.FULL: "FULL", Durability.RELAXED: "NORMAL"}
@@ -129,6 +129,23 @@ async def open_valkey(stack: AsyncExitStack, settings: Settings) -> tuple[str, s
     return state_url, cache_url
 
 
+def connect_valkey(stack: AsyncExitStack, url: str, timeout: float = 1.0) -> Client:
+    """Return a client; it connects when it is first used.
+
+    Args:
+        timeout: seconds the server may be silent.
+
+    Raises:
+        StartError: there is no such server's address.
+    """
+    try:
+        client = connect(url, command_timeout=timeout)
+    except ValueError as error:
+        raise StartError(str(error)) from error
+    stack.push_async_callback(client.close)
+    return client
+
+
 def open_limits(settings: Settings) -> tuple[LimitsFile | None, AllLimits]:
     """Return the file of limits, None if none is set, and what it holds."""
     if settings.limits_file is None:
@@ -145,12 +162,13 @@ def open_quotas(
     settings: Settings,
     limits: AllLimits,
     database: Database,
-    client: Client,
+    state_url: str,
 ) -> Quotas:
     """Return what enforces the limits; they are counted where the windows are kept."""
     circuit = Circuit()
     stack.push_async_callback(circuit.close)
-    shared = ValkeyBuckets(ImpatientClient(client, circuit, settings.cache_timeout))
+    client = connect_valkey(stack, state_url, settings.cache_timeout)
+    shared = ValkeyBuckets(ImpatientClient(client, circuit))
     return Quotas(
         SharedBuckets(shared, OwnBuckets(time.monotonic)),
         SqlStoredCounts(database),

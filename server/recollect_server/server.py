@@ -74,6 +74,7 @@ async def open_server(stack: AsyncExitStack, settings: Settings) -> Started:
     answers = await open_answers(
         stack,
         settings,
+        opened.lookups,
         opened.cache,
         opened.database,
         opened.embedder,
@@ -81,11 +82,11 @@ async def open_server(stack: AsyncExitStack, settings: Settings) -> Started:
         opened.model,
     )
     limits_file, limits = open_limits(settings)
-    quotas = open_quotas(stack, settings, limits, opened.database, opened.state)
+    quotas = open_quotas(stack, settings, limits, opened.database, opened.state_url)
     chat, chat_loops = _make_chat(settings, opened, memory, answers, quotas)
     admin = make_admin(settings, opened, memory, answers, chat, quotas)
     activity = Activity(settings.activity_file)
-    loops = _loops(opened, memory, answers, admin) | chat_loops
+    loops = _loops(opened, memory, answers, admin) | chat_loops | {"activity": activity.run}
     if limits_file is not None:
         loops["limits"] = partial(limits_file.watch, quotas.change)
     if settings.worker:
@@ -96,7 +97,6 @@ async def open_server(stack: AsyncExitStack, settings: Settings) -> Started:
         settings,
         _servicers(opened, memory, answers, chat, admin, watch),
         open_authenticator(stack, settings, admin.keys),
-        activity,
         quotas if limits_file is not None else None,
         admin.gate,
         opened.telemetry,
@@ -230,7 +230,6 @@ def _listen(
     settings: Settings,
     servicers: tuple[MemoryServicer, CacheServicer, ChatServicer, AdminServicer],
     authenticator: Authenticator | None,
-    activity: Activity,
     quotas: Quotas | None,
     gate: Gate,
     telemetry: Telemetry,
@@ -249,7 +248,6 @@ def _listen(
                 credentials=credentials,
             ),
             authenticator=authenticator,
-            activity=activity,
             quotas=quotas,
             gate=gate,
             counts=telemetry.call_counts,

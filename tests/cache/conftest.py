@@ -68,17 +68,17 @@ async def open_cache(
             stack.push_async_callback(database.close)
             client = connect(url or valkey.url("valkey"), command_timeout=PATIENCE)
             stack.push_async_callback(client.close)
-            settings = Settings(allow_global_cache=True, cache_timeout=PATIENCE)
+            settings = Settings(allow_global_cache=True)
             facts = SqlFactStore(database, utc_now)
             return await open_answers(
                 stack,
                 settings,
                 client,
+                client,
                 database,
                 embedder or shared_embedder,
                 facts,
                 OfflineModel(),
-                PATIENCE,
             )
 
         yield make

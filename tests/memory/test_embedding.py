@@ -137,6 +137,36 @@ async def test_texts_that_a_recall_waits_for_do_not_wait_for_a_calm(stores, monk
     await asyncio.wait([task])
 
 
+class Counting(Moody):
+    """An embedder that notes how many texts it gets at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.sizes.append(len(texts))
+        return await super().embed(texts)
+
+
+@pytest.mark.parametrize(
+    ("activity", "batch"), [(Busy(), embedding.BUSY_BATCH), (Activity(), embedding.BATCH)]
+)
+async def test_under_load_less_is_embedded_at_once(stores, monkeypatch, activity, batch):
+    monkeypatch.setattr(embedding, "LONGEST_PAUSE_SECONDS", 0.01)
+    await stores.session()
+    texts = [f"text {number}" for number in range(embedding.BATCH + 1)]
+    await stores.append(*texts)
+    embedder = Counting()
+    worker = EmbeddingWorker(stores.queue, embedder, asyncio.Event(), activity)
+    task = asyncio.create_task(worker.run())
+    await _until(lambda: _indexed(stores))
+    task.cancel()
+    await asyncio.wait([task])
+    assert max(embedder.sizes) == batch
+    assert sum(embedder.sizes) == len(texts)
+
+
 class Stuck(Moody):
     """An embedder that gets no processor."""
 

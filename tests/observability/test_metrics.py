@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
@@ -11,8 +12,8 @@ from tests.harness import ROOT, RunningServer, children, clean_environment, even
 from tests.mocks.llm import free_port
 from tests.observability.collector import Scrape
 
-from recollect import errors
-from recollect.v1 import memory_pb2, memory_pb2_grpc
+from recollect import errors, user
+from recollect.v1 import chat_pb2, memory_pb2, memory_pb2_grpc
 from recollect_server.models.guarded import FAILURES_TO_OPEN
 from recollect_server.telemetry import Telemetry
 
@@ -140,10 +141,18 @@ def test_calls_of_a_provider_that_fails_are_shown_as_paused(mock):
         server.client("ada") as client,
     ):
         assert Scrape(address).value("recollect_model_paused", role="first") == 0
-        for _ in range(FAILURES_TO_OPEN):
+
+        def fail(number: int) -> None:
             session = client.memory.create_session().session_id
-            with pytest.raises(errors.RecollectError):
-                client.chat.send(session, "busy", timeout=60)
+            request = chat_pb2.ChatRequest(
+                user_id="ada", session_id=session, message=user(f"busy {number}")
+            )
+            # Not by the client, which would try again for long.
+            code, *_ = server.raw("recollect.v1.ChatService/Chat", request.SerializeToString())
+            assert code == grpc.StatusCode.UNAVAILABLE
+
+        with ThreadPoolExecutor(FAILURES_TO_OPEN) as pool:
+            list(pool.map(fail, range(FAILURES_TO_OPEN)))
         scraped = Scrape(address)
         assert scraped.value("recollect_model_paused", role="first") == 1
         failed = scraped.value("recollect_model_duration_seconds_count", outcome="unavailable")

@@ -3,7 +3,6 @@
 import pytest
 
 from recollect.v1 import admin_pb2, cache_pb2, chat_pb2, memory_pb2
-from recollect_server.activity import Activity
 from recollect_server.rpc.authentication import Authentication
 from recollect_server.rpc.authorization import ROLE_OF
 from recollect_server.rpc.interceptors import Undecodable, interceptors
@@ -32,16 +31,21 @@ def test_a_method_without_a_rule_stops_the_start(monkeypatch):
         rules(SERVICES)
 
 
+def test_a_method_that_the_servicer_lacks_stops_the_start(monkeypatch):
+    monkeypatch.delattr(MemoryServicer, "recall")
+    with pytest.raises(AttributeError, match="recall"):
+        generic_handler(MemoryServicer.__new__(MemoryServicer), _chain())
+
+
 def test_each_service_has_one_servicer_whose_methods_are_all_of_the_contract():
     assert {s.service.full_name for s in SERVICERS} == {s.full_name for s in SERVICES}
     for servicer in SERVICERS:
         public = {name for name in vars(servicer) if not name.startswith("_")} - {"service"}
-        assert public <= {snake_case(m.name) for m in servicer.service.methods}
+        assert public == {snake_case(m.name) for m in servicer.service.methods}
 
 
 def _chain():
     return interceptors(
-        activity=Activity(),
         authentication=Authentication(None, rules(SERVICES)),
         default_deadline=1,
     )
@@ -50,7 +54,6 @@ def _chain():
 def test_interceptors_stand_in_their_order():
     chain = _chain()
     assert [type(interceptor).__name__ for interceptor in chain] == [
-        "Counting",
         "CallId",
         "CallLog",
         "ErrorMapping",

@@ -44,7 +44,6 @@ CASES = [
     (errors.Unavailable(Reason.STORE_UNAVAILABLE, "m", 0.5), grpc.StatusCode.UNAVAILABLE),
     (errors.DeadlineExceeded(Reason.DEADLINE_PASSED, "m"), grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.Cancelled(Reason.TURN_CANCELLED, "m"), grpc.StatusCode.CANCELLED),
-    (errors.Unimplemented("recollect.v1.X/Y"), grpc.StatusCode.UNIMPLEMENTED),
 ]
 
 

@@ -134,7 +134,8 @@ async def _valkey(url: str, use: str, now: datetime) -> list[Finding]:
 
 
 async def _ask(client: Client, use: str, now: datetime) -> Any:
-    info = await client.command(None, "INFO", "server")
+    lines = (await client.command(None, "INFO", "server")).decode().splitlines()
+    info = dict(line.split(":", 1) for line in lines if ":" in line)
     name = "Valkey" if "valkey_version" in info else "Redis"
     number = info.get("valkey_version") or info["redis_version"]
     yield ok(use, f"{name} {number} answers at {client.place(None)}")

@@ -16,6 +16,10 @@ IDLE_SECONDS = 0.25
 
 BATCH = 64
 
+BUSY_BATCH = 16
+"""Texts of a batch that is due while calls are many: some 0.1 s of a core. What a model embeds at
+once is no cheaper a text when it is more."""
+
 LONGEST_PAUSE_SECONDS = 2.0
 """How long a batch stands back for calls, unless a recall waits for it, in any process."""
 
@@ -85,8 +89,9 @@ class EmbeddingWorker:
             await asyncio.sleep(BURST_SECONDS)
 
     async def _step(self) -> bool:
-        await self._activity.calm(LONGEST_PAUSE_SECONDS, self._queue.somebody_waits)
-        task = await self._queue.lease_embedding(self._embedder.model, BATCH)
+        calm = await self._activity.calm(LONGEST_PAUSE_SECONDS, self._queue.somebody_waits)
+        limit = BATCH if calm else BUSY_BATCH
+        task = await self._queue.lease_embedding(self._embedder.model, limit)
         if task is None:
             return False
         await self._embed(task, self._embedder)

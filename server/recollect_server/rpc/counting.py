@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import grpc
 
-from recollect_server.activity import Activity
 from recollect_server.rpc.call import Call, Stream, Unary
 from recollect_server.timing import Span, Timings
 
@@ -41,43 +40,23 @@ class CallCounts:
 
 
 class Counting:
-    """Notes the unary calls that were answered, and counts all calls where that is wanted.
+    """Counts calls."""
 
-    Args:
-        counts: None where nobody asks for them; a call then pays nothing.
-    """
-
-    def __init__(self, activity: Activity, counts: CallCounts | None = None) -> None:
-        self._activity = activity
+    def __init__(self, counts: CallCounts) -> None:
         self._counts = counts
 
     def unary(self, inner: Unary) -> Unary:
         """See `Interceptor`."""
-        activity = self._activity
-
-        async def handler(call: Call, request: Any) -> Any:
-            try:
-                return await inner(call, request)
-            finally:
-                activity.answered()
-
-        if self._counts is None:
-            return handler
         counts = self._counts
 
-        async def counted(call: Call, request: Any) -> Any:
-            try:
-                with _Counted(counts, call):
-                    return await inner(call, request)
-            finally:
-                activity.answered()
+        async def handler(call: Call, request: Any) -> Any:
+            with _Counted(counts, call):
+                return await inner(call, request)
 
-        return counted
+        return handler
 
     def stream(self, inner: Stream) -> Stream:
         """See `Interceptor`."""
-        if self._counts is None:
-            return inner
         counts = self._counts
 
         async def handler(call: Call, request: Any) -> AsyncIterator[Any]:

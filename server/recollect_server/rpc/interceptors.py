@@ -15,7 +15,6 @@ from google.protobuf.message import Message
 from protovalidate import Validator
 
 from recollect_server import errors
-from recollect_server.activity import Activity
 from recollect_server.admin.gate import Gate
 from recollect_server.errors import Reason, RecollectError
 from recollect_server.ids import uuid7
@@ -280,7 +279,6 @@ class Deadline:
 
 def interceptors(
     *,
-    activity: Activity,
     authentication: Interceptor,
     default_deadline: float,
     limiting: Interceptor | None = None,
@@ -292,7 +290,6 @@ def interceptors(
     """Return the interceptors, outermost first.
 
     Args:
-        activity: counts the calls that were answered.
         authentication: finds who calls, and refuses a role that is too low.
         default_deadline: seconds a unary call may take without a deadline of its own.
         limiting: refuses calls beyond the limits of their tenant and user; None for no limits.
@@ -302,7 +299,7 @@ def interceptors(
         auditing: records calls.
     """
     order = (
-        Counting(activity, counts),
+        Counting(counts) if counts is not None else None,
         CallId(),
         CallLog(),
         ErrorMapping(),

@@ -1,4 +1,4 @@
-"""Binds servicers to the contract: every method of every service, built or not.
+"""Binds servicers to the contract: every method of every service.
 
 Handlers are composed once, at start, so that a call pays for what an interceptor does and not for
 finding out which interceptors there are.
@@ -12,14 +12,13 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from recollect_server.errors import Unimplemented
 from recollect_server.rpc.authorization import ROLE_OF, Rule, service_of
 from recollect_server.rpc.call import Call, Stream, Unary
 from recollect_server.rpc.interceptors import Interceptor, Undecodable
 
 
 class Servicer(Protocol):
-    """Serves one service: a coroutine method per built unary RPC, an async generator per stream.
+    """Serves one service: a coroutine method per unary RPC, an async generator per stream.
 
     Methods take (call, request) and have the RPC's name in snake case.
     """
@@ -37,11 +36,6 @@ def snake_case(name: str) -> str:
 def full_name(method: MethodDescriptor) -> str:
     """Return `/recollect.v1.MemoryService/Recall`."""
     return f"/{method.containing_service.full_name}/{method.name}"
-
-
-def is_built(servicer: Servicer, method: MethodDescriptor) -> bool:
-    """Whether the servicer serves the method; otherwise it answers UNIMPLEMENTED."""
-    return hasattr(servicer, snake_case(method.name))
 
 
 def rules(services: Iterable[ServiceDescriptor]) -> dict[str, Rule]:
@@ -72,23 +66,11 @@ def decoder(message: type[Message]) -> Callable[[bytes], Any]:
     return decode
 
 
-def _behaviour(servicer: Servicer, method: MethodDescriptor) -> Any:
-    built = getattr(servicer, snake_case(method.name), None)
-    if built is not None:
-        return built
-    name = f"{method.containing_service.full_name}/{method.name}"
-
-    async def unimplemented(call: Call, request: Any) -> Any:
-        raise Unimplemented(name)
-
-    return unimplemented
-
-
 def _compose(
     servicer: Servicer, method: MethodDescriptor, interceptors: tuple[Interceptor, ...]
 ) -> Any:
     name = full_name(method)
-    behaviour = _behaviour(servicer, method)
+    behaviour = getattr(servicer, snake_case(method.name))
     if not method.server_streaming:
         unary: Unary = behaviour
         for interceptor in reversed(interceptors):
@@ -100,11 +82,8 @@ def _compose(
         return serve_unary
 
     async def open_stream(call: Call, request: Any) -> AsyncIterator[Any]:
-        if is_built(servicer, method):
-            iterator: AsyncIterator[Any] = behaviour(call, request)
-            return iterator
-        await behaviour(call, request)
-        raise AssertionError("unreachable: the method is not built")
+        iterator: AsyncIterator[Any] = behaviour(call, request)
+        return iterator
 
     stream: Stream = open_stream
     for interceptor in reversed(interceptors):
@@ -137,7 +116,11 @@ def _handler(
 def generic_handler(
     servicer: Servicer, interceptors: tuple[Interceptor, ...]
 ) -> grpc.GenericRpcHandler:
-    """Return gRPC's handler for all methods of a servicer's service."""
+    """Return gRPC's handler for all methods of a servicer's service.
+
+    Raises:
+        AttributeError: the servicer lacks a method; no server starts with one.
+    """
     return grpc.method_handlers_generic_handler(
         servicer.service.full_name,
         {m.name: _handler(servicer, m, interceptors) for m in servicer.service.methods},

@@ -7,7 +7,6 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2
 
-from recollect_server.activity import Activity
 from recollect_server.admin.gate import Gate
 from recollect_server.admin.quotas import Quotas
 from recollect_server.rpc.auditing import Audited, AuditedRefusals, Auditing
@@ -46,7 +45,6 @@ class RpcServer:
     Args:
         listen: HOST:PORT, or unix:PATH; port 0 picks a free one.
         authenticator: None switches authentication off.
-        activity: counts the calls that were answered.
         quotas: limits calls of tenants and users; None for no limits.
         gate: keeps calls about users away who are being erased.
         counts: where calls are counted, None for nowhere.
@@ -63,7 +61,6 @@ class RpcServer:
         health_listen: str = "",
         options: ServerOptions,
         authenticator: Authenticator | None,
-        activity: Activity,
         quotas: Quotas | None = None,
         gate: Gate | None = None,
         counts: CallCounts | None = None,
@@ -71,7 +68,6 @@ class RpcServer:
     ) -> None:
         servicers = tuple(servicers)
         chain = interceptors(
-            activity=activity,
             authentication=Authentication(
                 authenticator, rules(servicer.service for servicer in servicers)
             ),

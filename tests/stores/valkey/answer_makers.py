@@ -1,9 +1,9 @@
 """Stored answers for tests."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+from msgspec.structs import replace
 
 from recollect_server.cache.conversation import Conversation
 from recollect_server.cache.model import CacheEntry, CacheScope, Partition, StoredAnswer

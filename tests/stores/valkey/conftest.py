@@ -57,7 +57,7 @@ def scheme(setup: Setup) -> str:
 async def client(shared_server: AnyServer, scheme: str) -> AsyncIterator[Client]:
     """A client of the shared server, by each library and each transport."""
     # A busy machine may take its time; what a late answer does has tests of its own.
-    client = connect(shared_server.url(scheme), command_timeout=30, connect_timeout=15)
+    client = connect(shared_server.url(scheme), command_timeout=30, probe_timeout=15)
     yield client
     await client.close()
 

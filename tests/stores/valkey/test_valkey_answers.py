@@ -1,12 +1,12 @@
 """The store of answers as its port promises it, with a search module and without."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 from tests.stores.valkey.answer_makers import (
     DIMENSIONS,
@@ -18,10 +18,11 @@ from tests.stores.valkey.answer_makers import (
 )
 from tests.stores.valkey.setups import ON_MANY, ON_ONE, ON_SEARCH, AnyServer, Setup, named
 from tests.stores.valkey.valkey_cluster import Cluster
-from tests.stores.valkey.valkey_server import eventually
+from tests.stores.valkey.valkey_server import client_of, eventually
 
 from recollect_server.cache.model import CacheScope, StoredAnswer
 from recollect_server.cache.ports import Selector
+from recollect_server.errors import Unavailable
 from recollect_server.scope import Scope
 from recollect_server.stores.valkey._cluster import key_slot
 from recollect_server.stores.valkey.answers import Limits, ValkeyAnswers
@@ -348,6 +349,26 @@ async def test_a_corrupt_entry_is_logged_removed_and_a_miss(
         ]
         assert not await client.command(key, "EXISTS", key)
         assert await near(store, owner, answer.group, unit(1)) == []
+
+
+@pytest.mark.parametrize("setup", named(ON_ONE[:1]), indirect=True)
+async def test_an_entry_that_may_not_be_read_is_not_corrupt(
+    make_server: Callable[..., AnyServer], clock: Clock, owner: Scope, scheme: str
+) -> None:
+    server = make_server()
+    async with client_of(server.url(scheme)) as client:
+        index = BestIndex(client, client, DIMENSIONS, 1 << 20)
+        store = ValkeyAnswers(client, client, index, limits=Limits(), clock=clock)
+        answer = answer_of(owner, 1)
+        await store.put(owner, answer)
+        entry_id = answer.entry.entry_id
+        await client.command(None, "ACL", "SETUSER", "default", "-hmget")
+        with pytest.raises(Unavailable):
+            await store.get_many(owner.tenant, [entry_id])
+        await client.command(None, "ACL", "SETUSER", "default", "+hmget")
+        assert [found is not None for found in await store.get_many(owner.tenant, [entry_id])] == [
+            True
+        ]
 
 
 async def test_a_key_of_another_kind_is_corrupt(

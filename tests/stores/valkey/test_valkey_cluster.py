@@ -82,7 +82,7 @@ async def test_every_slot_is_reached_and_any_node_leads_to_all(
     shared_server: Cluster, scheme: str
 ) -> None:
     # A busy machine may take seconds for this.
-    options = {"max_connections": 8, "command_timeout": 30.0, "connect_timeout": 30.0}
+    options = {"command_timeout": 30.0, "probe_timeout": 30.0}
     for node in shared_server.nodes:
         async with client_of(f"{node.url(scheme)}?cluster=true", **options) as client:
             await client.ping()
@@ -170,7 +170,7 @@ async def test_slots_move_under_traffic_and_nothing_fails_or_is_lost(
 ) -> None:
     cluster = make_cluster(program=redis_program() if program == "redis" else None)
     # All nodes live: one that is slow to connect to on a busy machine has not failed.
-    async with traffic_on(cluster.url(scheme), connect_timeout=COMMAND_SECONDS) as traffic:
+    async with traffic_on(cluster.url(scheme), probe_timeout=COMMAND_SECONDS) as traffic:
         await traffic.rounds(2)
         moved = 0
         for key in random.sample(traffic.keys, 12):

@@ -13,7 +13,7 @@ from tests.stores.valkey.setups import ON_ONE, AnyServer, named
 from tests.stores.valkey.valkey_server import client_of
 
 from recollect_server.errors import Reason, Unavailable
-from recollect_server.stores.valkey.connect import Client, Script, connect
+from recollect_server.stores.valkey.connect import Client, Refused, Script, connect
 
 ADD = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
 
@@ -77,12 +77,34 @@ async def test_a_script_runs_also_after_the_server_forgot_it(
     assert await client.run(ADD, [key], [b"4"]) == 9
 
 
-async def test_calls_beyond_the_connections_wait_for_their_turn(
-    shared_server: AnyServer, scheme: str, key: str
+async def test_calls_at_the_same_time_get_their_own_answers(client: Client, key: str) -> None:
+    values = {f"{key}{number}": b"%d" % number * (number % 7 * 9000 + 1) for number in range(200)}
+    await asyncio.gather(*(client.set(name, value) for name, value in values.items()))
+    found = await asyncio.gather(*(client.get(name) for name in values))
+    assert dict(zip(values, found, strict=True)) == values
+
+
+async def test_a_refusal_among_calls_is_that_call_s_alone(client: Client, key: str) -> None:
+    await client.set(key, b"not a hash")
+    answers = await asyncio.gather(
+        client.get(key), client.command(key, "HGET", key, "f"), client.get(key),
+        return_exceptions=True,
+    )  # fmt: skip
+    assert (answers[0], answers[2]) == (b"not a hash", b"not a hash")
+    assert isinstance(answers[1], Refused)
+
+
+async def test_what_waits_when_it_is_closed_fails_at_once(
+    own_client: Client, server: AnyServer
 ) -> None:
-    async with client_of(shared_server.url(scheme), max_connections=2) as client:
-        results = await asyncio.gather(*(client.run(ADD, [key], [1]) for _ in range(100)))
-    assert sorted(results) == list(range(1, 101))
+    await own_client.set("k", b"v")
+    server.send(signal.SIGSTOP)
+    waiting = asyncio.create_task(own_client.get("k"))
+    await asyncio.sleep(0)
+    await own_client.close()
+    with pytest.raises(Unavailable):
+        await waiting
+    server.send(signal.SIGCONT)
 
 
 async def test_a_killed_server_is_unavailable_at_once_and_used_again_when_it_is_back(
@@ -173,6 +195,62 @@ async def test_a_refusal_is_unavailable_and_its_kind_is_logged(
     assert [entry["error"] for entry in logs] == [code]
     assert caught.value.__cause__ is None
     assert "WRONGTYPE" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["valkey", "redis"])
+async def test_a_server_that_takes_no_connections_is_unavailable_and_says_why(scheme: str) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"-DENIED it is in protected mode\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    listening = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    with capture_logs() as logs:
+        async with listening, client_of(f"{scheme}://127.0.0.1:{port}") as client:
+            await assert_unavailable(client)
+    # As an answer to the command, or to none; or the end of the connection is seen first.
+    kinds = {"ResponseError DENIED", "ConnectionError DENIED", "ConnectionError"}
+    assert len(logs) == 1
+    assert logs[0]["error"] in kinds
+
+
+@pytest.mark.parametrize("scheme", ["valkey", "redis"])
+async def test_who_waits_for_a_connection_that_is_closed_meanwhile_is_told(scheme: str) -> None:
+    met = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        met.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        client = connect(f"{scheme}://:secret@127.0.0.1:{port}", command_timeout=60)
+        waiting = [asyncio.create_task(client.get("k")) for _ in range(3)]
+        await met.wait()
+        await client.close()
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(result) for result in results] == [Unavailable] * 3
+
+
+async def test_silence_costs_every_call_its_patience_once(
+    own_client: Client, server: AnyServer
+) -> None:
+    await own_client.set("k", b"v")
+    server.send(signal.SIGSTOP)
+
+    async def call(delay: float) -> float:
+        await asyncio.sleep(delay)
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            await own_client.get("k")
+        return time.monotonic() - began
+
+    took = await asyncio.gather(*(call(number / 10) for number in range(10)))
+    server.send(signal.SIGCONT)
+    # One second, and no second one on another connection.
+    assert max(took) < 1.9
 
 
 @pytest.mark.parametrize("setup", named(ON_ONE), indirect=True)

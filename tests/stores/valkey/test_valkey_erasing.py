@@ -1,9 +1,9 @@
 """Erasing a user from servers and clusters: all of theirs, nothing of others, without a list."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 from tests.stores.valkey.answer_makers import DIMENSIONS, Clock, answer_of, unit
 from tests.stores.valkey.valkey_server import free_port
 
@@ -126,7 +126,7 @@ async def test_keys_of_another_kind_are_passed_over(client: Client, scope: Scope
 
 
 async def test_a_server_that_is_down_has_not_been_searched() -> None:
-    client = connect(f"valkey://127.0.0.1:{free_port()}", command_timeout=1, connect_timeout=0.5)
+    client = connect(f"valkey://127.0.0.1:{free_port()}", command_timeout=1)
     for data in (ValkeySessionData(client), ValkeyAnswerData(client)):
         with pytest.raises(Unavailable):
             await data.erase(Scope("t", "ada"))

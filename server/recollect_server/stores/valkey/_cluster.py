@@ -1,8 +1,8 @@
 """The way to the right node of a cluster: https://valkey.io/topics/cluster-spec.
 
-Nodes are reached through either library's ordinary client. The libraries' own cluster clients are
-not used: they send ASKING and the command it is for on connections that need not be the same, so
-commands fail while their slot is moved; and when one node dies, calls on the others fail too.
+Nodes are reached through either library's ordinary connections. The libraries' own cluster clients
+are not used: they send ASKING and the command it is for on connections that need not be the same,
+so commands fail while their slot is moved; and when one node dies, calls on the others fail too.
 """
 
 import asyncio
@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from recollect_server.stores.valkey._library import Errors
-from recollect_server.stores.valkey._pool import Pool, Route
+from recollect_server.stores.valkey._line import Line, Route
+from recollect_server.stores.valkey._patience import within
 
 Address = tuple[str, int]
 T = TypeVar("T")
@@ -43,7 +44,7 @@ def key_slot(key: str) -> int:
 
 
 class Cluster:
-    """A `Route` to the nodes of a cluster; every node has a pool of its own.
+    """A `Route` to the nodes of a cluster; every node has a line of its own.
 
     A command that was refused because its slot is elsewhere or on its way is repeated, after the
     pauses of `PAUSES_SECONDS`. A node that failed is sent nothing before another one was asked who
@@ -51,17 +52,19 @@ class Cluster:
 
     Args:
         seed: host and port of the node that is asked first.
-        open_node: returns a pool of connections to a node.
+        open_node: returns the way to a node.
         label: returns a node's address as it is to be logged.
+        timeout: seconds a command may take, with all that is done to find its node.
         probe_timeout: seconds a node may take to tell the topology before another one is asked.
     """
 
     def __init__(
         self,
         seed: Address,
-        open_node: Callable[[Address], Pool],
+        open_node: Callable[[Address], Line],
         errors: Errors,
         label: Callable[[Address], str],
+        timeout: float,
         probe_timeout: float,
     ) -> None:
         self._seed = seed
@@ -69,8 +72,9 @@ class Cluster:
         self._errors = errors
         self._label = label
         self._name = f"{label(seed)}?cluster=true"
+        self._timeout = timeout
         self._probe_timeout = probe_timeout
-        self._pools: dict[Address, Pool] = {}
+        self._lines: dict[Address, Line] = {}
         self._owners: list[Address | None] = [None] * SLOTS
         self._primaries: frozenset[Address] = frozenset()
         self._members: frozenset[Address] = frozenset()  # primaries and replicas
@@ -78,6 +82,7 @@ class Cluster:
         self._suspects: set[Address] = set()
         self._refreshing = asyncio.Lock()
         self._refreshed = -REFRESH_SECONDS
+        self._closed = False
 
     async def send(self, key: str | None, *command: str | bytes | int) -> Any:
         """Return the answer of the node that has the key, or of any node if there is none.
@@ -86,10 +91,13 @@ class Cluster:
             Exception: the library's, also when no attempt succeeded; a SlotNotCoveredError, a
                 TimeoutError or another OSError when no node can be asked.
         """
+        return await within(self._timeout, self._send(key, command))
+
+    async def _send(self, key: str | None, command: tuple[str | bytes | int, ...]) -> Any:
         if key is None:
             if not self._primaries:
                 await self._refresh()
-            return await self._ask_any(lambda _, pool: pool.send(None, *command))
+            return await self._ask_any(lambda _, line: line.send(None, *command))
         slot = key_slot(key)
         failure: Exception
         for pause in PAUSES_SECONDS:
@@ -118,32 +126,33 @@ class Cluster:
         return places if self._covered else places | {self._name}
 
     async def nodes(self) -> Sequence[Route]:
-        """Return the pools of all primaries, as the cluster is now."""
-        await self._refresh()
+        """Return the ways to all primaries, as the cluster is now."""
+        await within(self._timeout, self._refresh())
         if not self._covered:
             raise SlotNotCoveredError("some keys have no node")
-        return [self._pool(address) for address in self._primaries]
+        return [self._line(address) for address in self._primaries]
 
     async def close(self) -> None:
-        """Close the connections to all nodes."""
-        await self._close(list(self._pools))
+        """Close the connections to all nodes for good."""
+        self._closed = True
+        await self._close(list(self._lines))
 
     async def _follow(
         self, address: Address, key: str, command: tuple[str | bytes | int, ...]
     ) -> Any:
         """Send a command to a node and, if that says ASK, to the node that it names."""
         try:
-            return await self._watched(address, lambda pool: pool.send(key, *command))
+            return await self._watched(address, lambda line: line.send(key, *command))
         except self._errors.moved:
             raise
         except self._errors.ask as error:
             importer = _redirect(error, address)
-        return await self._watched(importer, lambda pool: pool.send_asking(*command))
+        return await self._watched(importer, lambda line: line.send_asking(*command))
 
-    async def _watched(self, address: Address, send: Callable[[Pool], Awaitable[T]]) -> T:
+    async def _watched(self, address: Address, send: Callable[[Line], Awaitable[T]]) -> T:
         """Send to a node, and suspect it unless it answers."""
         try:
-            answer = await send(self._pool(address))
+            answer = await send(self._line(address))
         except self._errors.refusal:
             raise
         except BaseException:  # also when the caller's patience ends, for the node may hang
@@ -152,10 +161,12 @@ class Cluster:
         self._suspects.discard(address)
         return answer
 
-    def _pool(self, address: Address) -> Pool:
-        if address not in self._pools:
-            self._pools[address] = self._open_node(address)
-        return self._pools[address]
+    def _line(self, address: Address) -> Line:
+        if self._closed:
+            raise self._errors.broken("the connections were closed")
+        if address not in self._lines:
+            self._lines[address] = self._open_node(address)
+        return self._lines[address]
 
     async def _owner(self, slot: int) -> Address:
         owner = self._owners[slot]
@@ -184,9 +195,9 @@ class Cluster:
             self._covered = None not in owners
             self._suspects.clear()
             self._refreshed = time.monotonic()
-            await self._close([a for a in self._pools if a not in members and a != self._seed])
+            await self._close([a for a in self._lines if a not in members and a != self._seed])
 
-    async def _ask_any(self, ask: Callable[[Address, Pool], Awaitable[T]]) -> T:
+    async def _ask_any(self, ask: Callable[[Address, Line], Awaitable[T]]) -> T:
         """Return the first answer of a node; those that failed last are asked last."""
         nodes = [*(self._members | {self._seed})]
         random.shuffle(nodes)
@@ -194,8 +205,7 @@ class Cluster:
         failure: Exception
         for node in nodes:
             try:
-                async with asyncio.timeout(self._probe_timeout):
-                    return await self._watched(node, partial(ask, node))
+                return await within(self._probe_timeout, self._watched(node, partial(ask, node)))
             except (self._errors.failure, OSError, TimeoutError) as error:
                 failure = error
         raise failure
@@ -203,12 +213,13 @@ class Cluster:
     async def _close(self, addresses: Iterable[Address]) -> None:
         for address in addresses:
             with suppress(self._errors.failure, OSError):
-                await self._pools.pop(address).close()
+                if (line := self._lines.pop(address, None)) is not None:
+                    await line.close()
 
 
-async def _slots_by(address: Address, pool: Pool) -> list[tuple[int, int, list[Address]]]:
+async def _slots_by(address: Address, line: Line) -> list[tuple[int, int, list[Address]]]:
     """Return the ranges of slots as a node sees them: first, last, primary and replicas."""
-    answer = await pool.send(None, "CLUSTER", "SLOTS")
+    answer = await line.send(None, "CLUSTER", "SLOTS")
     if not answer:
         raise SlotNotCoveredError("the node knows of no slots")
     return [

@@ -1,9 +1,29 @@
 """What redis-py and valkey-py have in common here."""
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+
+class Connection(Protocol):
+    """A connection of `redis.asyncio` or `valkey.asyncio`."""
+
+    async def connect(self) -> None:
+        """Open it, with what the options ask for: TLS, credentials, a database."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """Return a command as it is to be sent."""
+
+    async def send_packed_command(
+        self, command: Iterable[bytes], check_health: bool = True
+    ) -> None:
+        """Write commands, and wait where too much is yet to be sent."""
+
+    async def read_response(self) -> Any:
+        """Return the next answer, or raise the refusal that it is."""
+
+    async def disconnect(self, nowait: bool = False) -> None:
+        """Close it."""
 
 
 class Server(Protocol):
@@ -11,9 +31,6 @@ class Server(Protocol):
 
     async def execute_command(self, *args: Any) -> Any:
         """Send a command and return its answer."""
-
-    def client(self) -> AbstractAsyncContextManager["Server"]:
-        """Return a client of one connection, borrowed from the pool."""
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -47,9 +64,42 @@ class Driver:
     """A library, as it reaches servers by one transport.
 
     Attributes:
-        open: takes the options of a connection pool and returns a client with it; connections are
-            made when first needed.
+        connection: takes the options of a connection and returns one that is yet to be opened.
+        open: takes the same options and returns a client with a pool of such connections.
     """
 
+    connection: Callable[[dict[str, Any]], Connection]
     open: Callable[[dict[str, Any]], Server]
     errors: Errors
+
+
+def driver_of(
+    client: Any, pool: Any, connection: Any, fixed: dict[str, Any], exceptions: Any, failure: Any
+) -> Driver:
+    """Return a library's way to reach servers.
+
+    Args:
+        client, pool, connection: the library's classes.
+        fixed: options of every connection.
+        exceptions: the library's module of them.
+        failure: the base of them.
+    """
+    return Driver(
+        connection=lambda options: connection(**fixed, **options),
+        open=lambda options: client.from_pool(
+            pool(connection_class=connection, **fixed, **options)
+        ),
+        errors=Errors(
+            failure=failure,
+            broken=exceptions.ConnectionError,
+            refusal=exceptions.ResponseError,
+            no_script=exceptions.NoScriptError,
+            moved=exceptions.MovedError,
+            ask=exceptions.AskError,
+            later=(
+                exceptions.TryAgainError,
+                exceptions.ClusterDownError,
+                exceptions.MasterDownError,
+            ),
+        ),
+    )

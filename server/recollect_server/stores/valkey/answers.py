@@ -56,7 +56,10 @@ _GET = Script("""
 local answer = {}
 for _, key in ipairs(KEYS) do
   local found = redis.pcall('HMGET', key, 'v', 'c')
-  if found.err then found = {'', ''} end
+  if found.err then
+    if not string.find(found.err, 'WRONGTYPE', 1, true) then return found end
+    found = {'', ''}
+  end
   answer[#answer + 1] = found[1]
   answer[#answer + 1] = found[2]
 end

@@ -1,11 +1,11 @@
 """A client that gives up early: while a server is silent, calls fail at once.
 
-A call that gets no answer within its patience fails, and from then on every call to that server
-does, without waiting, until it answers a probe. In a cluster this is so for each node.
+A call that gets no answer within the client's timeout fails, and from then on every call to that
+server does, without waiting, until it answers a probe. In a cluster this is so for each node.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from recollect_server.errors import Reason, Unavailable
@@ -16,15 +16,13 @@ T = TypeVar("T")
 PROBE_SECONDS = 0.1
 """How often a silent server is tried."""
 
-SLICES = 4
-"""Patience is spent in slices: an event loop that was held up is out of one of them only."""
-
 
 class Circuit:
     """Which servers are silent, known to all clients that share it."""
 
     def __init__(self) -> None:
         self._probes: dict[str, asyncio.Task[None]] = {}
+        self._closed = False
 
     def is_open(self, place: str) -> bool:
         """Whether calls to a server are not worth trying."""
@@ -32,11 +30,12 @@ class Circuit:
 
     def open(self, place: str, client: Client, key: str | None) -> None:
         """Fail calls to a server until it answers."""
-        if place not in self._probes:
+        if place not in self._probes and not self._closed:
             self._probes[place] = asyncio.create_task(self._probe(place, client, key))
 
     async def close(self) -> None:
-        """End the probes."""
+        """End the probes; no others begin."""
+        self._closed = True
         probes = list(self._probes.values())
         for probe in probes:
             probe.cancel()
@@ -59,13 +58,13 @@ class ImpatientClient:
     """`Client` with a circuit.
 
     Args:
-        patience: seconds that a call may take, connecting included.
+        client: whose timeout is how long a call may take.
+        circuit: of all clients of the same servers.
     """
 
-    def __init__(self, client: Client, circuit: Circuit, patience: float) -> None:
+    def __init__(self, client: Client, circuit: Circuit) -> None:
         self._client = client
         self._circuit = circuit
-        self._patience = patience
 
     async def get(self, key: str) -> bytes | None:
         """See `Client`."""
@@ -115,35 +114,10 @@ class ImpatientClient:
             call.close()
             raise _silent()
         try:
-            return await _within(self._patience, call)
+            return await call
         except Unavailable:
             self._circuit.open(self._client.place(key), self._client, key)
             raise
-
-
-async def _within(seconds: float, call: Awaitable[T]) -> T:
-    """Wait in the caller's task: a task for each call would cost as much as the call."""
-    loop = asyncio.get_running_loop()
-    spent = 0
-    timer: asyncio.TimerHandle
-
-    def next_slice() -> None:
-        nonlocal spent, timer
-        spent += 1
-        if spent == SLICES:
-            limit.reschedule(loop.time())
-        else:
-            timer = loop.call_later(seconds / SLICES, next_slice)
-
-    limit = asyncio.timeout(None)
-    timer = loop.call_later(seconds / SLICES, next_slice)
-    try:
-        async with limit:
-            return await call
-    except TimeoutError:
-        raise _silent() from None
-    finally:
-        timer.cancel()
 
 
 def _silent() -> Unavailable:

@@ -1,6 +1,5 @@
 """One small client for Valkey and Redis, whichever library speaks to the server."""
 
-import asyncio
 import hashlib
 import re
 import socket
@@ -14,7 +13,7 @@ import structlog
 from recollect_server.errors import Reason, Unavailable
 from recollect_server.stores.valkey._cluster import Address, Cluster
 from recollect_server.stores.valkey._library import Driver, Errors
-from recollect_server.stores.valkey._pool import Pool, Route
+from recollect_server.stores.valkey._line import Line, Route
 from recollect_server.stores.valkey._target import Library, Target, Transport, parse_target
 from recollect_server.stores.valkey.messenger import Messenger
 
@@ -95,8 +94,7 @@ def connect(
     url: str,
     *,
     command_timeout: float = 1.0,
-    connect_timeout: float = 0.5,
-    max_connections: int = 64,
+    probe_timeout: float = 0.5,
 ) -> Client:
     """Return a client for the server or cluster at `url`; connections are opened when needed.
 
@@ -111,26 +109,26 @@ def connect(
     database but 0.
 
     Args:
-        command_timeout: seconds a call may take, waiting and connecting included.
-        connect_timeout: seconds in which a connection must be made, and in which a node of a
-            cluster must tell where the slots are before another one is asked.
-        max_connections: to each server; calls beyond it wait for their turn.
+        command_timeout: seconds a server may be silent before the calls to it fail, those for
+            which it is yet to be connected included; in a cluster a whole call takes no longer.
+        probe_timeout: seconds in which a node of a cluster must tell where the slots are before
+            another one is asked.
 
     Raises:
         ValueError: the URL is not one of these forms.
     """
     target = parse_target(url)
     by = _driver(target)
-    options = _options(target, connect_timeout, max_connections)
-    route = _route(target, by, options, max_connections)
-    return _RoutedClient(target, route, by.errors, command_timeout)
+    route = _route(target, by, _options(target), command_timeout, probe_timeout)
+    return _RoutedClient(target, route, by.errors)
 
 
 def open_messenger(url: str) -> Messenger:
     """Return a messenger for the server or cluster at `url`; see `connect` for its forms."""
     target = parse_target(url)
     by = _driver(target)
-    return Messenger(by.open(_options(target, 0.5, 4)), by.errors)
+    own = {"max_connections": 4, "socket_connect_timeout": 0.5}
+    return Messenger(by.open(_options(target) | own), by.errors)
 
 
 def _driver(target: Target) -> Driver:
@@ -142,13 +140,12 @@ def _driver(target: Target) -> Driver:
     return driver(target.transport)
 
 
-def _options(target: Target, connect_timeout: float, max_connections: int) -> dict[str, Any]:
+def _options(target: Target) -> dict[str, Any]:
     options: dict[str, Any] = {
         **target.arguments,
-        # `command_timeout` bounds the whole call; a cancelled read drops its connection.
+        # How long it may take is watched for all that wait, see `Line`.
         "socket_timeout": None,
-        "socket_connect_timeout": connect_timeout,
-        "max_connections": max_connections,
+        "socket_connect_timeout": None,
         "protocol": 2,
     }
     if target.transport is not Transport.UNIX:
@@ -156,18 +153,19 @@ def _options(target: Target, connect_timeout: float, max_connections: int) -> di
     return options
 
 
-def _route(target: Target, by: Driver, options: dict[str, Any], max_connections: int) -> Route:
+def _route(
+    target: Target, by: Driver, options: dict[str, Any], timeout: float, probe_timeout: float
+) -> Route:
     if not target.cluster:
-        return Pool(by.open(options), target.address, max_connections)
+        return Line(partial(by.connection, options), target.address, by.errors, timeout)
 
-    def open_node(address: Address) -> Pool:
+    def open_node(address: Address) -> Line:
         host, port = address
-        server = by.open({**options, "host": host, "port": port})
-        return Pool(server, target.label(address), max_connections)
+        make = partial(by.connection, {**options, "host": host, "port": port})
+        return Line(make, target.label(address), by.errors, timeout)
 
     seed = (options["host"], options["port"])
-    timeout = options["socket_connect_timeout"]
-    return Cluster(seed, open_node, by.errors, target.label, timeout)
+    return Cluster(seed, open_node, by.errors, target.label, timeout, probe_timeout)
 
 
 def _keepalive() -> dict[int, int]:
@@ -185,7 +183,7 @@ def _kind(error: Exception) -> str:
 class _RoutedClient:
     """`Client` by either library, on one server or a cluster."""
 
-    def __init__(self, target: Target, route: Route, errors: Errors, timeout: float) -> None:
+    def __init__(self, target: Target, route: Route, errors: Errors) -> None:
         self._address = target.address
         self._route = route
         self._broken = errors.broken
@@ -193,7 +191,6 @@ class _RoutedClient:
         self._no_script = errors.no_script
         self._clustered = target.cluster
         self._failures = (errors.failure, OSError, TimeoutError)
-        self._timeout = timeout
         self._failing: set[str] = set()
 
     def __repr__(self) -> str:
@@ -256,12 +253,11 @@ class _RoutedClient:
     ) -> Any:
         """Return what is answered; the one place where failures are mapped."""
         try:
-            async with asyncio.timeout(self._timeout):
-                try:
-                    answer = await ask()
-                except self._broken:
-                    # A pooled connection may have died unnoticed, with a restart of the server.
-                    answer = await ask()
+            try:
+                answer = await ask()
+            except self._broken:
+                # The connection may have died unnoticed, with a restart of the server.
+                answer = await ask()
         except self._no_script:
             raise
         except self._failures as error:

@@ -9,6 +9,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from msgspec import structs
+
 from recollect_server.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -106,10 +108,10 @@ class ValkeySessions:
 
         def fields(session: Session) -> list[bytes | int]:
             named: dict[str, Any] = dict(changes)
-            changed = replace(session, **named)
+            changed = structs.replace(session, **named)
             idle_ttl = changed.idle_ttl or DEFAULT_IDLE_TTL
             expiry = _milliseconds(changed.expire_time) if changed.expire_time else 0
-            fixed = _pack_fixed(replace(changed, idle_ttl=idle_ttl), session.create_time)
+            fixed = _pack_fixed(structs.replace(changed, idle_ttl=idle_ttl), session.create_time)
             return [b"f", fixed, b"i", idle_ttl // timedelta(milliseconds=1), b"e", expiry]
 
         request = request or _unnamed("UpdateSession")
@@ -184,7 +186,8 @@ class ValkeySessions:
             )
             return Appended(found, revision, 0, created)
         numbered = tuple(
-            replace(message, sequence=first + position) for position, message in enumerate(stored)
+            structs.replace(message, sequence=first + position)
+            for position, message in enumerate(stored)
         )
         return Appended(numbered, revision, 0, created)
 
@@ -251,7 +254,7 @@ class ValkeySessions:
         session = _to_session(session_id, fields, kept)
         start = session.last_sequence - kept + 1 + first
         messages = (decode_messages(value)[0] for value in values)
-        return session, tuple(replace(m, sequence=n) for n, m in enumerate(messages, start))
+        return session, tuple(structs.replace(m, sequence=n) for n, m in enumerate(messages, start))
 
     def _keys(self, scope: Scope, session_id: str, request: RequestKey | None = None) -> list[str]:
         parts = ["session", "messages"]
