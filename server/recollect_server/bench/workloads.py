@@ -122,12 +122,12 @@ class Workloads:
         """Return lookups that ask the same in other words, None if the server has no answer."""
         users = await self._users("semantic")
         history = [self._messages(PROMPT_MESSAGES - 1) for _ in users]
-        await self._store(users, [_prompt(h, "What is the capital of France?") for h in history])
+        await self._store(users, [prompt_of(h, "What is the capital of France?") for h in history])
         tiers = [cache_pb2.CACHE_TIER_SEMANTIC]
         requests = [
             cache_pb2.LookupRequest(
                 user_id=user,
-                prompt=_prompt(said, "What's the capital of France?"),
+                prompt=prompt_of(said, "What's the capital of France?"),
                 tiers=tiers,
                 max_false_hit_rate=0.5,
             )
@@ -258,7 +258,7 @@ class Workloads:
         return [self._texts.message() for _ in range(count)]
 
     def _prompt(self, question: str) -> common_pb2.Prompt:
-        return _prompt(self._messages(PROMPT_MESSAGES - 1), question)
+        return prompt_of(self._messages(PROMPT_MESSAGES - 1), question)
 
     async def _store(self, users: Sequence[str], prompts: Sequence[common_pb2.Prompt]) -> None:
         for user, prompt in zip(users, prompts, strict=True):
@@ -276,7 +276,8 @@ def _accept(response: object) -> bool:
     return True
 
 
-def _prompt(said: Sequence[str], question: str) -> common_pb2.Prompt:
+def prompt_of(said: Sequence[str], question: str) -> common_pb2.Prompt:
+    """Return the prompt of a conversation that ends with a question; user and model take turns."""
     roles = (common_pb2.ROLE_USER, common_pb2.ROLE_ASSISTANT)
     return common_pb2.Prompt(
         model="bench",

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
 
+from msgspec import Struct
+
 from recollect_server.cache.conversation import Conversation
 from recollect_server.memory.model import Part, Vector
 from recollect_server.memory.prompt import Usage
@@ -50,8 +52,7 @@ class Verdict(IntEnum):
     WRONG = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Partition:
+class Partition(Struct, frozen=True):
     """The answers that share who may be served them, and what is counted of them.
 
     Attributes:
@@ -64,8 +65,7 @@ class Partition:
     session_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class CacheEntry:
+class CacheEntry(Struct, frozen=True):
     """A stored answer.
 
     Attributes:
@@ -97,8 +97,7 @@ class CacheEntry:
         return Partition(Scope(tenant, self.user_id), self.scope, self.session_id)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredAnswer:
+class StoredAnswer(Struct, frozen=True):
     """An entry with what finds it again.
 
     Attributes:
@@ -138,8 +137,7 @@ class CacheOptions:
     context_time: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LookupOptions:
+class LookupOptions(Struct, frozen=True):
     """How to look.
 
     Attributes:
@@ -161,6 +159,9 @@ class LookupOptions:
     explain: bool = False
 
 
+DEFAULT_OPTIONS = LookupOptions()
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """What the semantic tier saw.
@@ -177,8 +178,7 @@ class Explanation:
     features: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class LookupResult:
+class LookupResult(Struct, frozen=True):
     """A hit with its entry, or a miss with its reason.
 
     Attributes:

@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from recollect_server.cache.dialogue import Dialogue, dialogue_of, spoken_text
 from recollect_server.cache.keys import (
@@ -17,6 +18,7 @@ from recollect_server.cache.keys import (
     same_key,
 )
 from recollect_server.cache.model import (
+    DEFAULT_OPTIONS,
     CacheEntry,
     CacheOptions,
     CacheScope,
@@ -42,8 +44,6 @@ from recollect_server.errors import (
 from recollect_server.memory.model import Part, plain_text
 from recollect_server.memory.prompt import Prompt, Usage
 from recollect_server.scope import Scope
-
-DEFAULT_OPTIONS = LookupOptions()
 
 
 class AnswerCache:

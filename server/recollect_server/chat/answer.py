@@ -38,8 +38,9 @@ from recollect_server.errors import (
     Unavailable,
 )
 from recollect_server.memory.context import Context
-from recollect_server.memory.model import Fact
+from recollect_server.memory.model import Fact, PromptMessage
 from recollect_server.memory.prompt import Prompt, Usage
+from recollect_server.scope import Scope
 
 log = structlog.get_logger("recollect.chat")
 
@@ -210,7 +211,7 @@ class Answering:
             system="\n\n".join(filter(None, (options.system, summary.text if summary else ""))),
             tools=options.tools,
             parameters=options.parameters,
-            messages=context.messages,
+            messages=tuple(PromptMessage(m.role, m.parts) for m in context.messages),
         )
         return replace(key, system=options.system, memory=context.system), key
 
@@ -323,7 +324,7 @@ class Answering:
         Raises:
             RecollectError: the model failed.
         """
-        scope = replace(self._asked.scope, user_id=leader.user_id)
+        scope = Scope(self._asked.scope.tenant, leader.user_id)
         following = self._work.following.events(scope, leader.turn_id, 0)
         try:
             async with aclosing(following) as events:

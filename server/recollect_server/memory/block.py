@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from recollect_server.memory.context import ContextItem, ContextOptions, ContextPart
 from recollect_server.memory.fence import fenced_line
 from recollect_server.memory.model import Episode, Fact, FactKind, Message, Session
@@ -116,7 +118,7 @@ def fit(
     if newest > budget:
         return (messages[-1:] if options.asked is not None else ()), (), ""
     left = budget - newest
-    older = sum(m.token_count for m in messages[:-1])
+    older = sum([m.token_count for m in messages]) - newest
     kept_pieces, system = _take(pieces, max(int(left * RECALL_SHARE), left - older))
     left -= estimate_text(system)
     kept = max(len(messages) - 1, 0)
@@ -154,7 +156,8 @@ def _shortened(piece: Piece, tokens: int) -> Piece:
         if end <= 0:
             return piece
         line = line[: end + 1]
-    return replace(piece, line=line, item=replace(piece.item, token_count=estimate_text(line)))
+    item = structs.replace(piece.item, token_count=estimate_text(line))
+    return replace(piece, line=line, item=item)
 
 
 def render(pieces: Iterable[Piece]) -> str:

@@ -3,7 +3,9 @@
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from recollect_server.memory.model import Episode, Fact, Message, PromptMessage, Session
+from msgspec import Struct
+
+from recollect_server.memory.model import Episode, Fact, Message, Session
 
 DEFAULT_TOKEN_BUDGET = 8000
 DEFAULT_FACTS = 10
@@ -63,8 +65,7 @@ OPTIONS_OF: dict[ContextProfile, ContextOptions] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ContextItem:
+class ContextItem(Struct, frozen=True):
     """Where a piece of a context comes from; see `recollect.v1.ContextItem`."""
 
     part: ContextPart
@@ -76,8 +77,7 @@ class ContextItem:
     omitted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """What to put into a prompt.
 
     Attributes:
@@ -89,7 +89,7 @@ class Context:
     """
 
     system: str
-    messages: tuple[PromptMessage, ...]
+    messages: tuple[Message, ...]
     items: tuple[ContextItem, ...]
     recalled: tuple[Fact | Message | Episode, ...]
     token_count: int

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+from msgspec import structs
+
 from recollect_server.memory.audit import AuditLog, Caller
 from recollect_server.memory.block import fit, memory_pieces
 from recollect_server.memory.context import Context, ContextItem, ContextOptions, ContextPart
-from recollect_server.memory.model import MemoryKind, Message, PromptMessage, Role
+from recollect_server.memory.model import MemoryKind, Message, Role
 from recollect_server.memory.ports import RecallFilter
 from recollect_server.memory.recalling import Recalled, Recaller, RecallHit
 from recollect_server.memory.service import Memory
@@ -48,7 +50,6 @@ class ContextBuilder:
     ) -> Context:
         self.expect(scope, query, options)
         window = await self._memory.recent_window(scope, session_id)
-        query = query or _last_question(window.messages)
         shown = window.messages
         if options.summary:
             shown = await self._memory.messages_since(
@@ -57,7 +58,7 @@ class ContextBuilder:
         asked = options.asked
         if asked is not None and all(m.message_id != asked.message_id for m in shown):
             shown = (asked,)
-        recalled = await self._recall(scope, query, options, shown)
+        recalled = await self._recall(scope, query, options, window.messages, shown)
         if not options.window:
             shown = shown[-1:]
         pieces = memory_pieces(window.session, recalled, options)
@@ -67,15 +68,15 @@ class ContextBuilder:
         left_out_pieces = tuple(p for p in pieces if (p.item.part, p.item.item_id) not in taken)
         return Context(
             system=system,
-            messages=tuple(PromptMessage(m.role, m.parts) for m in kept_messages),
+            messages=kept_messages,
             items=(
-                *(_window_item(m, omitted=False) for m in kept_messages),
-                *(p.item for p in kept_pieces),
-                *(_window_item(m, omitted=True) for m in left_out),
-                *(replace(p.item, omitted=True) for p in left_out_pieces),
+                *_window_items(kept_messages, omitted=False),
+                *[p.item for p in kept_pieces],
+                *_window_items(left_out, omitted=True),
+                *[structs.replace(p.item, omitted=True) for p in left_out_pieces],
             ),
             recalled=tuple(p.source for p in kept_pieces if p.source is not None),
-            token_count=sum(m.token_count for m in kept_messages) + estimate_text(system),
+            token_count=sum([m.token_count for m in kept_messages]) + estimate_text(system),
             session=window.session,
             indexed_revision=recalled.indexed_revision,
             cache_down=window.cache_down,
@@ -88,23 +89,25 @@ class ContextBuilder:
         query: str,
         options: ContextOptions,
         window: tuple[Message, ...],
+        shown: tuple[Message, ...],
     ) -> Recalled:
         wanted = _most(options)
+        query = query or (_last_question(window) if wanted else "")
         if not wanted or not query:
             return Recalled((), 0, words_only=False)
-        shown = {(m.session_id, m.sequence) for m in window}
+        shown_keys = {(m.session_id, m.sequence) for m in shown}
         recalled = await self._recaller.recall(
             scope,
             query,
             kinds=frozenset(wanted),
             filter=RecallFilter(),
-            limit=sum(wanted.values()) + len(window),
+            limit=sum(wanted.values()) + len(shown),
         )
         left = dict(wanted)
         hits: list[RecallHit] = []
         for hit in recalled.hits:
             seen = isinstance(hit.item, Message) and (
-                (hit.item.session_id, hit.item.sequence) in shown
+                (hit.item.session_id, hit.item.sequence) in shown_keys
             )
             if not seen and left[hit.kind] > 0:
                 left[hit.kind] -= 1
@@ -139,13 +142,9 @@ def _last_question(messages: tuple[Message, ...]) -> str:
     return ""
 
 
-def _window_item(message: Message, *, omitted: bool) -> ContextItem:
-    return ContextItem(
-        ContextPart.WINDOW,
-        message.message_id,
-        message.session_id,
-        message.sequence,
-        message.token_count,
-        0.0,
-        omitted,
-    )
+def _window_items(messages: tuple[Message, ...], *, omitted: bool) -> list[ContextItem]:
+    window = ContextPart.WINDOW
+    return [
+        ContextItem(window, m.message_id, m.session_id, m.sequence, m.token_count, 0.0, omitted)
+        for m in messages
+    ]

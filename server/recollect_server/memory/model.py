@@ -1,4 +1,7 @@
-"""The nouns of conversation memory: plain values, all times aware UTC datetimes."""
+"""The nouns of conversation memory: plain values, all times aware UTC datetimes.
+
+What every call makes, or makes many of, is a `Struct`: it is made ten times as fast as a dataclass.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +9,9 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Generic, TypeVar
 
+import msgspec
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 T = TypeVar("T")
@@ -39,23 +44,20 @@ class MemoryKind(IntEnum):
     EPISODE = 3
 
 
-@dataclass(frozen=True, slots=True)
-class TextPart:
+class TextPart(Struct, frozen=True):
     """Plain text."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ThinkingPart:
+class ThinkingPart(Struct, frozen=True):
     """A model's reasoning, with the provider's signature that lets it be sent back unchanged."""
 
     text: str
     signature: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCallPart:
+class ToolCallPart(Struct, frozen=True):
     """The model asks for a tool; `input_json` is a JSON object as text."""
 
     call_id: str
@@ -63,8 +65,7 @@ class ToolCallPart:
     input_json: str
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResultPart:
+class ToolResultPart(Struct, frozen=True):
     """What a tool answered to the call `call_id`."""
 
     call_id: str
@@ -80,16 +81,14 @@ def plain_text(parts: tuple[Part, ...]) -> str:
     return "\n".join(p.text for p in parts if isinstance(p, TextPart | ToolResultPart))
 
 
-@dataclass(frozen=True, slots=True)
-class PromptMessage:
+class PromptMessage(Struct, frozen=True):
     """A message as a model gets it."""
 
     role: Role
     parts: tuple[Part, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class NewMessage:
+class NewMessage(Struct, frozen=True):
     """A message to append.
 
     Attributes:
@@ -101,12 +100,11 @@ class NewMessage:
     parts: tuple[Part, ...]
     author_name: str = ""
     time: datetime | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
     external_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """A stored message.
 
     Attributes:
@@ -165,8 +163,7 @@ class NewSession:
     expire_time: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(Struct, frozen=True):
     """A conversation of one user.
 
     Attributes:
@@ -243,8 +240,7 @@ class Episode:
         return f"{self.title}\n{self.summary}"
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(Struct, frozen=True):
     """What AppendMessages did: the stored messages and the revisions that hold them.
 
     Attributes:

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from recollect_server.errors import InvalidArgument
 from recollect_server.ids import uuid7
@@ -35,8 +36,7 @@ DEFAULT_WINDOW_TTL = timedelta(hours=1)
 OLDER_PAGE = 100
 
 
-@dataclass(frozen=True, slots=True)
-class RecentWindow:
+class RecentWindow(Struct, frozen=True):
     """The recent messages of a session.
 
     Attributes:

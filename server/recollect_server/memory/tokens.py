@@ -119,6 +119,8 @@ def _beyond_ascii_weight(text: str, ascii_characters: int) -> int:
 
 def estimate_text(text: str) -> int:
     """Estimated tokens of a text: 0 of none, else at least 1."""
+    if not text:
+        return 0
     data = text.encode()
     weight = 2 * len(text)
     if not text.isascii():

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from recollect.v1 import cache_pb2 as pb
 from recollect_server.cache.maintenance import Doomed
 from recollect_server.cache.model import (
+    DEFAULT_OPTIONS,
     CacheEntry,
     CacheOptions,
     CacheScope,
@@ -76,7 +77,7 @@ def to_lookup_options(request: pb.LookupRequest) -> LookupOptions:
         raise InvalidArgument(
             "max_false_hit_rate", "must be unset with CONTEXT_WINDOW; set max_distance instead"
         )
-    default, window = LookupOptions(), request.context_window
+    window, default = request.context_window, DEFAULT_OPTIONS
     by_rate = limit == "max_false_hit_rate"
     return LookupOptions(
         tiers=frozenset(map(CacheTier, request.tiers)) or default.tiers,

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from recollect.v1 import common_pb2 as pb
 from recollect_server.memory.model import (
+    Message,
     Part,
     PromptMessage,
     Role,
@@ -80,15 +81,21 @@ def to_prompt_message(message: pb.PromptMessage) -> PromptMessage:
     return PromptMessage(Role(message.role), to_parts(message.parts))
 
 
-def add_prompt_messages(target: Any, messages: Iterable[PromptMessage]) -> None:
+def add_prompt_messages(target: Any, messages: Iterable[Message]) -> None:
     """Append to a repeated field of PromptMessage, in place: a context holds many."""
     for message in messages:
-        parts = target.add(role=message.role).parts
-        for part in message.parts:
-            if isinstance(part, TextPart):
-                parts.add(text=part.text)
-            else:
-                parts.append(from_part(part))
+        added = target.add()
+        added.role = message.role
+        add_parts(added.parts, message.parts)
+
+
+def add_parts(target: Any, parts: Iterable[Part]) -> None:
+    """Append to a repeated field of ContentPart, in place: most parts are text."""
+    for part in parts:
+        if isinstance(part, TextPart):
+            target.add().text = part.text
+        else:
+            target.append(from_part(part))
 
 
 def to_parameters(parameters: pb.ModelParameters) -> ModelParameters:

@@ -36,9 +36,9 @@ from recollect_server.memory.service import (
     new_session_id,
 )
 from recollect_server.rpc.convert.common import (
+    add_parts,
     add_prompt_messages,
     degradations,
-    from_part,
     from_time,
     to_parts,
     to_time,
@@ -118,20 +118,25 @@ def to_new_message(message: pb.NewMessage) -> NewMessage:
 
 
 def from_message(message: Message) -> pb.Message:
-    """Return the protobuf message."""
-    return pb.Message(
+    """Return the protobuf message; what most messages lack is only set where it is there."""
+    time = from_time(message.time)
+    made = pb.Message(
         message_id=message.message_id,
         session_id=message.session_id,
         sequence=message.sequence,
         role=common.Role.ValueType(message.role),
-        parts=[from_part(part) for part in message.parts],
-        author_name=message.author_name,
-        time=from_time(message.time),
-        create_time=from_time(message.create_time),
-        metadata=message.metadata,
-        external_id=message.external_id,
+        time=time,
+        create_time=time if message.create_time is message.time else from_time(message.create_time),
         token_count=message.token_count,
     )
+    add_parts(made.parts, message.parts)
+    if message.author_name:
+        made.author_name = message.author_name
+    if message.metadata:
+        made.metadata.update(message.metadata)
+    if message.external_id:
+        made.external_id = message.external_id
+    return made
 
 
 def from_episode(episode: Episode, user_id: str) -> pb.Episode:
@@ -274,32 +279,22 @@ def to_kinds(request: pb.RecallRequest) -> frozenset[MemoryKind]:
 
 def to_context_options(options: pb.ContextOptions) -> ContextOptions:
     """Return the domain's options: the profile's, where they are not set."""
-    base = OPTIONS_OF[ContextProfile(options.profile or ContextProfile.FULL)]
-    return replace(
-        base,
-        window=options.window if options.HasField("window") else base.window,
-        summary=options.summary if options.HasField("summary") else base.summary,
-        max_facts=options.max_facts if options.HasField("max_facts") else base.max_facts,
-        max_turns=options.max_turns if options.HasField("max_turns") else base.max_turns,
-        max_episodes=(
-            options.max_episodes if options.HasField("max_episodes") else base.max_episodes
-        ),
-        token_budget=options.token_budget or base.token_budget,
-    )
+    said = {field.name: value for field, value in options.ListFields()}
+    base = OPTIONS_OF[said.pop("profile", ContextProfile.FULL)]
+    return replace(base, **said) if said else base
 
 
 def add_context_items(target: Any, items: Iterable[ContextItem]) -> None:
     """Append to a repeated field of ContextItem, in place: a context has many."""
     for item in items:
-        target.add(
-            part=item.part,
-            item_id=item.item_id,
-            session_id=item.session_id,
-            sequence=item.sequence,
-            token_count=item.token_count,
-            score=item.score,
-            omitted=item.omitted,
-        )
+        added = target.add()
+        added.part = item.part
+        added.item_id = item.item_id
+        added.session_id = item.session_id
+        added.sequence = item.sequence
+        added.token_count = item.token_count
+        added.score = item.score
+        added.omitted = item.omitted
 
 
 def from_context(context: Context) -> pb.GetContextResponse:

@@ -6,9 +6,11 @@ out of the ordinary ends in `RunAgain`, and the calls are run one by one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from msgspec import structs
 
 from recollect_server.ids import uuid7
 from recollect_server.memory.due import DuePolicy, JobKind
@@ -219,7 +221,7 @@ def _done(tx: Transaction, call: AppendCall, messages: list[Message], row: Row) 
         open_tokens=open_tokens,
         new_tokens=sum(message.token_count for message in messages),
     )
-    numbered = tuple(replace(m, sequence=before + m.sequence) for m in messages)
+    numbered = tuple(structs.replace(m, sequence=before + m.sequence) for m in messages)
     return Appended(numbered, revision, user_revision, from_microseconds(create_time))
 
 
