@@ -22,7 +22,7 @@ from recollect import errors
 from recollect.v1 import chat_pb2, chat_pb2_grpc, common_pb2, memory_pb2
 
 SLOW = "slow " * 60
-LONG = "long " * 400
+LONG = "long " * 200
 FLOOD = "flood " * 500_000
 FIXTURES = [
     {"match": {"userMessage": "quick"}, "response": {"content": "Here you are."}},

@@ -56,6 +56,12 @@ class Asked:
         except errors.RecollectError:
             pass
 
+    def repeat(self, address: str, user: str) -> None:
+        """Send it again, once more if it was interrupted: the second time starts it over."""
+        self.send(address, user)
+        if self.turn is None:
+            self.send(address, user)
+
 
 def _calls(mock: MockLlm, text: str) -> int:
     chat = [body for body in mock.requests() if body["model"] == "claude-opus-4-8"]
@@ -90,10 +96,8 @@ def test_turns_survive_a_server_killed_in_mid_stream(kind, tmp_path: Path, postg
             server.start()
             for future in sending:
                 future.result()
-            for each in asked:
-                each.send(server.address, user)
-                if each.turn is None:  # it was interrupted, and this starts it over
-                    each.send(server.address, user)
+            for future in [pool.submit(each.repeat, server.address, user) for each in asked]:
+                future.result()
             with server.client(user) as client:
                 for each in asked:
                     assert each.turn is not None
