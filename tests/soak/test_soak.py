@@ -8,9 +8,8 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -32,36 +31,64 @@ FAULT_SECONDS = PERIOD_SECONDS / 3
 SETTLE_SECONDS = 10.0
 """After a fault has ended, calls may still meet what it left behind for so long."""
 
+ERASE_SECONDS = 60.0
 SAMPLE_SECONDS = 2.0
-CYCLES = MINUTES * 60 / PERIOD_SECONDS / len(FAULTS)
-"""How often each fault happens. Growth is looked for after the first time, if there are three."""
+LEAST_CYCLES = 3
+"""Growth is looked for after the first time that all faults took, if there are so many."""
 
 MOST_GROWTH = 1.05
 MOST_MORE_FILES = 5
-NAME = "soak"
 
 
 @dataclass
 class Soak:
-    """A stack under load.
+    """A stack under load, in cycles: each fault once, and then the users of the cycle are erased.
+
+    So the data are the same at the same time of each cycle.
 
     Attributes:
+        cycles: seconds of `time.monotonic` when each began and its last fault's round was over.
         shown: how often each error was seen, by fault and method.
         late: seconds after the end of a fault at which calls failed.
     """
 
     stack: Stack
-    campaign: Campaign
-    watchers: list[Watcher]
     say: Callable[[str], None]
+    campaigns: list[Campaign] = field(default_factory=list)
+    cycles: list[tuple[float, float]] = field(default_factory=list)
     resources: Resources = field(default_factory=Resources)
     shown: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     late: list[float] = field(default_factory=list)
 
-    async def round(self, number: int) -> list[str]:
+    @property
+    def loads(self) -> list[Workload]:
+        """All that was done, in rounds."""
+        return [load for campaign in self.campaigns for load in campaign.loads]
+
+    async def cycle(self) -> list[str]:
+        """Let each fault happen once, then erase whom it happened to; return what is wrong."""
+        address, name = self.stack.address, f"soak{len(self.cycles) + 1}"
+        watchers = [
+            Watcher(address, user, by_client=bool(number % 2))
+            for number, user in enumerate(users_of(name))
+        ]
+        campaign = Campaign(name, self.stack.running, watchers=watchers)
+        self.campaigns.append(campaign)
+        wrong: list[str] = []
+        began = time.monotonic()
+        async with watching(watchers):
+            for watcher in watchers:
+                await watcher.begin()
+            for fault in FAULTS:
+                wrong += await self._round(campaign, fault)
+        self.cycles.append((began, time.monotonic()))
+        wrong += await ending(campaign)
+        return wrong + await self._erase(users_of(name))
+
+    async def _round(self, campaign: Campaign, fault: Fault) -> list[str]:
         """Load the stack for one period with a fault in it; return what is wrong."""
-        fault = FAULTS[number % len(FAULTS)]
-        load = Workload(self.stack.address, number, NAME)
+        number = len(self.loads) + 1
+        load = Workload(self.stack.address, number, campaign.name)
         await load.begin()
         stop = asyncio.Event()
         async with Callers(load) as callers:
@@ -77,11 +104,22 @@ class Soak:
             wrong = self._strange(load, fault, began, ended)
             async with connected(self.stack.address) as (client, channel):
                 actor = Actor(load, client, channel, CALLERS, callers.callers[0].random)
-                wrong += await after(load, actor, self.watchers)
+                wrong += await after(load, actor, campaign.watchers)
             for caller in callers.callers:
                 wrong += await caller.wrong_chat()
-        self.campaign.loads.append(load)
+        campaign.loads.append(load)
         self._tell(number, fault, load)
+        return wrong
+
+    async def _erase(self, users: Sequence[str]) -> list[str]:
+        """Erase users; return what is left of them."""
+        wrong = []
+        async with connected(self.stack.address) as (client, _):
+            for user in users:
+                receipt = await client.admin.erase_user(user, timeout=ERASE_SECONDS)
+                wrong += [f"{user} is not erased: {s}" for s in receipt.stores if s.remaining]
+                if not receipt.complete:
+                    wrong.append(f"{user} is not erased: {receipt}")
         return wrong
 
     async def _befall(self, fault: Fault, running: asyncio.Task[None]) -> tuple[float, float]:
@@ -123,15 +161,14 @@ class Soak:
         sizes = ", ".join(f"{n} {s.rss:.0f} MiB {s.files} files" for n, s in last.items())
         failed = Counter(f"{f.what} {f.how}" for f in load.failures)
         seen = ", ".join(f"{n} x {how}" for how, n in failed.items()) or "none"
-        self.say(f"round {number + 1}, {fault.name}: {told}; errors: {seen}; {sizes}")
+        self.say(f"round {number}, {fault.name}: {told}; errors: {seen}; {sizes}")
 
-    def growth(self, began: float, ended: float) -> list[str]:
+    def growth(self) -> list[str]:
         """Return which process has grown since each fault had happened once."""
         wrong = []
-        cycle = (ended - began) / CYCLES
         for name in self.resources.samples:
-            memory, files = self.resources.between(name, began + cycle, began + 2 * cycle)
-            memory_now, files_now = self.resources.between(name, ended - cycle, ended)
+            memory, files = self.resources.between(name, *self.cycles[1])
+            memory_now, files_now = self.resources.between(name, *self.cycles[-1])
             told = (
                 f"{name}: memory {memory:.1f} -> {memory_now:.1f} MiB "
                 f"({memory_now / memory - 1:+.1%}), files {files:.0f} -> {files_now:.0f}"
@@ -143,10 +180,10 @@ class Soak:
 
     def summary(self, seconds: float) -> None:
         """Say what was done and seen."""
-        calls = [call for load in self.campaign.loads for call in load.history.calls]
-        breaks = sum(watcher.breaks for watcher in self.watchers)
+        calls = [call for load in self.loads for call in load.history.calls]
+        breaks = sum(watcher.breaks for campaign in self.campaigns for watcher in campaign.watchers)
         self.say(
-            f"{seconds / 60:.1f} minutes, {len(self.campaign.loads)} faults, {len(calls)} calls, "
+            f"{seconds / 60:.1f} minutes, {len(self.loads)} faults, {len(calls)} calls, "
             f"{acknowledged(calls)} acknowledged writes, {breaks} resumed watches, last error "
             f"{max(self.late, default=0.0):.1f} s after the end of a fault"
         )
@@ -166,31 +203,19 @@ async def test_a_steady_load_outlives_every_fault(
     tmp_path: Path, say: Callable[[str], None]
 ) -> None:
     with stack_in(tmp_path) as stack:
-        watchers = [
-            Watcher(stack.address, user, by_client=bool(number % 2))
-            for number, user in enumerate(users_of(NAME))
-        ]
-        campaign = Campaign(NAME, stack.running, watchers=watchers)
-        soak = Soak(stack, campaign, watchers, say)
+        soak = Soak(stack, say)
         wrong: list[str] = []
         began = time.monotonic()
         try:
-            async with watching(watchers):
-                for watcher in watchers:
-                    await watcher.begin()
-                for number in count():
-                    if time.monotonic() - began >= 60 * MINUTES:
-                        break
-                    wrong += await soak.round(number)
-            ended = time.monotonic()
-            soak.summary(ended - began)
-            if CYCLES >= 3:
-                wrong += soak.growth(began, ended)
-            wrong += await ending(campaign)
+            while time.monotonic() - began < 60 * MINUTES:
+                wrong += await soak.cycle()
+            soak.summary(time.monotonic() - began)
+            if len(soak.cycles) >= LEAST_CYCLES:
+                wrong += soak.growth()
             wrong += await asyncio.to_thread(stack.running.stop)
         finally:
             folder = Path(tempfile.mkdtemp(prefix="recollect-soak-"))
             (folder / "log").write_text(stack.running.log())
-            for load in campaign.loads:
+            for load in soak.loads:
                 load.history.dump(folder / f"calls-{load.seed}.jsonl")
         assert not wrong, "\n".join([f"calls and logs: {folder}", *wrong])
