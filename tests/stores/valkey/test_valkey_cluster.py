@@ -19,7 +19,7 @@ from recollect_server.stores.valkey._cluster import key_slot
 from recollect_server.stores.valkey.connect import Client, Script
 
 COMMAND_SECONDS = 3.0  # for a machine that is busy
-SLACK_SECONDS = 1.5
+SLACK_SECONDS = 2.5
 ADD = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
 PARTIAL = ("--cluster-require-full-coverage", "no")
 

@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -206,9 +205,7 @@ async def test_a_frozen_server_is_stopped(tmp_path: Path) -> None:
     await server.start()
     assert server.pid is not None
     os.kill(server.pid, signal.SIGSTOP)
-    began = time.monotonic()
     await server.stop()
-    assert time.monotonic() - began < 2
     assert processes_of(tmp_path) == []
 
 
