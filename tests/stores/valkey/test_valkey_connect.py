@@ -13,7 +13,7 @@ from tests.stores.valkey.setups import ON_ONE, AnyServer, named
 from tests.stores.valkey.valkey_server import client_of
 
 from recollect_server.errors import Reason, Unavailable
-from recollect_server.stores.valkey.connect import Client, Refused, Script, connect
+from recollect_server.stores.valkey.connect import Client, Refused, Script, connect, open_messenger
 
 ADD = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
 
@@ -265,6 +265,32 @@ async def test_an_outage_and_its_end_are_logged_once_each(
         await own_client.ping()
     assert [entry["event"] for entry in logs] == ["store unavailable", "store available again"]
     assert logs[0]["store"].startswith(f"{scheme}://")
+
+
+@pytest.mark.parametrize("setup", named(ON_ONE), indirect=True)
+async def test_what_is_forbidden_is_unavailable_no_outage_and_logged_once(
+    server: AnyServer, scheme: str
+) -> None:
+    server.admin.execute_command(
+        "ACL", "SETUSER", "default", "-get", "-incrby", "resetchannels", "resetkeys", "~test:*"
+    )
+    store = Script("return redis.call('SET', KEYS[1], ARGV[1])")
+    messenger = open_messenger(server.url(scheme))
+    with capture_logs() as logs:
+        async with client_of(server.url(scheme)) as client:
+            for _ in range(3):
+                await assert_unavailable(client)
+                with pytest.raises(Unavailable):
+                    await client.run(ADD, ["test:n"], [1])
+                with pytest.raises(Refused) as refused:
+                    await client.command("k", "SET", "k", "v")
+                assert refused.value.forbidden
+                assert await client.run(store, ["test:k"], [b"v"])
+                await messenger.publish("c", b"")
+    await messenger.close()
+    assert {log["event"] for log in logs} == {"store forbids what it is asked"}
+    in_script = "script" if "redis" in str(server.program.path) else "incrby"
+    assert [log["forbidden"] for log in logs] == ["get", in_script, "key", "channel"]
 
 
 @pytest.mark.parametrize("setup", named(ON_ONE), indirect=True)
