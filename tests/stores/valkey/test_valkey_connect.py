@@ -13,6 +13,7 @@ from tests.stores.valkey.setups import ON_ONE, AnyServer, named
 from tests.stores.valkey.valkey_server import client_of
 
 from recollect_server.errors import Reason, Unavailable
+from recollect_server.stores.valkey import _line
 from recollect_server.stores.valkey.connect import Client, Refused, Script, connect, open_messenger
 
 ADD = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
@@ -232,6 +233,24 @@ async def test_who_waits_for_a_connection_that_is_closed_meanwhile_is_told(schem
         await client.close()
         results = await asyncio.gather(*waiting, return_exceptions=True)
         assert [type(result) for result in results] == [Unavailable] * 3
+
+
+@pytest.mark.parametrize("setup", named(ON_ONE), indirect=True)
+async def test_a_slow_server_has_no_more_calls_wait_than_it_can_answer(
+    own_client: Client, server: AnyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_line, "MOST_WAITING", 50)
+    await own_client.set("k", b"v")
+    server.send(signal.SIGSTOP)
+    first = [asyncio.create_task(own_client.get("k")) for _ in range(50)]
+    await asyncio.sleep(0)  # they are asked
+    with capture_logs() as logs:
+        assert await assert_unavailable(own_client) < 0.5
+    assert not any(task.done() for task in first)
+    server.send(signal.SIGCONT)
+    assert await asyncio.gather(*first) == [b"v"] * 50
+    assert await own_client.get("k") == b"v"
+    assert [log["error"] for log in logs] == ["TooManyWaiting"]
 
 
 async def test_silence_costs_every_call_its_patience_once(
