@@ -27,10 +27,12 @@ from tests.stores.valkey.valkey_server import Server
 
 from recollect_server import config
 from recollect_server.diagnosis import Finding, Level
+from recollect_server.diagnosis.access import check_access
 from recollect_server.diagnosis.checks import examine
 from recollect_server.diagnosis.machine import (
     LEAST_BYTES,
     LOW_BYTES,
+    check_environment,
     check_folder,
     check_limits,
     check_tls,
@@ -110,6 +112,13 @@ def _doctor_help(command: str) -> set[str]:
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     return {word.strip(",") for word in done.stdout.split() if word.startswith("--")}
+
+
+def test_a_variable_that_is_no_setting_is_warned_of():
+    known = ("RECOLLECT_LISTEN", "recollect_workers", "RECOLLECT_API_KEY", "DATABASE_URL")
+    services = ("RECOLLECT_HEADLESS_SERVICE_HOST", "RECOLLECT_PORT", "RECOLLECT_PORT_50051_TCP")
+    found = [*check_environment([*known, *services, "RECOLLECT_WORKRES"])]
+    assert "RECOLLECT_WORKRES" in _said(found, "environment", Level.WARN)
 
 
 # Folder and disk
@@ -227,6 +236,29 @@ def test_limits_that_a_server_would_refuse_fail(tmp_path):
     assert "tenants.acme.user_limits: '5' is not a rate" in said
     path.write_text('[tenants.acme]\nuser_limits = "requests=5/s"')
     assert "for 1 single tenants" in _said([*check_limits(settings)], "limits", Level.OK)
+
+
+# Access and audit
+
+
+async def test_what_a_server_would_refuse_at_its_start_fails(tmp_path):
+    jwt = {"auth": "jwt", "jwt_issuer": "https://issuer", "jwt_audience": "memory"}
+    missing = _settings(**jwt, jwt_jwks=str(tmp_path / "none.json"), audit="Nonsense")
+    found = [each async for each in check_access(missing)]
+    assert "none.json" in _said(found, "tokens", Level.FAIL)
+    assert "Nonsense" in _said(found, "audit", Level.FAIL)
+    there = _settings(**jwt, jwt_jwks="https://issuer/jwks", audit_key="junk")
+    found = [each async for each in check_access(there)]
+    assert _said(found, "tokens", Level.OK)
+    assert "junk" not in _said(found, "audit", Level.FAIL)
+    assert not [each async for each in check_access(_settings())]
+
+
+async def test_a_fallback_that_cannot_be_is_told():
+    settings = _settings(openai_api_key="k", chat_fallback="other:model")
+    assert (await check_chat(settings)).text == (
+        "no provider is called 'other': anthropic and openai are"
+    )
 
 
 # SQL
