@@ -151,7 +151,7 @@ class Settings(AccessSettings):
     )
 
     health_listen: str = ""
-    metrics_listen: str = Field("", pattern=r"^(|.+:\d{1,5})$")
+    metrics_listen: str = ""
     traces_endpoint: str = Field(
         "", validation_alias=_named("traces_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT")
     )
@@ -374,7 +374,8 @@ def load(config_file: Path | None = None, **flags: Any) -> Settings:
         flags: settings given on the command line.
 
     Raises:
-        ValueError: a setting is wrong; the text names it.
+        ValueError: a setting is wrong, or the file is none; the text names it.
+        OSError: the file cannot be read.
     """
 
     secrets = flags.get("secrets_dir") or os.environ.get("RECOLLECT_SECRETS_DIR")
