@@ -1,9 +1,11 @@
 """Settings: flags, then environment, then file; unsafe combinations are refused."""
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from recollect_server import config
+from recollect_server.cli.run import load_settings
+from recollect_server.cli.serve import serve, worker
 
 
 @pytest.fixture(autouse=True)
@@ -33,10 +35,48 @@ def test_a_flag_wins_over_the_environment_and_the_environment_over_the_file(tmp_
     assert settings.log_level == "debug"
 
 
+@pytest.mark.parametrize("setting", ["listen", "health_listen", "metrics_listen"])
+@pytest.mark.parametrize("wrong", ["nonsense", ":50051", "127.0.0.1:65536", "127.0.0.1:http", "h:"])
+def test_an_address_that_is_none_is_refused(setting, wrong):
+    with pytest.raises(ValidationError, match=f"{setting}\n.*must be HOST:PORT"):
+        config.load(**{setting: wrong})
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("listen = \n", "Invalid value (at line 1, column 10)"),
+        ("lisen = 'x'\n", "lisen: there is no such setting"),
+        ("[tenants.a.chat]\nmodle = 'x'\n", "tenants.a.chat.modle: there is no such setting"),
+        ("\xff", "can't decode"),
+    ],
+)
+def test_a_wrong_file_is_told_in_one_line(tmp_path, capsys, file, said):
+    path = tmp_path / "recollect.toml"
+    path.write_bytes(file.encode("latin-1"))
+    with pytest.raises(SystemExit) as ended:
+        load_settings(path)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
 @pytest.mark.parametrize("name", ["REDIS_URL", "VALKEY_URL", "RECOLLECT_STATE_URL"])
 def test_the_usual_names_of_a_redis_are_known(name, monkeypatch):
     monkeypatch.setenv(name, "redis://example:6379")
     assert config.load().state_url.get_secret_value() == "redis://example:6379"
+
+
+def test_every_setting_is_a_flag_but_secrets_and_tables():
+    flags = {parameter.name for parameter in serve.params}
+    others = {
+        name
+        for name, field in config.Settings.model_fields.items()
+        if name not in flags and field.annotation is not SecretStr
+    }
+    assert others == {"tenants", "certificates"}
+    assert flags - set(config.Settings.model_fields) == {"config_file", "ready_file"}
+    assert {p.name for p in worker.params} <= flags
 
 
 def test_a_secret_is_read_from_its_file_and_not_printed(tmp_path, monkeypatch):

@@ -21,6 +21,9 @@ ALGORITHMS = (
 """Those whose keys can be published. A secret shared with the issuer could forge its tokens."""
 
 
+LARGEST_PORT = 65_535
+
+
 class Authentication(StrEnum):
     """How callers prove who they are."""
 
@@ -100,6 +103,17 @@ class AccessSettings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return words(value)
+
+    @field_validator("listen", "health_listen", "metrics_listen", check_fields=False)
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        if value.startswith(("unix:", "unix-abstract:")):
+            return value
+        host, _, port = value.rpartition(":")
+        # gRPC would take what is left of a larger one for the port.
+        if value and not (host and port.isdecimal() and int(port) <= LARGEST_PORT):
+            raise ValueError(f"must be HOST:PORT with a port up to {LARGEST_PORT}")
+        return value
 
     @model_validator(mode="after")
     def _check_access(self) -> Self:

@@ -10,18 +10,15 @@ import structlog
 from recollect_server.activity import Activity
 from recollect_server.admin.sealing import Sealing
 from recollect_server.config import Settings
-from recollect_server.memory.due import DuePolicy, JobKind
+from recollect_server.memory.due import JobKind
 from recollect_server.memory.embedding import EmbeddingWorker
-from recollect_server.memory.extraction import Extraction
 from recollect_server.memory.forgetting import Forgetting, Listener
 from recollect_server.memory.jobs import JobRunner
-from recollect_server.memory.ports import Embedder, EmbeddingQueue, SessionStore, Summarizer
-from recollect_server.memory.summaries import Compactor, EpisodeMaker
 from recollect_server.memory.upkeep import UpkeepWorker
 from recollect_server.parts import open_audit_key, utc_now
+from recollect_server.session_work import SessionWork
 from recollect_server.stores.sql.audit_chains import SqlAuditChains
 from recollect_server.stores.sql.database import Database
-from recollect_server.stores.sql.episodes import SqlEpisodeStore
 from recollect_server.stores.sql.fact_notices import SqlNotices
 from recollect_server.stores.sql.jobs import SqlJobQueue
 from recollect_server.stores.sql.upkeep import SqlUpkeep
@@ -36,38 +33,29 @@ Loops = dict[str, Callable[[], Awaitable[None]]]
 
 def worker_loops(
     database: Database,
-    sessions: SessionStore,
-    queue: EmbeddingQueue,
-    embedder: Embedder,
-    summarizer: Summarizer,
-    extraction: Extraction,
-    policy: DuePolicy,
+    work: SessionWork,
+    embedding: EmbeddingWorker,
     work_added: asyncio.Event,
     activity: Activity,
     telemetry: Telemetry,
-    urgent: Embedder | None = None,
 ) -> Loops:
     """Return what a worker does, by name; each runs until it is cancelled.
 
     Args:
-        urgent: see `EmbeddingWorker`.
+        work_added: wakes `embedding`.
     """
-    compactor = Compactor(sessions, summarizer, policy, utc_now)
-    episodes = SqlEpisodeStore(database, utc_now)
-    maker = EpisodeMaker(sessions, episodes, summarizer, policy, utc_now)
     runner = JobRunner(
         SqlJobQueue(database, utc_now),
         telemetry.watch_handlers(
             {
-                JobKind.SUMMARIZE: compactor.run,
-                JobKind.EXTRACT: extraction.run,
-                JobKind.EPISODE: maker.run,
+                JobKind.SUMMARIZE: work.compactor.run,
+                JobKind.EXTRACT: work.extraction.run,
+                JobKind.EPISODE: work.episode_maker.run,
             }
         ),
         activity,
     )
-    embedding = EmbeddingWorker(queue, embedder, work_added, activity, urgent)
-    upkeep = UpkeepWorker(SqlUpkeep(database, utc_now, policy), work_added)
+    upkeep = UpkeepWorker(SqlUpkeep(database, utc_now, work.policy), work_added)
     return {"embedding": embedding.run, "jobs": runner.run, "upkeep": upkeep.run}
 
 

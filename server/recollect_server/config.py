@@ -1,6 +1,8 @@
 """Settings, made once at start and passed down: flags, then environment, then a TOML file."""
 
 import os
+import re
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -32,6 +34,13 @@ MIB = 1024 * 1024
 EMBEDDERS = ("minilm", "sentence-transformers", "openai")
 
 DATABASE_SCHEMES = ("postgresql://", "postgres://", "sqlite:///")
+
+
+CLIENT_VARIABLES = {f"RECOLLECT_{name}" for name in ("ADDRESS", "API_KEY", "USER_ID", "TLS")}
+"""What clients read, the commands that call a server among them."""
+
+_OF_A_SERVICE = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT|_PORT$|_PORT_\d")
+"""Variables that Kubernetes sets for each service, whose name may begin with ours."""
 
 
 class Durability(StrEnum):
@@ -142,7 +151,7 @@ class Settings(AccessSettings):
     )
 
     health_listen: str = ""
-    metrics_listen: str = Field("", pattern=r"^(|.+:\d{1,5})$")
+    metrics_listen: str = ""
     traces_endpoint: str = Field(
         "", validation_alias=_named("traces_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT")
     )
@@ -345,6 +354,18 @@ def _store_url(kind: str, given: str) -> str:
     return f"{kind}://{Path(given).absolute()}"
 
 
+def unknown_variables(environment: Iterable[str]) -> list[str]:
+    """Return the names among these that look like a setting's and are none."""
+    known = {f"RECOLLECT_{name.upper()}" for name in Settings.model_fields} | CLIENT_VARIABLES
+    return sorted(
+        name
+        for name in environment
+        if name.upper().startswith("RECOLLECT_")
+        and name.upper() not in known
+        and not _OF_A_SERVICE.search(name)
+    )
+
+
 def load(config_file: Path | None = None, **flags: Any) -> Settings:
     """Return the settings.
 
@@ -353,7 +374,8 @@ def load(config_file: Path | None = None, **flags: Any) -> Settings:
         flags: settings given on the command line.
 
     Raises:
-        ValueError: a setting is wrong; the text names it.
+        ValueError: a setting is wrong, or the file is none; the text names it.
+        OSError: the file cannot be read.
     """
 
     secrets = flags.get("secrets_dir") or os.environ.get("RECOLLECT_SECRETS_DIR")

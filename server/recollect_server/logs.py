@@ -5,6 +5,7 @@ docs/observability.md lists what a line may hold.
 
 import hashlib
 import logging
+import os
 import sys
 import traceback
 from collections.abc import MutableMapping
@@ -33,6 +34,13 @@ def tenant_digest(tenant: str) -> str:
     return hashlib.sha256(tenant.encode()).hexdigest()[:12]
 
 
+def _add_process(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    event["pid"] = os.getpid()
+    return event
+
+
 def _add_error(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
@@ -58,10 +66,10 @@ def configure(level: str, format: str) -> None:
         level: `debug`, `info`, `warning` or `error`.
         format: `console` for people, `json` for machines.
     """
-    renderer: Any = (
-        structlog.processors.JSONRenderer()
+    rendering: list[Any] = (
+        [_add_process, structlog.processors.JSONRenderer()]
         if format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
     structlog.configure(
         processors=[
@@ -69,7 +77,7 @@ def configure(level: str, format: str) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _add_call,
             _add_error,
-            renderer,
+            *rendering,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]

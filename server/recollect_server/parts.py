@@ -86,7 +86,11 @@ async def open_database(stack: AsyncExitStack, settings: Settings) -> Database:
                 )
         else:
             await asyncio.to_thread(migrate, location)
-    except (SchemaError, OSError) as error:
+    except OSError as error:
+        # Its URL may hold a password.
+        where = "PostgreSQL" if settings.uses_postgres else location
+        raise StartError(f"cannot open the database {where}: {error.strerror}") from error
+    except SchemaError as error:
         raise StartError(str(error)) from error
     database: Database
     if settings.uses_postgres:
@@ -122,7 +126,11 @@ async def open_valkey(stack: AsyncExitStack, settings: Settings) -> tuple[str, s
         embedded = EmbeddedValkey(settings.data_dir, max_memory=settings.valkey_bytes)
         try:
             await embedded.start()
-        except (EmbeddedStartError, OSError) as error:
+        except OSError as error:
+            raise StartError(
+                f"cannot use the data folder {settings.data_dir}: {error.strerror}"
+            ) from error
+        except EmbeddedStartError as error:
             raise StartError(str(error)) from error
         stack.push_async_callback(embedded.stop)
         state_url, cache_url = state_url or embedded.url, cache_url or embedded.url

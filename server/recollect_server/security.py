@@ -32,7 +32,7 @@ def open_authenticator(
     if Authentication.API_KEY in settings.auth:
         verifiers.append(ApiKeyVerifier(keys))
     if Authentication.JWT in settings.auth:
-        verifiers.append(_open_tokens(stack, settings))
+        verifiers.append(open_tokens(stack, settings))
     peers = None
     if Authentication.MTLS in settings.auth:
         peers = CertificatePeers(
@@ -44,7 +44,8 @@ def open_authenticator(
     return Authenticator(tuple(verifiers), peers)
 
 
-def _open_tokens(stack: AsyncExitStack, settings: Settings) -> JwtVerifier:
+def open_tokens(stack: AsyncExitStack, settings: Settings) -> JwtVerifier:
+    """Return what checks tokens. Raises `StartError` if a file holds no key set."""
     rules = TokenRules(
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,

@@ -19,7 +19,7 @@ from recollect_server.config import Settings
 from recollect_server.ids import uuid7
 from recollect_server.memories import MemoryParts, open_memory
 from recollect_server.memory.audit import AuditLog
-from recollect_server.memory.summaries import Compactor
+from recollect_server.memory.embedding import EmbeddingWorker
 from recollect_server.memory.watch import Watch
 from recollect_server.metrics import Sources
 from recollect_server.models.guarded import GuardedModel
@@ -78,7 +78,7 @@ async def open_server(stack: AsyncExitStack, settings: Settings) -> Started:
         opened.cache,
         opened.database,
         opened.embedder,
-        memory.facts,
+        memory.work.facts,
         opened.model,
     )
     limits_file, limits = open_limits(settings)
@@ -130,7 +130,7 @@ def _loops(opened: Opened, memory: MemoryParts, answers: Answers, admin: AdminPa
 def _make_chat(
     settings: Settings, opened: Opened, memory: MemoryParts, answers: Answers, quotas: Quotas
 ) -> tuple[Chat, Loops]:
-    turns = SqlTurnStore(opened.database, utc_now, memory.policy)
+    turns = SqlTurnStore(opened.database, utc_now, memory.work.policy)
     relay = ValkeyRelay(opened.state_url, uuid7())
     keeper = Keeper(turns, relay)
     following = Following(turns, keeper, relay)
@@ -164,19 +164,16 @@ async def _open_background(
 ) -> Loops:
     """Return what a worker would do, done by this server."""
     embedder = await open_embedder(stack, settings, background=True)
-    loops = worker_loops(
-        opened.database,
-        memory.durable,
+    embedding = EmbeddingWorker(
         opened.queue,
         opened.telemetry.watch_embedder(embedder, "stored"),
-        memory.summarizer,
-        memory.extraction,
-        memory.policy,
         memory.work_added,
         activity,
-        opened.telemetry,
         # A model may tell questions from passages; this one embeds questions.
         opened.urgent if settings.embedder_choice[0] != "sentence-transformers" else None,
+    )
+    loops = worker_loops(
+        opened.database, memory.work, embedding, memory.work_added, activity, opened.telemetry
     )
     return loops | sealing_loop(opened.database, settings)
 
@@ -189,10 +186,15 @@ def _servicers(
     admin: AdminParts,
     watch: Watch,
 ) -> tuple[MemoryServicer, CacheServicer, ChatServicer, AdminServicer]:
-    compactor = Compactor(memory.durable, memory.summarizer, memory.policy, utc_now)
+    work = memory.work
     return (
         MemoryServicer(
-            memory.memory, memory.recaller, memory.contexts, compactor, memory.extraction, watch
+            memory.memory,
+            memory.recaller,
+            memory.contexts,
+            work.compactor,
+            work.extraction,
+            watch,
         ),
         CacheServicer(answers.cache, answers.maintenance, utc_now),
         ChatServicer(chat),

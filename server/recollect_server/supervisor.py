@@ -253,7 +253,12 @@ async def supervise(
             more = ["--state-url", state_url]
         supervisor = Supervisor(settings, arguments, address, more)
         if settings.health_listen:
-            endpoint = HealthEndpoint(settings.health_listen, supervisor.health)
+            try:
+                endpoint = HealthEndpoint(settings.health_listen, supervisor.health)
+            except RuntimeError as error:
+                raise StartError(
+                    f"cannot listen on {settings.health_listen}: another program may use it"
+                ) from error
             await endpoint.start()
             stack.push_async_callback(endpoint.stop)
         stack.push_async_callback(supervisor.stop)

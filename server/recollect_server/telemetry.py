@@ -40,11 +40,11 @@ def outcome_of(error: BaseException | None) -> str:
     """Name how work ended: `ok`, `refused`, `exhausted`, `unavailable`, `cancelled` or `error`."""
     if error is None:
         return "ok"
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable) and not isinstance(error, Refused):
         return "unavailable"
     if isinstance(error, ResourceExhausted):
         return "exhausted"
-    if isinstance(error, RecollectError | Refused):
+    if isinstance(error, RecollectError):
         return "refused"
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
         return "cancelled"

@@ -9,29 +9,23 @@ from grpc_health.v1 import health, health_pb2
 from recollect_server.activity import Activity
 from recollect_server.background import running, sealing_loop, worker_loops
 from recollect_server.config import Settings
-from recollect_server.memory.extraction import Extraction
-from recollect_server.memory.reconciliation import Reconciler
+from recollect_server.memory.embedding import EmbeddingWorker
 from recollect_server.metrics import Sources
 from recollect_server.models.guarded import GuardedModel
 from recollect_server.observability import open_telemetry, publish_metrics
 from recollect_server.parts import (
     StartError,
-    due_policy,
-    extractor_of,
-    judge_of,
     open_chat_model,
     open_database,
     open_embedder,
     open_queue,
-    summarizer_of,
     utc_now,
 )
 from recollect_server.rpc.health import HealthEndpoint
+from recollect_server.session_work import make_session_work
 from recollect_server.stores.exact import ExactIndex
-from recollect_server.stores.sql.facts import SqlFactStore
 from recollect_server.stores.sql.indexing import SqlIndexSource
 from recollect_server.stores.sql.jobs import SqlJobQueue
-from recollect_server.stores.sql.sessions import SqlSessionStore
 from recollect_server.vectors import open_feeder
 
 
@@ -47,25 +41,12 @@ async def open_worker(stack: AsyncExitStack, settings: Settings) -> None:
     embedder = telemetry.watch_embedder(embedder, "stored")
     queue = await open_queue(database, embedder)
     model, _ = open_chat_model(stack, settings, telemetry.watch_model)
-    policy = due_policy(settings)
-    sessions = SqlSessionStore(database, utc_now, policy)
-    facts = SqlFactStore(database, utc_now)
     source = SqlIndexSource(database, utc_now, embedder.model)
     index = ExactIndex(source, embedder, budget=settings.index_bytes)
-    reconciler = Reconciler(facts, index, source, judge_of(model, settings), utc_now)
-    extractor = extractor_of(model, settings)
-    loops = worker_loops(
-        database,
-        sessions,
-        queue,
-        embedder,
-        summarizer_of(model, settings),
-        Extraction(sessions, facts, reconciler, extractor, policy, utc_now),
-        policy,
-        asyncio.Event(),
-        Activity(settings.activity_file),
-        telemetry,
-    )
+    work = make_session_work(settings, database, model, index, source)
+    work_added, activity = asyncio.Event(), Activity(settings.activity_file)
+    embedding = EmbeddingWorker(queue, embedder, work_added, activity)
+    loops = worker_loops(database, work, embedding, work_added, activity, telemetry)
     loops["feeding"] = open_feeder(stack, settings, database).run
     loops |= sealing_loop(database, settings)
     await stack.enter_async_context(running(loops))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from tests.certificates import Authority, write_pair
 from tests.harness import RunningServer, children, clean_environment
 
 from recollect.v1 import memory_pb2
@@ -26,15 +27,19 @@ from recollect_server.bench.workloads import Workload, Workloads
 UNARY = {"GetContext", "AppendMessages", "LookupExact", "Recall"}
 
 
-def _bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _recollect(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "recollect_server", "bench", *arguments],
+        [sys.executable, "-m", "recollect_server", *arguments],
         capture_output=True,
         text=True,
-        env=clean_environment(),
+        env=clean_environment(**environment),
         timeout=180,
         check=False,
     )
+
+
+def _bench(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return _recollect("bench", *arguments, **environment)
 
 
 def _check_load(figures: dict) -> None:
@@ -69,6 +74,27 @@ def test_load_measures_a_running_server(server, tmp_path):
     if "LookupSemantic" not in figures["rpcs"]:
         assert "LookupSemantic: not served" in done.stdout
     assert "<svg" in picture.read_text()
+
+
+def test_load_measures_a_server_of_tls_and_keys(tmp_path):
+    authority = Authority()
+    certificate, key = write_pair(tmp_path, authority.issue("localhost", "localhost", "127.0.0.1"))
+    (tmp_path / "ca.crt").write_bytes(authority.pem)
+    flags = ("--tls-cert", str(certificate), "--tls-key", str(key), "--auth", "api-key")
+    with RunningServer(*flags) as server:
+        made = _recollect(
+            *("keys", "create", "--name", "bench", "--role", "admin"),
+            *("--data-dir", str(server.data_dir)),
+        )
+        token = made.stdout.strip()
+        load = ("load", "--target", server.address, "--duration", "0.1", "--concurrency", "1")
+        trusted = ("--tls-ca", str(tmp_path / "ca.crt"))
+        done = _bench(*load, *trusted, RECOLLECT_API_KEY=token)
+        assert done.returncode == 0, done.stderr
+        assert "AppendMessages" in done.stdout
+        for less, why in ((trusted, "UNAUTHENTICATED"), (("--api-key", token), "UNAVAILABLE")):
+            refused = _bench(*load, *less)
+            assert (refused.returncode, refused.stderr.split(":")[1].strip()) == (1, why)
 
 
 def test_load_without_a_target_starts_a_server_of_its_own_and_leaves_nothing(tmp_path):

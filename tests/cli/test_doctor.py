@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -26,18 +27,22 @@ from tests.stores.valkey.valkey_server import Server
 
 from recollect_server import config
 from recollect_server.diagnosis import Finding, Level
+from recollect_server.diagnosis.access import check_access
 from recollect_server.diagnosis.checks import examine
 from recollect_server.diagnosis.machine import (
     LEAST_BYTES,
     LOW_BYTES,
+    check_environment,
     check_folder,
     check_limits,
     check_tls,
 )
 from recollect_server.diagnosis.models import check_chat, check_embedder
+from recollect_server.diagnosis.permissions import COMMANDS
 from recollect_server.diagnosis.stores import check_sql, check_valkey, check_vectors
 from recollect_server.models import minilm
 from recollect_server.parts import utc_now
+from recollect_server.stores import valkey as valkey_stores
 from recollect_server.stores.sql.migrate import HEAD, migrate
 
 
@@ -107,6 +112,13 @@ def _doctor_help(command: str) -> set[str]:
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     return {word.strip(",") for word in done.stdout.split() if word.startswith("--")}
+
+
+def test_a_variable_that_is_no_setting_is_warned_of():
+    known = ("RECOLLECT_LISTEN", "recollect_workers", "RECOLLECT_API_KEY", "DATABASE_URL")
+    services = ("RECOLLECT_HEADLESS_SERVICE_HOST", "RECOLLECT_PORT", "RECOLLECT_PORT_50051_TCP")
+    found = [*check_environment([*known, *services, "RECOLLECT_WORKRES"])]
+    assert "RECOLLECT_WORKRES" in _said(found, "environment", Level.WARN)
 
 
 # Folder and disk
@@ -226,6 +238,29 @@ def test_limits_that_a_server_would_refuse_fail(tmp_path):
     assert "for 1 single tenants" in _said([*check_limits(settings)], "limits", Level.OK)
 
 
+# Access and audit
+
+
+async def test_what_a_server_would_refuse_at_its_start_fails(tmp_path):
+    jwt = {"auth": "jwt", "jwt_issuer": "https://issuer", "jwt_audience": "memory"}
+    missing = _settings(**jwt, jwt_jwks=str(tmp_path / "none.json"), audit="Nonsense")
+    found = [each async for each in check_access(missing)]
+    assert "none.json" in _said(found, "tokens", Level.FAIL)
+    assert "Nonsense" in _said(found, "audit", Level.FAIL)
+    there = _settings(**jwt, jwt_jwks="https://issuer/jwks", audit_key="junk")
+    found = [each async for each in check_access(there)]
+    assert _said(found, "tokens", Level.OK)
+    assert "junk" not in _said(found, "audit", Level.FAIL)
+    assert not [each async for each in check_access(_settings())]
+
+
+async def test_a_fallback_that_cannot_be_is_told():
+    settings = _settings(openai_api_key="k", chat_fallback="other:model")
+    assert (await check_chat(settings)).text == (
+        "no provider is called 'other': anthropic and openai are"
+    )
+
+
 # SQL
 
 
@@ -332,6 +367,52 @@ async def test_a_valkey_that_hides_its_settings_is_warned_of():
     with _valkey("--rename-command", "CONFIG", "hidden") as server:
         found = await check_valkey(_state_of(server), utc_now())
     assert _levels(found, "state") == [Level.OK, Level.WARN]
+
+
+async def _of_user(rules: str, **more: Any) -> list[Finding]:
+    """Check a server by a user of these rules."""
+    with _valkey("--appendonly", "yes") as server:
+        server.admin.execute_command("ACL", "SETUSER", "app", "on", ">pw", *rules.split())
+        url = f"valkey://app:pw@127.0.0.1:{server.port}"
+        found = await check_valkey(_settings(**{"state_url": url, **more}), utc_now())
+        assert server.admin.keys("*") == []
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rules", "missing"),
+    [
+        ("~rc2:* &rc2:* +@all -hset -eval", "EVAL, HSET"),
+        ("~other:* &rc2:* +@all", "keys (~rc2:*)"),
+        ("~rc2:* &other:* +@all", "channels (&rc2:*)"),
+        ("~rc2:* &rc2:* +@read", "MULTI, by which the rest would be looked at"),
+    ],
+)
+async def test_what_a_user_may_not_do_fails_and_is_named(rules, missing):
+    text = _said(await _of_user(rules), "state", Level.FAIL)
+    assert text.endswith(f" forbids its user {missing}")
+
+
+async def test_the_documented_rules_are_enough():
+    text = (ROOT / "docs/deployment.md").read_text()
+    (rules,) = re.findall(r"^ACL SETUSER recollect on >PASSWORD (.*)$", text, re.MULTILINE)
+    assert {each.level for each in await _of_user(rules)} == {Level.OK}
+    cut = rules.replace("+info", "").replace("+config|get", "")
+    assert _levels(await _of_user(cut), "state") == [Level.OK, Level.WARN]
+
+
+async def test_every_command_of_the_adapters_is_looked_for():
+    stores = Path(valkey_stores.__file__).parent
+    searched = stores.parent / "valkey_search"
+    written = "\n".join(f.read_text() for d in (stores, searched) for f in d.glob("*.py"))
+    used = {
+        *re.findall(r"redis\.call\(\s*'([A-Z]+)'", written),
+        *re.findall(r"(?:command|_call|send|partial)\([^)]*?\"([A-Z_.]{3,})\"", written),
+        "FT.SEARCH",
+    } - {"ASKING", "CLUSTER"}
+    looked_for = {c.split()[0] for each in COMMANDS.values() for c in each.split(";")}
+    assert used - looked_for == set()
+    assert looked_for - used == {"SUBSCRIBE"}
 
 
 async def test_a_clock_that_is_apart_is_warned_of():

@@ -1,5 +1,6 @@
 """Several server processes behind one port: kept running, and replaced without a failed call."""
 
+import json
 import os
 import signal
 import subprocess
@@ -123,9 +124,12 @@ def test_health_metrics_and_background_work_of_all_processes():
     health, metrics = f"127.0.0.1:{free_port()}", free_port()
     with RunningServer(
         *("--workers", str(WORKERS), "--health-listen", health),
-        *("--metrics-listen", f"127.0.0.1:{metrics}"),
+        *("--metrics-listen", f"127.0.0.1:{metrics}", "--log-format", "json"),
         start_seconds=START_SECONDS,
     ) as server:
+        lines = [json.loads(line) for line in server.log.splitlines()]
+        serving = [line["pid"] for line in lines if line["event"] == "serving"]
+        assert set(serving) == {*_servers(server), server.pid}
         method = "recollect.v1.MemoryService/ListSessions"
 
         def served() -> list[float]:
@@ -195,14 +199,15 @@ def test_what_processes_cannot_share_is_refused(flags, text, tmp_path):
     assert text in done.stderr
 
 
-def test_a_port_in_use_is_named(tmp_path):
+@pytest.mark.parametrize("flag", ["--listen", "--health-listen"])
+def test_a_port_in_use_is_named(flag, tmp_path):
     with RunningServer() as other:
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "recollect_server", "serve", "--workers", "2"),
-                *("--listen", other.address, "--data-dir", str(tmp_path)),
+                *("--listen", "127.0.0.1:0", flag, other.address, "--data-dir", str(tmp_path)),
             ],
             capture_output=True, text=True, env=clean_environment(), timeout=60, check=False,
         )  # fmt: skip
     assert done.returncode == 1
-    assert f"cannot listen on {other.address}" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"recollect: cannot listen on {other.address}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 
+from recollect._settings import Settings
 from recollect.v1 import (
     admin_pb2_grpc,
     cache_pb2_grpc,
@@ -24,6 +25,13 @@ MARKS = "marks"
 CHANNEL_OPTIONS: list[tuple[str, Any]] = [("grpc.max_receive_message_length", -1)]
 
 
+def open_channel(server: Settings) -> grpc.aio.Channel:
+    """Return a channel to a server, encrypted as its settings say."""
+    if server.credentials is None:
+        return grpc.aio.insecure_channel(server.address, CHANNEL_OPTIONS)
+    return grpc.aio.secure_channel(server.address, server.credentials, CHANNEL_OPTIONS)
+
+
 class LoadError(RuntimeError):
     """A call succeeded but its response is not what was to be measured; the message says how."""
 
@@ -31,17 +39,22 @@ class LoadError(RuntimeError):
 class Connection:
     """Stubs on one channel; every method raises `grpc.aio.AioRpcError`.
 
+    Args:
+        metadata: what every call carries: credentials.
+
     Attributes:
         options: what every measured call is given: credentials and a deadline.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, api_key: str | None = None) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...] = ()
+    ) -> None:
         self.memory = memory_pb2_grpc.MemoryServiceStub(channel)
         self.cache = cache_pb2_grpc.CacheServiceStub(channel)
         self.chat = chat_pb2_grpc.ChatServiceStub(channel)
         self.admin = admin_pb2_grpc.AdminServiceStub(channel)
         self.options: dict[str, Any] = {
-            "metadata": (("authorization", f"Bearer {api_key}"),) if api_key else (),
+            "metadata": metadata,
             "timeout": CALL_SECONDS,
         }
 

@@ -8,7 +8,8 @@ from statistics import median
 
 import grpc
 
-from recollect_server.bench.connection import CHANNEL_OPTIONS, Connection, LoadError
+from recollect._settings import Settings
+from recollect_server.bench.connection import CHANNEL_OPTIONS, Connection, LoadError, open_channel
 from recollect_server.bench.echo import EchoClient
 from recollect_server.bench.slices import Plan, Slice, measure, middle, plan
 from recollect_server.bench.workloads import Workload, Workloads
@@ -56,10 +57,9 @@ class LoadRun:
 
 
 async def run(
-    target: str,
+    server: Settings,
     echo_address: str,
     *,
-    api_key: str | None,
     duration: float,
     callers: int,
     progress: Progress,
@@ -67,7 +67,7 @@ async def run(
     """Measure every method in short slices that take turns with slices of its echo.
 
     Args:
-        target: HOST:PORT of the server, plain text.
+        server: whom to call, and how.
         echo_address: HOST:PORT of `recollect_server.bench.echo`.
         duration: seconds for each method, half of them for its echo.
         callers: how many calls run at a time.
@@ -77,11 +77,14 @@ async def run(
         LoadError: the server's answers are not what is to be measured.
     """
     async with (
-        grpc.aio.insecure_channel(target, CHANNEL_OPTIONS) as channel,
+        open_channel(server) as channel,
         grpc.aio.insecure_channel(echo_address, CHANNEL_OPTIONS) as echo_channel,
     ):
         made = Workloads(
-            Connection(channel, api_key), EchoClient(echo_channel), uuid.uuid4().hex[:8], callers
+            Connection(channel, server.metadata),
+            EchoClient(echo_channel),
+            uuid.uuid4().hex[:8],
+            callers,
         )
         recall, embed_per_s = await made.recall(
             lambda done, total: progress("embedding users", done, total)

@@ -13,7 +13,7 @@ import click
 from recollect_server import config
 from recollect_server.admin.audit_chain import ChainEvent, Seal
 from recollect_server.cli.database import database_options, on_database
-from recollect_server.cli.run import load_settings
+from recollect_server.cli.run import fail, load_settings
 from recollect_server.parts import StartError, open_audit_key, utc_now
 from recollect_server.stores.audit_key import FILE, AuditKeyError, PublicKeys
 from recollect_server.stores.codec import from_microseconds, to_microseconds
@@ -89,7 +89,7 @@ def key(config_file: Path | None, **flags: Any) -> None:
     try:
         click.echo(_own_public_key(settings), nl=False)
     except (AuditKeyError, StartError) as error:
-        raise click.ClickException(str(error)) from error
+        fail(str(error))
 
 
 @audit.command()

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +15,7 @@ import grpc
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from recollect import AsyncRecollect, errors
-from recollect_server.access import is_local
+from recollect import errors
 from recollect_server.bench import (
     cache,
     cache_data,
@@ -27,6 +26,7 @@ from recollect_server.bench import (
     recall,
     report,
 )
+from recollect_server.cli.client import Command, Server, server_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 Show = Callable[[str, int, int], None]
@@ -56,28 +56,21 @@ def _output_options(command: F) -> F:
     return command
 
 
-def _target_options(command: F) -> F:
-    for option in (
-        click.option("--api-key", envvar="RECOLLECT_API_KEY"),
-        click.option(
-            "--target",
-            metavar="HOST:PORT",
-            help="Default: a server of its own in a temporary folder.",
-        ),
-    ):
-        command = option(command)
-    return command
+def _server_options(command: Command) -> Command:
+    # Not by RECOLLECT_ADDRESS: no measurement goes to a server that was not named for it.
+    own = "Default: a server of its own in a temporary folder."
+    option = click.option("--target", default="", metavar="HOST:PORT", help=own)
+    return server_options(command, target=option)
 
 
 @bench.command(name="recall")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@_target_options
+@_server_options
 @click.option("--top-k", type=click.IntRange(1, 100), default=10, show_default=True)
 @_output_options
 def recall_(
     file: Path,
-    target: str | None,
-    api_key: str | None,
+    server: Server,
     top_k: int,
     json_file: Path | None,
     plot: Path | None,
@@ -92,8 +85,8 @@ def recall_(
         click.echo(f"recollect: {error}", err=True)
         sys.exit(2)
     with _one_line_errors():
-        with _server(target) as address, _progress() as progress:
-            done = asyncio.run(_run(address, api_key, read, top_k, progress))
+        with _running(server) as measured, _progress() as progress:
+            done = asyncio.run(_run(measured, read, top_k, progress))
         report.print_table(done, Console())
         _write(json_file, recall.results(done))
         if plot is not None:
@@ -101,15 +94,15 @@ def recall_(
 
 
 async def _run(
-    address: str, api_key: str | None, read: data.RecallData, top_k: int, progress: Show
+    server: Server, read: data.RecallData, top_k: int, progress: Show
 ) -> recall.RecallRun:
-    async with AsyncRecollect(address, api_key=api_key) as client:
+    async with server.async_client() as client:
         return await recall.run(client, read, top_k=top_k, progress=progress)
 
 
 @bench.command(name="cache")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@_target_options
+@_server_options
 @click.option(
     "--scope",
     type=click.Choice(sorted(cache.SCOPES)),
@@ -127,8 +120,7 @@ async def _run(
 @_output_options
 def cache_(
     file: Path,
-    target: str | None,
-    api_key: str | None,
+    server: Server,
     scope: str,
     max_false_hit_rate: float,
     json_file: Path | None,
@@ -144,8 +136,8 @@ def cache_(
         click.echo(f"recollect: {error}", err=True)
         sys.exit(2)
 
-    async def measure(address: str, progress: Show) -> cache.CacheRun:
-        async with AsyncRecollect(address, api_key=api_key) as client:
+    async def measure(server: Server, progress: Show) -> cache.CacheRun:
+        async with server.async_client() as client:
             return await cache.run(
                 client,
                 read,
@@ -156,8 +148,8 @@ def cache_(
             )
 
     with _one_line_errors():
-        with _server(target, CACHE_SETTINGS) as address, _progress() as progress:
-            done = asyncio.run(measure(address, progress))
+        with _running(server, CACHE_SETTINGS) as measured, _progress() as progress:
+            done = asyncio.run(measure(measured, progress))
         cache_report.print_table(done, Console())
         _write(json_file, cache.results(done))
         if plot is not None:
@@ -165,7 +157,7 @@ def cache_(
 
 
 @bench.command(name="load")
-@_target_options
+@_server_options
 @click.option(
     "--duration",
     type=click.FloatRange(0, min_open=True),
@@ -176,8 +168,7 @@ def cache_(
 @click.option("--concurrency", type=click.IntRange(1, 1000), default=16, show_default=True)
 @_output_options
 def load_(
-    target: str | None,
-    api_key: str | None,
+    server: Server,
     duration: float,
     concurrency: int,
     json_file: Path | None,
@@ -185,10 +176,9 @@ def load_(
 ) -> None:
     """Call the hot methods, in turns with a bare gRPC server that echoes the same messages.
 
-    With --target, users named bench-... are left in that server.
+    With --target, users named bench-... are left in that server, and if a model's API answers its
+    chats, that is paid for. The echo is always here and in plain text.
     """
-    if target and api_key and not is_local(target):
-        raise click.UsageError(f"the API key would cross the network to {target} in plain text")
     _quiet_grpc()
     import uvloop
 
@@ -196,16 +186,15 @@ def load_(
 
     with _one_line_errors():
         with (
-            _server(target) as address,
+            _running(server) as measured,
             embedded.echo_server() as echo,
             _progress() as progress,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
             done = runner.run(
                 load.run(
-                    address,
+                    measured.settings(),
                     echo.address,
-                    api_key=api_key,
                     duration=duration,
                     callers=concurrency,
                     progress=progress,
@@ -323,8 +312,14 @@ def _quiet_grpc() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
-def _server(target: str | None, environment: Mapping[str, str] | None = None) -> Any:
-    return nullcontext(target) if target else embedded.embedded_server(environment)
+@contextmanager
+def _running(server: Server, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Give the server that was named, else one of its own with these settings."""
+    if server.target:
+        yield server
+    else:
+        with embedded.embedded_server(environment) as address:
+            yield Server(address)
 
 
 def _write(json_file: Path | None, figures: dict[str, object]) -> None:

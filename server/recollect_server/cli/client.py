@@ -4,15 +4,17 @@ import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from recollect import Recollect, errors
+from recollect import AsyncRecollect, Recollect, errors
+from recollect._settings import DEFAULT_ADDRESS, DEFAULT_TIMEOUT, Settings
 
-DEFAULT_TARGET = "127.0.0.1:50051"
+Command = Callable[..., None]
+Option = Callable[[Command], Command]
 
 _pem = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -22,39 +24,41 @@ class Server:
     """A server, as the options name it.
 
     Attributes:
+        target: HOST:PORT, or unix:PATH.
         tls_ca: PEM of the authorities to trust, None for the system's.
         tls_cert: PEM of this caller's certificate chain, with its key in `tls_key`.
         insecure: send a key in plain text also to another machine.
     """
 
     target: str
-    api_key: str | None
-    tls: bool
-    tls_ca: Path | None
-    tls_cert: Path | None
-    tls_key: Path | None
-    insecure: bool
+    api_key: str | None = None
+    tls: bool = False
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    insecure: bool = False
 
     @property
     def encrypted(self) -> bool:
         """Whether it is called by TLS."""
         return self.tls or bool(self.tls_ca or self.tls_cert)
 
-    def client(self, user: str | None) -> Recollect:
-        """Return a client of it. Raises `click.UsageError`."""
+    def settings(self, user: str | None = None) -> Settings:
+        """Return what a client of it is made with. Raises `click.UsageError`."""
         if (self.tls_cert is None) != (self.tls_key is None):
             raise click.UsageError("--tls-cert and --tls-key go together")
         certificate = None
         if self.tls_cert is not None and self.tls_key is not None:
             certificate = self.tls_cert.read_bytes(), self.tls_key.read_bytes()
         try:
-            return Recollect(
-                self.target,
+            return Settings(
+                address=self.target,
                 api_key=self.api_key,
                 tls=self.encrypted,
                 root_certificates=self.tls_ca.read_bytes() if self.tls_ca else None,
                 client_certificate=certificate,
                 insecure=self.insecure,
+                timeout=DEFAULT_TIMEOUT,
                 user_id=user,
             )
         except ValueError as error:
@@ -63,9 +67,27 @@ class Server:
                 "--insecure if the network is trusted"
             ) from error
 
+    def client(self, user: str | None = None) -> Recollect:
+        """Return a client of it. Raises `click.UsageError`."""
+        return Recollect(**asdict(self.settings(user)))
 
-def target_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of a server and a user; the command gets them as `server` and `user`."""
+    def async_client(self) -> AsyncRecollect:
+        """Return a client of it for asyncio. Raises `click.UsageError`."""
+        return AsyncRecollect(**asdict(self.settings()))
+
+
+_target = click.option(
+    "--target",
+    envvar="RECOLLECT_ADDRESS",
+    show_envvar=True,
+    default=DEFAULT_ADDRESS,
+    show_default=True,
+    metavar="HOST:PORT",
+)
+
+
+def server_options(command: Command, *, target: Option = _target) -> Command:
+    """Add the options of a server; the command gets them as `server`."""
 
     @functools.wraps(command)
     def with_server(
@@ -82,8 +104,8 @@ def target_options(command: Callable[..., None]) -> Callable[..., None]:
         server = Server(target, api_key, tls, tls_ca, tls_cert, tls_key, insecure)
         command(server=server, **others)
 
+    decorated: Command = with_server
     for option in (
-        click.option("--user", default="me", show_default=True, help="Whose memory."),
         click.option("--insecure", is_flag=True, help="Send the key in plain text."),
         click.option("--tls-key", type=_pem, help="PEM key of --tls-cert."),
         click.option("--tls-cert", type=_pem, help="PEM chain that says who calls."),
@@ -99,19 +121,25 @@ def target_options(command: Callable[..., None]) -> Callable[..., None]:
             "--api-key",
             envvar="RECOLLECT_API_KEY",
             show_envvar=True,
-            help="Needed if the server asks for one.",
+            help="A key or a token, if the server asks for one.",
         ),
-        click.option(
-            "--target",
-            envvar="RECOLLECT_ADDRESS",
-            show_envvar=True,
-            default=DEFAULT_TARGET,
-            show_default=True,
-            metavar="HOST:PORT",
-        ),
+        target,
     ):
-        with_server = option(with_server)
-    return with_server
+        decorated = option(decorated)
+    return decorated
+
+
+def target_options(command: Command) -> Command:
+    """Add the options of a server and a user; the command gets them as `server` and `user`."""
+    whose = click.option(
+        "--user",
+        envvar="RECOLLECT_USER_ID",
+        show_envvar=True,
+        default="me",
+        show_default=True,
+        help="Whose memory.",
+    )
+    return server_options(whose(command))
 
 
 @contextmanager

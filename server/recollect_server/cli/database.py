@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from recollect_server.cli.run import fail
 from recollect_server.config import Settings
 from recollect_server.errors import RecollectError
-from recollect_server.parts import StartError, open_database
-from recollect_server.stores.sql.database import Database
+
+if TYPE_CHECKING:
+    from recollect_server.stores.sql.database import Database
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -20,7 +22,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 def database_options(command: F) -> F:
     """Add the options that say which database."""
     for option in (
-        click.option("--database-url", help="postgresql://... Default: a SQLite file."),
+        click.option(
+            "--database-url", help="postgresql://... Default: a SQLite file in --data-dir."
+        ),
+        click.option(
+            "--secrets-dir", type=click.Path(path_type=Path), help="Files named like variables."
+        ),
         click.option(
             "--config",
             "config_file",
@@ -38,7 +45,7 @@ def database_options(command: F) -> F:
 
 
 def on_database(
-    settings: Settings, work: Callable[[Database], Awaitable[T]], *, may_make: bool = False
+    settings: Settings, work: Callable[["Database"], Awaitable[T]], *, may_make: bool = False
 ) -> T:
     """Return what the work gives; a failure ends the command with one line and exit code 1.
 
@@ -46,11 +53,12 @@ def on_database(
         may_make: make a SQLite file where there is none, and say so; else that is a failure, for
             whoever looks in the wrong folder is not to be told that nothing is there.
     """
+    # Takes a second, which who only names a database need not wait.
+    from recollect_server.parts import StartError, open_database
+
     made = not settings.uses_postgres and not settings.sqlite_path.exists()
     if made and not may_make:
-        raise click.ClickException(
-            f"there is no database at {settings.sqlite_path}: name the server's --data-dir"
-        )
+        fail(f"there is no database at {settings.sqlite_path}: name the server's --data-dir")
 
     async def body() -> T:
         async with AsyncExitStack() as stack:
@@ -59,9 +67,9 @@ def on_database(
     try:
         result = asyncio.run(body())
     except RecollectError as error:
-        raise click.ClickException(error.message) from error
+        fail(error.message)
     except StartError as error:
-        raise click.ClickException(str(error)) from error
+        fail(str(error))
     if made:
         click.echo(
             f"a new database, for a server of this --data-dir: {settings.sqlite_path}", err=True

@@ -2,22 +2,20 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from recollect_server.cli.run import load_settings
+from recollect_server.cli.database import database_options
+from recollect_server.cli.run import fail, load_settings
 
 
 @click.command()
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Default ./recollect-data.")
-@click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True))
-@click.option("--database-url", help="postgresql://... Default: a SQLite file in --data-dir.")
+@database_options
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 if there is work to do.")
-def migrate(
-    config_file: Path | None, data_dir: Path | None, database_url: str | None, check: bool
-) -> None:
+def migrate(config_file: Path | None, check: bool, **flags: Any) -> None:
     """Bring the database to this version's schema. Servers may run meanwhile."""
-    settings = load_settings(config_file, data_dir=data_dir, database_url=database_url)
+    settings = load_settings(config_file, **flags)
     from recollect_server.stores.sql import migrate as schema
 
     location = settings.database_location
@@ -28,6 +26,5 @@ def migrate(
             sys.exit(1 if needed else 0)
         changed = schema.migrate(location)
     except (schema.SchemaError, OSError) as error:
-        click.echo(f"recollect: {error}", err=True)
-        sys.exit(1)
+        fail(str(error))
     click.echo(f"{'migrated to' if changed else 'up to date:'} {schema.HEAD}")

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from recollect_server.cli.client import Server, connect, target_options
+from recollect_server.cli.client import Server, connect, server_options
 
 POLL_SECONDS = 0.5
 
@@ -12,14 +12,14 @@ POLL_SECONDS = 0.5
 @click.command()
 @click.option("--to", "url", default="", metavar="URL", help="Default: fill the store in use anew.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Until it is done.")
-@target_options
-def reindex(url: str, wait: bool, server: Server, user: str) -> None:
+@server_options
+def reindex(url: str, wait: bool, server: Server) -> None:
     """Fill a vector store from SQL while recall goes on, then use it. Nothing is embedded again.
 
     URL is exact:, pgvector:, chroma+http://HOST:PORT, chroma:///PATH, qdrant+http://HOST:PORT,
     qdrant+grpc://HOST:PORT or qdrant:///PATH.
     """
-    with connect(server, user) as client:
+    with connect(server) as client:
         job_id = client.admin.reindex(target=url)
         click.echo(f"job {job_id}")
         said = ""

@@ -1,18 +1,26 @@
 """What the commands share that run until they are told to end."""
 
 import asyncio
+import os
 import resource
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from pydantic import ValidationError
 
 from recollect_server import config
 from recollect_server.cli import allocator
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with one line and exit code 1."""
+    click.echo(f"recollect: {message}", err=True)
+    sys.exit(1)
 
 
 def load_settings(config_file: Path | None, **flags: Any) -> config.Settings:
@@ -23,8 +31,17 @@ def load_settings(config_file: Path | None, **flags: Any) -> config.Settings:
         for problem in error.errors():
             where = ".".join(str(part) for part in problem["loc"])
             message = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "extra_forbidden":
+                message = f"there is no such setting in version {version('recollect-server')}"
             click.echo(f"recollect: {where + ': ' if where else ''}{message}", err=True)
-        sys.exit(2)
+    except (ValueError, OSError) as error:
+        click.echo(f"recollect: {config_file}: {error}", err=True)
+    sys.exit(2)
+
+
+def quiet_grpc() -> None:
+    """Keep gRPC's core, which is yet to be imported, from logging in a format of its own."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def run_until_ended(
@@ -44,8 +61,7 @@ def run_until_ended(
         try:
             runner.run(start())
         except StartError as error:
-            click.echo(f"recollect: {error}", err=True)
-            sys.exit(1)
+            fail(str(error))
 
 
 def _allow_many_files() -> None:

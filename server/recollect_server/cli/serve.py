@@ -1,31 +1,71 @@
 """`recollect serve`."""
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import structlog
 
 from recollect_server import config
 from recollect_server.cli.loading import loading
-from recollect_server.cli.run import load_settings, run_until_ended
+from recollect_server.cli.run import load_settings, quiet_grpc, run_until_ended
 
 if TYPE_CHECKING:
     from recollect_server import server
+
+log = structlog.get_logger("recollect.cli")
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 """Where the client looks by itself; kept here because importing the client takes time."""
 
 
-def _embedding_options(command: Callable[..., Any]) -> Callable[..., Any]:
+Command = Callable[..., Any]
+
+
+def _work_options(command: Command) -> Command:
+    for option in (
+        click.option("--index-bytes", type=int, help="Memory for indexes. Default 268435456."),
+        click.option(
+            "--episode-idle-seconds",
+            type=float,
+            help="Of a session that then is one. Default 1800.",
+        ),
+        click.option("--extract-every", type=int, help="Messages to find facts in. Default 10."),
+        click.option(
+            "--summary-tokens", type=int, help="Without a summary, that make one due. Default 2000."
+        ),
+        click.option("--summary-recent", type=int, help="Messages left alone. Default 6."),
+        click.option("--small-model", help="For summaries, facts and episodes."),
+    ):
+        command = option(command)
+    return command
+
+
+def _cache_options(command: Command) -> Command:
+    for option in (
+        click.option("--valkey-bytes", type=int, help="Of the embedded one. Default 268435456."),
+        click.option("--mirror-bytes", type=int, help="For vectors of answers. Default 134217728."),
+        click.option("--window-bytes", type=int, help="For recent windows. Default 67108864."),
+        click.option(
+            "--cache-timeout", type=float, help="Seconds a lookup waits for Valkey. Default 0.04."
+        ),
+        click.option("--cache-bytes", type=int, help="Of them. Default 67108864."),
+        click.option("--cache-entries", type=int, help="Answers of a user. Default 10000."),
+    ):
+        command = option(command)
+    return command
+
+
+def _embedding_options(command: Command) -> Command:
     for option in (
         click.option(
             "--embedder",
             metavar="KIND[:MODEL]",
             help="minilm (default), sentence-transformers:NAME or openai[:MODEL].",
         ),
+        click.option("--embedding-threads", type=int, help="Default: one for each core."),
         click.option("--embedding-dimensions", type=int, help="Of openai's vectors."),
         click.option("--openai-base-url", help="Another address of the OpenAI API."),
     ):
@@ -33,9 +73,15 @@ def _embedding_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _access_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def _access_options(command: Command) -> Command:
     for option in (
         click.option("--insecure", is_flag=True, default=None, help="Trust the network."),
+        click.option("--jwt-role-prefix", help="What roles begin with that are meant for it."),
+        click.option("--jwt-role-claim", help="Default role."),
+        click.option("--jwt-user-claim", help="Default sub."),
+        click.option("--jwt-tenant-claim", help="Default tenant."),
+        click.option("--jwt-leeway", type=float, help="Seconds. Default 30."),
+        click.option("--jwt-algorithms", metavar="NAME,...", help="Default RS256,ES256,EdDSA."),
         click.option("--jwt-audience", help="What tokens must be for."),
         click.option("--jwt-issuer", help="Who must have made tokens."),
         click.option("--jwt-jwks", metavar="URL|FILE", help="The issuer's key set."),
@@ -52,12 +98,12 @@ def _access_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def _audit_options(command: Command) -> Command:
     named = "Calls to record: methods, reads, writes, admin. Default admin."
     return _retention_options(click.option("--audit", metavar="WORD,...", help=named)(command))
 
 
-def _retention_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def _retention_options(command: Command) -> Command:
     for option in (
         click.option("--audit-days", type=float, help="To keep audit events. Default: for ever."),
         click.option(
@@ -70,7 +116,7 @@ def _retention_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def _shared_options(command: Command) -> Command:
     return click.option(
         "--activity-file",
         type=click.Path(path_type=Path, dir_okay=False),
@@ -78,9 +124,10 @@ def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def _observability_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def _observability_options(command: Command) -> Command:
     for option in (
         click.option("--metrics-listen", metavar="HOST:PORT", help="Prometheus metrics by HTTP."),
+        click.option("--traces-sample", type=float, help="Share of calls. Default 1."),
         click.option("--traces-endpoint", metavar="URL", help="OTLP/HTTP collector of traces."),
     ):
         command = option(command)
@@ -92,7 +139,9 @@ def _observability_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--health-listen", metavar="HOST:PORT", help="A plain-text address for probes.")
 @_observability_options
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Default ./recollect-data.")
-@click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path, exists=True), help="A TOML file."
+)
 @click.option("--secrets-dir", type=click.Path(path_type=Path), help="Files named like variables.")
 @click.option("--database-url", help="postgresql://... Default: a SQLite file in --data-dir.")
 @click.option("--state-url", help="Valkey or Redis for windows. Default: an embedded Valkey.")
@@ -114,6 +163,7 @@ def _observability_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="TOML limits of tenants and users, read again when it changes.",
 )
+@_cache_options
 @click.option("--allow-global-cache", is_flag=True, default=None, help="Allow scope GLOBAL.")
 @click.option("--chat-model", help="Model used when a request names none.")
 @click.option("--chat-provider", type=click.Choice(["anthropic", "openai", "offline"]))
@@ -121,6 +171,8 @@ def _observability_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--model-timeout", type=float, help="Seconds to begin an answer in. Default 30.")
 @click.option("--anthropic-base-url", help="Another address of the Anthropic API.")
 @_embedding_options
+@_work_options
+@click.option("--max-connection-age", type=float, help="Seconds. Default 0, or 300 of workers.")
 @click.option("--max-message-bytes", type=int, help="Default 1048576.")
 @click.option("--max-request-bytes", type=int, help="Default 4194304.")
 @click.option("--grace-seconds", type=float, help="For running calls after SIGTERM. Default 30.")
@@ -136,19 +188,24 @@ def _observability_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Write the address into this file once it is served.",
 )
 def serve(config_file: Path | None, ready_file: Path | None, **flags: Any) -> None:
-    """Start the server. Every flag is also RECOLLECT_<NAME> and a key of the TOML file."""
+    """Start the server. Every flag is also RECOLLECT_<NAME> and a key of the TOML file.
+
+    Keys of APIs and of the audit log are variables, or files of --secrets-dir, and never flags;
+    [tenants] and [certificates] are tables of the file.
+    """
     settings = load_settings(config_file, **flags)
-    # gRPC's core logs to standard error in a format of its own.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    quiet_grpc()
     if settings.workers > 1:
         _supervise(settings, ready_file)
         return
     with loading():
         from recollect_server import app
 
-    run_until_ended(
-        settings, lambda: app.serve(settings, lambda started: _ready(started, ready_file))
-    )
+    def ready(started: "server.Started") -> None:
+        _write(ready_file, started.address)
+        _tell(settings, started)
+
+    run_until_ended(settings, lambda: app.serve(settings, ready))
 
 
 @click.command()
@@ -156,10 +213,12 @@ def serve(config_file: Path | None, ready_file: Path | None, **flags: Any) -> No
 @click.option("--health-listen", metavar="HOST:PORT", help="A plain-text address for probes.")
 @_observability_options
 @click.option("--secrets-dir", type=click.Path(path_type=Path), help="Files named like variables.")
-@click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path, exists=True), help="A TOML file."
+)
 @click.option("--database-url", help="postgresql://... Default: a SQLite file in --data-dir.")
 @click.option("--anthropic-base-url", help="Another address of the Anthropic API.")
-@click.option("--small-model", help="The model for summaries.")
+@_work_options
 @_embedding_options
 @_retention_options
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
@@ -174,13 +233,14 @@ def worker(config_file: Path | None, ready_file: Path | None, **flags: Any) -> N
     Servers of the same database do it too, unless started with --no-worker.
     """
     settings = load_settings(config_file, **flags)
+    quiet_grpc()
     with loading():
         from recollect_server import app
 
     def ready() -> None:
         if ready_file is not None:
             ready_file.touch()
-        click.echo("Recollect's worker runs.", err=True)
+        log.info("the worker runs")
 
     run_until_ended(settings, lambda: app.work(settings, ready))
 
@@ -191,15 +251,18 @@ def _supervise(settings: config.Settings, ready_file: Path | None) -> None:
 
     def ready(address: str) -> None:
         _write(ready_file, address)
-        click.echo(f"{settings.workers} processes serve on {address}.", err=True)
+        log.info("serving", address=address, processes=settings.workers)
 
     run_until_ended(settings, lambda: supervise(settings, sys.argv[1:], ready))
 
 
-def _ready(started: "server.Started", ready_file: Path | None) -> None:
-    _write(ready_file, started.address)
-    click.echo(started.notice, err=True)
-    click.echo(_invitation(started.address, _program()), err=True)
+def _tell(settings: config.Settings, started: "server.Started") -> None:
+    """Say to people what to try, and to whoever reads logs that calls are taken."""
+    if settings.log_format == "json" or settings.share_port:
+        log.info("serving", address=started.address, chat=started.notice)
+    else:
+        click.echo(started.notice, err=True)
+        click.echo(_invitation(started.address, _program()), err=True)
 
 
 def _write(ready_file: Path | None, address: str) -> None:

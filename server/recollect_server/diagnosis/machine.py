@@ -4,19 +4,29 @@ import shutil
 import ssl
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
 
 from recollect_server.admin.limits_file import LimitsFile, LimitsFileError
-from recollect_server.config import MIB, Settings
+from recollect_server.config import MIB, Settings, unknown_variables
 from recollect_server.diagnosis.finding import Finding, fail, ok, warn
 
 LEAST_BYTES = 256 * MIB
 LOW_BYTES = 2048 * MIB
 EXPIRY_NOTICE = timedelta(days=30)
+
+
+def check_environment(environment: Iterable[str]) -> Iterator[Finding]:
+    """Look whether a variable is meant for a setting and is none, by its name."""
+    for name in unknown_variables(environment):
+        yield warn(
+            "environment",
+            f"{name} is no setting and does nothing",
+            "spell it as in `recollect serve --help`, or take it away",
+        )
 
 
 def check_folder(settings: Settings) -> Iterator[Finding]:
@@ -55,16 +65,19 @@ def check_tls(settings: Settings, now: datetime) -> Iterator[Finding]:
     certificate, key = settings.tls_cert, settings.tls_key
     if certificate is None or key is None:
         return
+    named = ", ".join(map(str, filter(None, (certificate, key, settings.tls_client_ca))))
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
         chain = x509.load_pem_x509_certificates(certificate.read_bytes())
+        if settings.tls_client_ca is not None:
+            x509.load_pem_x509_certificates(settings.tls_client_ca.read_bytes())
     except (OSError, ValueError) as error:
         # An SSLError is an OSError; its reason says whether the two belong together.
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None)
         yield fail(
             "tls",
-            f"{certificate} and {key} cannot be used: {reason or 'no PEM certificate'}",
-            "name a PEM chain and its own key with --tls-cert and --tls-key",
+            f"{named} cannot be used: {reason or 'no PEM certificate'}",
+            "name PEM files: a chain, its own key and, for clients, authorities",
         )
         return
     begins = max(each.not_valid_before_utc for each in chain)

@@ -12,7 +12,7 @@ from recollect_server.config import Settings
 from recollect_server.diagnosis.finding import Finding, fail, ok, warn
 from recollect_server.errors import RecollectError
 from recollect_server.models import minilm
-from recollect_server.parts import StartError, open_embedder, provider_of
+from recollect_server.parts import StartError, open_chat_model, open_embedder, provider_of
 
 REACH_SECONDS = 10.0
 
@@ -64,9 +64,12 @@ async def check_chat(settings: Settings) -> Finding:
     if provider == "offline":
         advice = "set ANTHROPIC_API_KEY or OPENAI_API_KEY for answers by a model"
         return warn("chat", "offline: answers quote what was recalled", advice)
+    async with AsyncExitStack() as stack:
+        try:
+            open_chat_model(stack, settings, lambda model: model)
+        except StartError as error:
+            return fail("chat", str(error), "set the key, or --chat-provider and --chat-fallback")
     key = settings.anthropic_key() if provider == "anthropic" else settings.openai_key()
-    if not key:
-        return fail("chat", f"{provider} has no key", f"set {provider.upper()}_API_KEY")
     sdk, client = _client(settings, provider, key)
     try:
         async with client:

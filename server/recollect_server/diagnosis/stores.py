@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from recollect_server.config import Durability, Settings
 from recollect_server.diagnosis.finding import Finding, fail, ok, warn
+from recollect_server.diagnosis.permissions import forbidden
 from recollect_server.errors import InvalidArgument, Unavailable
 from recollect_server.parts import StartError, open_database
 from recollect_server.stores.sql.migrate import HEAD, SchemaError, current_revision
@@ -120,7 +121,7 @@ async def _valkey(url: str, use: str, now: datetime) -> list[Finding]:
     with capture_logs() as said:
         try:
             return [each async for each in _ask(client, use, now)]
-        except (Unavailable, Refused):
+        except Unavailable:
             cause = next((line["error"] for line in said if "error" in line), "no answer")
             return [
                 fail(
@@ -134,10 +135,14 @@ async def _valkey(url: str, use: str, now: datetime) -> list[Finding]:
 
 
 async def _ask(client: Client, use: str, now: datetime) -> Any:
-    lines = (await client.command(None, "INFO", "server")).decode().splitlines()
-    info = dict(line.split(":", 1) for line in lines if ":" in line)
-    name = "Valkey" if "valkey_version" in info else "Redis"
-    number = info.get("valkey_version") or info["redis_version"]
+    if missing := await forbidden(client, use):
+        yield fail(
+            use,
+            f"{client.place(None)} forbids its user {', '.join(missing)}",
+            "allow it (ACL SETUSER): docs/deployment.md says what a user needs",
+        )
+        return
+    name, number = await _version(client)
     yield ok(use, f"{name} {number} answers at {client.place(None)}")
     seconds, micros = await client.command(None, "TIME")
     yield _skew(name, int(seconds) + int(micros) / 1e6 - now.timestamp())
@@ -157,6 +162,16 @@ async def _ask(client: Client, use: str, now: datetime) -> Any:
     if use == "cache" or not client.clustered:
         module = await has_search(client)
         yield ok("search", "by its module" if module else "by exact copies in each server")
+
+
+async def _version(client: Client) -> tuple[str, str]:
+    try:
+        lines = (await client.command(None, "INFO", "server")).decode().splitlines()
+    except Refused:
+        return "Valkey or Redis", "of a version that it does not tell"
+    info = dict(line.split(":", 1) for line in lines if ":" in line)
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    return name, info.get("valkey_version") or info["redis_version"]
 
 
 def _settings_of(use: str, policy: str, limit: int, appends: str) -> Iterator[Finding]:

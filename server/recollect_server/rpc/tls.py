@@ -1,9 +1,10 @@
 """TLS: certificates that are read again when their files change, and clients known by theirs."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 import structlog
@@ -14,6 +15,8 @@ from recollect_server.files import Stamp, stamp
 from recollect_server.rpc.call import Call, Principal
 
 log = structlog.get_logger("recollect.tls")
+
+T = TypeVar("T")
 
 REMEMBERED_CERTIFICATES = 1_000
 
@@ -32,23 +35,30 @@ class TlsFiles:
 
     def read(self) -> grpc.ServerCertificateConfiguration:
         """Return what the files hold. Raises `TlsFilesError`."""
-        try:
-            chain, key = self.certificate.read_bytes(), self.key.read_bytes()
-            authorities = None
-            if self.client_authorities is not None:
-                authorities = self.client_authorities.read_bytes()
-                x509.load_pem_x509_certificates(authorities)
-            certificates = x509.load_pem_x509_certificates(chain)
-            own = load_pem_private_key(key, password=None).public_key()
-            if certificates[0].public_key() != own:
-                raise TlsFilesError(f"{self.key} is not the key of {self.certificate}")
-        except (OSError, ValueError, TypeError) as error:
-            raise TlsFilesError(f"TLS files: {error}") from error
+        chain, certificates = _read(self.certificate, x509.load_pem_x509_certificates)
+        key, own = _read(self.key, lambda data: load_pem_private_key(data, password=None))
+        authorities = None
+        if self.client_authorities is not None:
+            authorities, _ = _read(self.client_authorities, x509.load_pem_x509_certificates)
+        if certificates[0].public_key() != own.public_key():
+            raise TlsFilesError(f"{self.key} is not the key of {self.certificate}")
         return grpc.ssl_server_certificate_configuration([(key, chain)], authorities)
 
     def stamp(self) -> Stamp:
         """Return what changes when a file is written or replaced. Raises `OSError`."""
         return stamp(*filter(None, (self.certificate, self.key, self.client_authorities)))
+
+
+def _read(path: Path, load: Callable[[bytes], T]) -> tuple[bytes, T]:
+    """Return what a file holds, as bytes and loaded. Raises `TlsFilesError`."""
+    try:
+        data = path.read_bytes()
+        return data, load(data)
+    except OSError as error:
+        raise TlsFilesError(f"TLS files: {path}: {error.strerror}") from error
+    except (ValueError, TypeError) as error:
+        # What the library says is of PEM's framing, or that a password would be needed.
+        raise TlsFilesError(f"TLS files: {path} holds none in PEM that can be read") from error
 
 
 def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:

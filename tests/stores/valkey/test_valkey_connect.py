@@ -13,7 +13,8 @@ from tests.stores.valkey.setups import ON_ONE, AnyServer, named
 from tests.stores.valkey.valkey_server import client_of
 
 from recollect_server.errors import Reason, Unavailable
-from recollect_server.stores.valkey.connect import Client, Refused, Script, connect
+from recollect_server.stores.valkey import _line
+from recollect_server.stores.valkey.connect import Client, Refused, Script, connect, open_messenger
 
 ADD = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
 
@@ -235,6 +236,24 @@ async def test_who_waits_for_a_connection_that_is_closed_meanwhile_is_told(schem
         assert [type(result) for result in results] == [Unavailable] * 3
 
 
+@pytest.mark.parametrize("setup", named(ON_ONE), indirect=True)
+async def test_a_slow_server_has_no_more_calls_wait_than_it_can_answer(
+    own_client: Client, server: AnyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_line, "MOST_WAITING", 50)
+    await own_client.set("k", b"v")
+    server.send(signal.SIGSTOP)
+    first = [asyncio.create_task(own_client.get("k")) for _ in range(50)]
+    await asyncio.sleep(0)  # they are asked
+    with capture_logs() as logs:
+        assert await assert_unavailable(own_client) < 0.5
+    assert not any(task.done() for task in first)
+    server.send(signal.SIGCONT)
+    assert await asyncio.gather(*first) == [b"v"] * 50
+    assert await own_client.get("k") == b"v"
+    assert [log["error"] for log in logs] == ["TooManyWaiting"]
+
+
 async def test_silence_costs_every_call_its_patience_once(
     own_client: Client, server: AnyServer
 ) -> None:
@@ -266,6 +285,32 @@ async def test_an_outage_and_its_end_are_logged_once_each(
         await own_client.ping()
     assert [entry["event"] for entry in logs] == ["store unavailable", "store available again"]
     assert logs[0]["store"].startswith(f"{scheme}://")
+
+
+@pytest.mark.parametrize("setup", named(ON_ONE), indirect=True)
+async def test_what_is_forbidden_is_unavailable_no_outage_and_logged_once(
+    server: AnyServer, scheme: str
+) -> None:
+    server.admin.execute_command(
+        "ACL", "SETUSER", "default", "-get", "-incrby", "resetchannels", "resetkeys", "~test:*"
+    )
+    store = Script("return redis.call('SET', KEYS[1], ARGV[1])")
+    messenger = open_messenger(server.url(scheme))
+    with capture_logs() as logs:
+        async with client_of(server.url(scheme)) as client:
+            for _ in range(3):
+                await assert_unavailable(client)
+                with pytest.raises(Unavailable):
+                    await client.run(ADD, ["test:n"], [1])
+                with pytest.raises(Refused) as refused:
+                    await client.command("k", "SET", "k", "v")
+                assert refused.value.forbidden
+                assert await client.run(store, ["test:k"], [b"v"])
+                await messenger.publish("c", b"")
+    await messenger.close()
+    assert {log["event"] for log in logs} == {"store forbids what it is asked"}
+    in_script = "script" if "redis" in str(server.program.path) else "incrby"
+    assert [log["forbidden"] for log in logs] == ["get", in_script, "key", "channel"]
 
 
 @pytest.mark.parametrize("setup", named(ON_ONE), indirect=True)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 from tests.stores.valkey.answer_makers import DIMENSIONS, Clock, answer_of, unit
-from tests.stores.valkey.valkey_server import free_port
+from tests.stores.valkey.valkey_server import Server, client_of, free_port
 
 from recollect_server.admin.erasure import UserData
 from recollect_server.cache.model import CacheScope
@@ -133,3 +133,18 @@ async def test_a_server_that_is_down_has_not_been_searched() -> None:
         with pytest.raises(Unavailable):
             await data.count(Scope("t", "ada"))
     await client.close()
+
+
+async def test_a_server_that_forbids_to_look_has_not_been_searched(scope: Scope) -> None:
+    server = Server()
+    server.start()
+    try:
+        async with client_of(server.url("valkey")) as client:
+            await client.command(None, "HSET", entry_key(scope.tenant, "e"), "o", "x")
+            server.admin.execute_command("ACL", "SETUSER", "default", "-hget")
+            for act in (ValkeyAnswerData(client).erase, ValkeyAnswerData(client).count):
+                with pytest.raises(Unavailable):
+                    await act(scope)
+    finally:
+        server.kill()
+        server.close()

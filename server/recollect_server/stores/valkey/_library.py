@@ -44,6 +44,7 @@ class Errors:
         failure: the base of all of them.
         broken: a connection broke.
         refusal: the base of what a server answers instead of a result; the rest are of its kind.
+        forbidden: its access rules do not allow a command, a key or a channel.
         no_script: the server does not know a script's digest.
         moved: another node has the slot; it has a `host` and a `port`, as `ask` has.
         ask: another node may have the key; a kind of which `moved` is one.
@@ -53,6 +54,7 @@ class Errors:
     failure: type[Exception]
     broken: type[Exception]
     refusal: type[Exception]
+    forbidden: type[Exception]
     no_script: type[Exception]
     moved: type[Exception]
     ask: type[Exception]
@@ -93,6 +95,7 @@ def driver_of(
             failure=failure,
             broken=exceptions.ConnectionError,
             refusal=exceptions.ResponseError,
+            forbidden=exceptions.NoPermissionError,
             no_script=exceptions.NoScriptError,
             moved=exceptions.MovedError,
             ask=exceptions.AskError,

@@ -14,7 +14,14 @@ from recollect_server.stores.valkey._patience import SLICES, within
 
 log = structlog.get_logger("recollect.valkey")
 
+MOST_WAITING = 10_000
+"""Commands without an answer: more than a process asks in the second that it waits for one."""
+
 Words = tuple[str | bytes | int, ...]
+
+
+class TooManyWaiting(TimeoutError):
+    """So many commands wait for a slow server that another would have no answer in time."""
 
 
 class Route(Protocol):
@@ -25,7 +32,7 @@ class Route(Protocol):
 
         Raises:
             Exception: the library's, or an OSError when there is no server to send it to; a
-                TimeoutError is one.
+                TimeoutError is one, and a TooManyWaiting.
         """
 
     def place(self, key: str | None) -> str:
@@ -160,6 +167,9 @@ class _Exchange:
         answer: asyncio.Future[Any] = self._loop.create_future()
         if self.ended:
             answer.set_exception(self._broken())
+            return answer
+        if len(self._waiting) >= MOST_WAITING:
+            answer.set_exception(TooManyWaiting())
             return answer
         packed = [self._connection.pack_command(*command) for command in commands]
         self._unsent += chain.from_iterable(packed)

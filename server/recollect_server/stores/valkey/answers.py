@@ -11,7 +11,6 @@ import structlog
 
 from recollect_server.cache.model import CacheEntry, Partition, StoredAnswer
 from recollect_server.cache.ports import Selector
-from recollect_server.errors import Reason, Unavailable
 from recollect_server.memory.model import Vector
 from recollect_server.scope import Scope
 from recollect_server.stores.codec import CorruptDataError
@@ -140,10 +139,8 @@ class ValkeyAnswers:
         except CorruptDataError:
             await self._corrupt(key)
         except Refused as error:
-            if not str(error).startswith("WRONGTYPE"):
-                raise Unavailable(
-                    Reason.STORE_UNAVAILABLE, "the server for answers refuses to read"
-                ) from None
+            if not error.wrong_type:
+                raise
             await self._corrupt(key)
         return None
 

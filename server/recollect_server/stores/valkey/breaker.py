@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from recollect_server.errors import Reason, Unavailable
-from recollect_server.stores.valkey.connect import RETRY_AFTER_SECONDS, Client, Script
+from recollect_server.stores.valkey.connect import RETRY_AFTER_SECONDS, Client, Refused, Script
 
 T = TypeVar("T")
 
@@ -115,6 +115,8 @@ class ImpatientClient:
             raise _silent()
         try:
             return await call
+        except Refused:  # not silent
+            raise
         except Unavailable:
             self._circuit.open(self._client.place(key), self._client, key)
             raise

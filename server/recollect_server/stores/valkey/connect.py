@@ -12,6 +12,7 @@ import structlog
 
 from recollect_server.errors import Reason, Unavailable
 from recollect_server.stores.valkey._cluster import Address, Cluster
+from recollect_server.stores.valkey._forbidden import Forbidden
 from recollect_server.stores.valkey._library import Driver, Errors
 from recollect_server.stores.valkey._line import Line, Route
 from recollect_server.stores.valkey._target import Library, Target, Transport, parse_target
@@ -20,6 +21,8 @@ from recollect_server.stores.valkey.messenger import Messenger
 log = structlog.get_logger("recollect.valkey")
 
 RETRY_AFTER_SECONDS = 1.0
+
+_UNDONE = "the Valkey or Redis server did not carry out the command"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,23 @@ class Script:
         object.__setattr__(self, "sha", digest)
 
 
-class Refused(Exception):
-    """The server answered with an error; the text is its own and stays in this process."""
+class Refused(Unavailable):
+    """The server answered with an error.
+
+    Attributes:
+        text: its own, which stays in this process.
+        forbidden: whether it is for want of a permission.
+    """
+
+    def __init__(self, text: str, *, forbidden: bool = False) -> None:
+        super().__init__(Reason.STORE_UNAVAILABLE, _UNDONE, RETRY_AFTER_SECONDS)
+        self.text = text
+        self.forbidden = forbidden
+
+    @property
+    def wrong_type(self) -> bool:
+        """Whether the key holds another kind of value."""
+        return self.text.startswith("WRONGTYPE")
 
 
 class Client(Protocol):
@@ -128,7 +146,7 @@ def open_messenger(url: str) -> Messenger:
     target = parse_target(url)
     by = _driver(target)
     own = {"max_connections": 4, "socket_connect_timeout": 0.5}
-    return Messenger(by.open(_options(target) | own), by.errors)
+    return Messenger(by.open(_options(target) | own), by.errors, target.address)
 
 
 def _driver(target: Target) -> Driver:
@@ -192,6 +210,7 @@ class _RoutedClient:
         self._clustered = target.cluster
         self._failures = (errors.failure, OSError, TimeoutError)
         self._failing: set[str] = set()
+        self._forbidden = Forbidden(errors.forbidden)
 
     def __repr__(self) -> str:
         return f"<Client of {self._address}>"
@@ -261,14 +280,14 @@ class _RoutedClient:
         except self._no_script:
             raise
         except self._failures as error:
+            forbidden = error in self._forbidden
+            if forbidden:
+                self._forbidden.tell(self._route.place(key), error)
             if refusable and isinstance(error, self._refusal):
-                raise Refused(str(error)) from None
-            self._log_failure(self._route.place(key), error)
-            raise Unavailable(
-                Reason.STORE_UNAVAILABLE,
-                "the Valkey or Redis server did not carry out the command",
-                RETRY_AFTER_SECONDS,
-            ) from None
+                raise Refused(str(error), forbidden=forbidden) from None
+            if not forbidden:
+                self._log_failure(self._route.place(key), error)
+            raise Unavailable(Reason.STORE_UNAVAILABLE, _UNDONE, RETRY_AFTER_SECONDS) from None
         if self._failing:
             self._log_recovery(self._route.place(key))
         return answer

@@ -97,7 +97,8 @@ class ValkeyAnswerData:
     async def _field(self, key: str, name: str) -> bytes | None:
         try:
             value: bytes | None = await self._client.command(key, "HGET", key, name)
-        except Refused:
-            # A key of another kind is no entry.
-            return None
+        except Refused as error:
+            if not error.wrong_type:
+                raise
+            return None  # a key of another kind is no entry
         return value

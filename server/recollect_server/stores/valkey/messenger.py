@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from recollect_server.stores.valkey._forbidden import Forbidden
 from recollect_server.stores.valkey._library import Errors, Server
 
 log = structlog.get_logger("recollect.messenger")
@@ -20,10 +21,16 @@ RETRY_SECONDS = 1.0
 
 
 class Messenger:
-    """One server's channels."""
+    """One server's channels.
 
-    def __init__(self, server: Server, errors: Errors) -> None:
+    Args:
+        address: of the server, fit for logs.
+    """
+
+    def __init__(self, server: Server, errors: Errors, address: str) -> None:
         self._server: Any = server
+        self._address = address
+        self._forbidden = Forbidden(errors.forbidden)
         self._failures: tuple[type[Exception], ...] = (errors.failure, OSError, TimeoutError)
 
     async def publish(self, channel: str, data: bytes) -> None:
@@ -31,7 +38,7 @@ class Messenger:
         try:
             await self._server.execute_command("PUBLISH", channel, data)
         except self._failures as error:
-            log.debug("a message was not sent", error=type(error).__name__)
+            self._tell("a message was not sent", error)
 
     async def hear(self, channel: str, take: Callable[[bytes], None]) -> None:
         """Take the channel's messages until cancelled; an outage is waited out."""
@@ -40,7 +47,7 @@ class Messenger:
                 async for data in self._listen(channel):
                     take(data)
             except self._failures as error:
-                log.debug("messages are not heard", error=type(error).__name__)
+                self._tell("messages are not heard", error)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _listen(self, channel: str) -> AsyncGenerator[bytes]:
@@ -52,6 +59,12 @@ class Messenger:
                     await subscription.ping()
                 elif message["type"] == "message":
                     yield message["data"]
+
+    def _tell(self, event: str, error: Exception) -> None:
+        if error in self._forbidden:
+            self._forbidden.tell(self._address, error)
+        else:
+            log.debug(event, error=type(error).__name__)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -103,7 +103,7 @@ class SearchIndex:
         try:
             return await self._search(group, vector, limit)
         except Refused as error:
-            if not _NO_INDEX.search(str(error)):
+            if not _NO_INDEX.search(error.text):
                 raise _refused(error) from None
         # The server was emptied or is another one.
         await self.open()
@@ -146,7 +146,7 @@ class SearchIndex:
             await self._patient.command(None, "FT.CREATE", self.name, *self._schema)
         except Refused as error:
             # Another process was first.
-            if "exists" not in str(error):
+            if "exists" not in error.text:
                 raise
         log.info("search index made", index=self.name)
 
