@@ -1,8 +1,9 @@
 """The answer cache with its real parts, as the domain's tests use it."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+
+from msgspec.structs import replace
 
 from recollect_server.answers import Answers
 from recollect_server.cache.model import (

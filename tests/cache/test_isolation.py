@@ -49,8 +49,8 @@ class Setting:
         return User(answers, Scope(self.tenant, self.user), self.session, self.scope)
 
     def asks(self, *texts: str) -> Prompt:
-        made = prompt(*texts, model=self.model, system=self.system, tools=self.tools)
-        return replace(made, parameters=self.parameters)
+        rest = {"tools": self.tools, "parameters": self.parameters}
+        return prompt(*texts, model=self.model, system=self.system, **rest)
 
     def meant(self) -> tuple[object, ...]:
         """The setting without what its scope leaves out."""

@@ -25,6 +25,8 @@ FLUSH_SECONDS = 1.0
 USAGE_FIELDS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 SAVED_MICRODOLLARS = "saved_microdollars"
 _TIME = "time_"
+_TIERS = {tier: tier.name.lower() for tier in CacheTier}
+_REASONS = {reason: reason.name.lower() for reason in MissReason}
 _STEPS_AN_OCTAVE = 2
 """Of a lookup's time; the middle of a step is within a fifth of all in it."""
 
@@ -55,21 +57,25 @@ class Statistics:
         Args:
             saved_usd: what a hit saved, in US dollars.
         """
-        counts = self._counts.setdefault(partition, Counter())
+        counts = self._counts.get(partition)
+        if counts is None:
+            counts = self._counts[partition] = Counter()
         counts[f"{_TIME}{_step(seconds)}"] += 1
-        if result.entry is None:
+        entry = result.entry
+        if entry is None:
             reason = result.miss_reason or MissReason.NOT_FOUND
             counts[_miss(reason)] += 1
-            self.lookups.add(seconds, "", "miss", reason.name.lower())
+            self.lookups.add(seconds, "", "miss", _REASONS[reason])
             return
         tier = result.tier or CacheTier.EXACT
         counts[_hit(tier)] += 1
-        self.lookups.add(seconds, tier.name.lower(), "hit", "")
+        self.lookups.add(seconds, _TIERS[tier], "hit", "")
         self.saved_usd += saved_usd
         counts[SAVED_MICRODOLLARS] += round(saved_usd * 1_000_000)
+        usage = entry.usage
         for name in USAGE_FIELDS:
-            counts[name] += getattr(result.entry.usage, name)
-        self._used.setdefault(partition.owner, set()).add(result.entry.entry_id)
+            counts[name] += getattr(usage, name)
+        self._used.setdefault(partition.owner, set()).add(entry.entry_id)
 
     def forget_user(self, scope: Scope) -> int:
         """Forget what was counted of a user and not added yet; return of how many partitions."""
@@ -140,8 +146,8 @@ def _step(seconds: float) -> int:
 
 
 def _hit(tier: CacheTier) -> str:
-    return f"hit_{tier.name.lower()}"
+    return f"hit_{_TIERS[tier]}"
 
 
 def _miss(reason: MissReason) -> str:
-    return f"miss_{reason.name.lower()}"
+    return f"miss_{_REASONS[reason]}"

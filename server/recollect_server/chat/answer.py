@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 import structlog
+from msgspec import structs
 
 from recollect_server.cache.model import (
     CacheOptions,
@@ -213,7 +214,7 @@ class Answering:
             parameters=options.parameters,
             messages=tuple(PromptMessage(m.role, m.parts) for m in context.messages),
         )
-        return replace(key, system=options.system, memory=context.system), key
+        return structs.replace(key, system=options.system, memory=context.system), key
 
     async def _ask_cache(self, context: Context, key_prompt: Prompt) -> LookupResult | None:
         options = self._asked.options.cache

@@ -1,7 +1,8 @@
 """What a model is given: shared by the cache, which keys on it, and by chat, which sends it."""
 
 import json
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from recollect_server.memory.model import PromptMessage
 
@@ -14,8 +15,7 @@ def is_json_object(text: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
+class Tool(Struct, frozen=True):
     """A tool the model may call; `input_schema_json` is a JSON Schema object as text."""
 
     name: str
@@ -23,8 +23,7 @@ class Tool:
     input_schema_json: str
 
 
-@dataclass(frozen=True, slots=True)
-class ModelParameters:
+class ModelParameters(Struct, frozen=True):
     """Sampling parameters; None leaves the provider's default.
 
     Attributes:
@@ -38,8 +37,7 @@ class ModelParameters:
     stop: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(Struct, frozen=True):
     """A whole request to a model, oldest message first.
 
     Attributes:
@@ -58,8 +56,7 @@ class Prompt:
     output_schema_json: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """Tokens of a model call as the provider counts them."""
 
     input_tokens: int = 0

@@ -3,9 +3,10 @@
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
+from msgspec.structs import replace
 
 from recollect_server.chat.model import Completion, ModelEvent
 from recollect_server.chat.ports import ChatModel

@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from types import ModuleType
 
 import pytest
 import pytest_asyncio
@@ -13,7 +14,8 @@ from tests.stores.valkey.setups import ON_ONE, AnyServer, named
 from tests.stores.valkey.valkey_server import client_of
 
 from recollect_server.errors import Reason, Unavailable
-from recollect_server.stores.valkey import _line
+from recollect_server.stores.valkey import _line, _redis_py, _valkey_py
+from recollect_server.stores.valkey._target import Transport
 from recollect_server.stores.valkey.connect import Client, Refused, Script, connect, open_messenger
 
 ADD = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
@@ -335,3 +337,11 @@ async def test_a_host_without_a_server_is_unavailable_at_once() -> None:
     for scheme in ("redis", "valkey"):
         async with client_of(f"{scheme}://127.0.0.1:1", command_timeout=20) as client:
             assert await assert_unavailable(client) < 10
+
+
+@pytest.mark.parametrize("library", [_redis_py, _valkey_py], ids=["redis", "valkey"])
+def test_a_command_is_packed_as_the_protocol_has_it(library: ModuleType) -> None:
+    large = bytes(range(256)) * 1000
+    packed = library.driver(Transport.UNIX).pack(("HSET", "é 1", b"\0\r\n$", -5, 0, 2**63, large))
+    words = (b"HSET", "é 1".encode(), b"\0\r\n$", b"-5", b"0", b"9223372036854775808", large)
+    assert packed == b"*7\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in words)

@@ -1,6 +1,8 @@
 """Conversions of CacheService."""
 
 from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
 
 from recollect.v1 import cache_pb2 as pb
 from recollect_server.cache.maintenance import Doomed
@@ -19,21 +21,25 @@ from recollect_server.cache.model import (
 )
 from recollect_server.errors import InvalidArgument
 from recollect_server.rpc.convert.common import (
+    add_parts,
     degradations,
-    from_part,
     from_seconds,
-    from_time,
     from_usage,
+    set_time,
+    set_usage,
     to_prompt,
     to_time,
 )
 
+_SCOPES = {int(scope): scope for scope in CacheScope} | {0: CacheScope.USER}
+_STRATEGIES = {int(strategy): strategy for strategy in Strategy} | {0: Strategy.VERIFIER}
 DEFAULT_TTL = timedelta(minutes=30)
+_NO_TIME = timedelta()
 
 
 def to_scope(scope: int) -> CacheScope:
     """Return the domain's scope; not said means USER."""
-    return CacheScope(scope or CacheScope.USER)
+    return _SCOPES[scope]
 
 
 def to_options(request: pb.StoreRequest) -> CacheOptions:
@@ -49,20 +55,30 @@ def to_options(request: pb.StoreRequest) -> CacheOptions:
 
 def from_entry(entry: CacheEntry) -> pb.CacheEntry:
     """Return the protobuf message."""
-    return pb.CacheEntry(
-        entry_id=entry.entry_id,
-        scope=pb.CacheScope.ValueType(entry.scope),
-        session_id=entry.session_id,
-        model=entry.model,
-        question=entry.question,
-        answer=[from_part(part) for part in entry.answer],
-        usage=from_usage(entry.usage),
-        tags=entry.tags,
-        cited_fact_ids=entry.cited_fact_ids,
-        holds_memory=entry.holds_memory,
-        create_time=from_time(entry.create_time),
-        expire_time=from_time(entry.expire_time),
-    )
+    message = pb.CacheEntry()
+    _set_entry(message, entry)
+    return message
+
+
+def _set_entry(target: Any, entry: CacheEntry) -> None:
+    """Fill an empty CacheEntry in place: every hit pays for it."""
+    target.entry_id = entry.entry_id
+    target.scope = entry.scope
+    target.session_id = entry.session_id
+    target.model = entry.model
+    target.question = entry.question
+    add_parts(target.answer, entry.answer)
+    set_usage(target.usage, entry.usage)
+    target.tags.extend(entry.tags)
+    target.cited_fact_ids.extend(entry.cited_fact_ids)
+    target.holds_memory = entry.holds_memory
+    set_time(target.create_time, entry.create_time)
+    set_time(target.expire_time, entry.expire_time)
+
+
+@cache
+def _tiers(asked: tuple[int, ...]) -> frozenset[CacheTier]:
+    return frozenset(map(CacheTier, asked)) or DEFAULT_OPTIONS.tiers
 
 
 def to_lookup_options(request: pb.LookupRequest) -> LookupOptions:
@@ -71,7 +87,7 @@ def to_lookup_options(request: pb.LookupRequest) -> LookupOptions:
     Raises:
         InvalidArgument: fields that contradict each other.
     """
-    strategy = Strategy(request.strategy or Strategy.VERIFIER)
+    strategy = _STRATEGIES[request.strategy]
     limit = request.WhichOneof("limit")
     if strategy is Strategy.CONTEXT_WINDOW and limit == "max_false_hit_rate":
         raise InvalidArgument(
@@ -80,7 +96,7 @@ def to_lookup_options(request: pb.LookupRequest) -> LookupOptions:
     window, default = request.context_window, DEFAULT_OPTIONS
     by_rate = limit == "max_false_hit_rate"
     return LookupOptions(
-        tiers=frozenset(map(CacheTier, request.tiers)) or default.tiers,
+        tiers=_tiers(tuple(request.tiers)),
         any_model=request.any_model,
         strategy=strategy,
         max_false_hit_rate=request.max_false_hit_rate if by_rate else default.max_false_hit_rate,
@@ -151,13 +167,13 @@ def from_lookup(result: LookupResult, now: datetime, *, explain: bool) -> pb.Loo
             explanation=explanation,
             degradations=down,
         )
-    age = max(0.0, (now - result.entry.create_time).total_seconds())
-    return pb.LookupResponse(
+    response = pb.LookupResponse(
         hit=True,
-        entry=from_entry(result.entry),
         tier=pb.CacheTier.ValueType(result.tier or 0),
         probability=result.probability,
-        age=from_seconds(age),
         explanation=explanation,
         degradations=down,
     )
+    _set_entry(response.entry, result.entry)
+    response.age.FromTimedelta(max(_NO_TIME, now - result.entry.create_time))
+    return response

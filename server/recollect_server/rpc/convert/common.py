@@ -21,6 +21,8 @@ from recollect_server.memory.model import (
 from recollect_server.memory.prompt import ModelParameters, Prompt, Tool, Usage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ROLES = {int(role): role for role in Role}
+_NO_PARAMETERS = ModelParameters()
 
 
 def to_time(value: Timestamp) -> datetime:
@@ -32,6 +34,13 @@ def from_time(value: datetime) -> Timestamp:
     """Return a timestamp."""
     since = value - _EPOCH
     return Timestamp(seconds=since.days * 86400 + since.seconds, nanos=since.microseconds * 1000)
+
+
+def set_time(target: Timestamp, value: datetime) -> None:
+    """Set a timestamp in place, which costs half of making and copying one."""
+    since = value - _EPOCH
+    target.seconds = since.days * 86400 + since.seconds
+    target.nanos = since.microseconds * 1000
 
 
 def from_seconds(seconds: float) -> Duration:
@@ -72,13 +81,13 @@ def from_part(part: Part) -> pb.ContentPart:
 
 
 def to_parts(parts: Iterable[pb.ContentPart]) -> tuple[Part, ...]:
-    """Return the domain's parts."""
-    return tuple(to_part(part) for part in parts)
+    """Return the domain's parts; most are text, and calls have many."""
+    return tuple([TextPart(text) if (text := part.text) else to_part(part) for part in parts])
 
 
 def to_prompt_message(message: pb.PromptMessage) -> PromptMessage:
     """Return the domain's message."""
-    return PromptMessage(Role(message.role), to_parts(message.parts))
+    return PromptMessage(_ROLES[message.role], to_parts(message.parts))
 
 
 def add_prompt_messages(target: Any, messages: Iterable[Message]) -> None:
@@ -109,7 +118,7 @@ def to_parameters(parameters: pb.ModelParameters) -> ModelParameters:
 
 def to_tools(tools: Iterable[pb.Tool]) -> tuple[Tool, ...]:
     """Return the domain's tools."""
-    return tuple(Tool(t.name, t.description, t.input_schema_json) for t in tools)
+    return tuple([Tool(t.name, t.description, t.input_schema_json) for t in tools])
 
 
 def to_prompt(prompt: pb.Prompt) -> Prompt:
@@ -118,8 +127,10 @@ def to_prompt(prompt: pb.Prompt) -> Prompt:
         model=prompt.model,
         system=prompt.system,
         tools=to_tools(prompt.tools),
-        parameters=to_parameters(prompt.parameters),
-        messages=tuple(to_prompt_message(m) for m in prompt.messages),
+        parameters=(
+            to_parameters(prompt.parameters) if prompt.HasField("parameters") else _NO_PARAMETERS
+        ),
+        messages=tuple([to_prompt_message(m) for m in prompt.messages]),
     )
 
 
@@ -135,12 +146,17 @@ def to_usage(usage: pb.Usage) -> Usage:
 
 def from_usage(usage: Usage) -> pb.Usage:
     """Return the protobuf message."""
-    return pb.Usage(
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cache_read_tokens=usage.cache_read_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
-    )
+    message = pb.Usage()
+    set_usage(message, usage)
+    return message
+
+
+def set_usage(target: pb.Usage, usage: Usage) -> None:
+    """Set tokens in place."""
+    target.input_tokens = usage.input_tokens
+    target.output_tokens = usage.output_tokens
+    target.cache_read_tokens = usage.cache_read_tokens
+    target.cache_write_tokens = usage.cache_write_tokens
 
 
 def degradations(

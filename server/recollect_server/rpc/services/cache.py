@@ -15,7 +15,6 @@ from recollect_server.rpc import paging
 from recollect_server.rpc.call import Call
 from recollect_server.rpc.convert import cache as convert
 from recollect_server.rpc.convert.common import to_parts, to_prompt, to_usage
-from recollect_server.scope import Scope
 
 
 class CacheServicer:
@@ -39,7 +38,16 @@ class CacheServicer:
 
     async def lookup(self, call: Call, request: pb.LookupRequest) -> pb.LookupResponse:
         """Serve Lookup."""
-        return await self._lookup(call.scope, request)
+        scope, recalled = call.scope, request.recalled_fact_ids
+        result = await self._cache.lookup(
+            scope,
+            request.session_id,
+            to_prompt(request.prompt),
+            cache_scope=convert.to_scope(request.scope),
+            options=convert.to_lookup_options(request),
+            newest_fact=await self._cache.newest_of(scope, recalled) if recalled else None,
+        )
+        return convert.from_lookup(result, self._clock(), explain=request.explain)
 
     async def batch_lookup(
         self, call: Call, request: pb.BatchLookupRequest
@@ -48,9 +56,7 @@ class CacheServicer:
         for position, lookup in enumerate(request.lookups):
             if lookup.user_id != request.user_id:
                 raise InvalidArgument(f"lookups[{position}].user_id", "must equal user_id")
-        results = await asyncio.gather(
-            *(self._lookup(call.scope, lookup) for lookup in request.lookups)
-        )
+        results = await asyncio.gather(*(self.lookup(call, lookup) for lookup in request.lookups))
         return pb.BatchLookupResponse(results=results)
 
     async def store(self, call: Call, request: pb.StoreRequest) -> pb.StoreResponse:
@@ -114,14 +120,3 @@ class CacheServicer:
             entries=[convert.from_entry(entry) for entry in entries],
             next_page_token=paging.encode(binding, cursor) if cursor else "",
         )
-
-    async def _lookup(self, scope: Scope, request: pb.LookupRequest) -> pb.LookupResponse:
-        result = await self._cache.lookup(
-            scope,
-            request.session_id,
-            to_prompt(request.prompt),
-            cache_scope=convert.to_scope(request.scope),
-            options=convert.to_lookup_options(request),
-            newest_fact=await self._cache.newest_of(scope, request.recalled_fact_ids),
-        )
-        return convert.from_lookup(result, self._clock(), explain=request.explain)

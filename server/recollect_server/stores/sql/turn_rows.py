@@ -1,9 +1,11 @@
 """Turns as rows, and back."""
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from msgspec.structs import astuple
 
 from recollect_server.cache.model import CacheTier
 from recollect_server.chat.model import BegunTurn, FinishReason, TurnRecord, TurnState
@@ -121,7 +123,7 @@ def _partial(record: TurnRecord, data: bytes) -> Message:
 
 def pack_usage(usage: Usage) -> bytes:
     """Return the bytes of a usage."""
-    return pack(list(astuple(usage)))
+    return pack(astuple(usage))
 
 
 def save_events(

@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+Words = tuple[str | bytes | int, ...]
+Pack = Callable[[Words], bytes]
+
 
 class Connection(Protocol):
     """A connection of `redis.asyncio` or `valkey.asyncio`."""
 
     async def connect(self) -> None:
         """Open it, with what the options ask for: TLS, credentials, a database."""
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        """Return a command as it is to be sent."""
 
     async def send_packed_command(
         self, command: Iterable[bytes], check_health: bool = True
@@ -68,21 +68,30 @@ class Driver:
     Attributes:
         connection: takes the options of a connection and returns one that is yet to be opened.
         open: takes the same options and returns a client with a pool of such connections.
+        pack: returns the bytes of a command; the libraries' parsers have it, in C.
     """
 
     connection: Callable[[dict[str, Any]], Connection]
     open: Callable[[dict[str, Any]], Server]
+    pack: Pack
     errors: Errors
 
 
 def driver_of(
-    client: Any, pool: Any, connection: Any, fixed: dict[str, Any], exceptions: Any, failure: Any
+    client: Any,
+    pool: Any,
+    connection: Any,
+    fixed: dict[str, Any],
+    pack: Pack,
+    exceptions: Any,
+    failure: Any,
 ) -> Driver:
     """Return a library's way to reach servers.
 
     Args:
         client, pool, connection: the library's classes.
         fixed: options of every connection.
+        pack: see `Driver`.
         exceptions: the library's module of them.
         failure: the base of them.
     """
@@ -91,6 +100,7 @@ def driver_of(
         open=lambda options: client.from_pool(
             pool(connection_class=connection, **fixed, **options)
         ),
+        pack=pack,
         errors=Errors(
             failure=failure,
             broken=exceptions.ConnectionError,

@@ -2,22 +2,19 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextvars import Context
-from itertools import chain
 from typing import Any, Protocol
 
 import structlog
 
-from recollect_server.stores.valkey._library import Connection, Errors
+from recollect_server.stores.valkey._library import Connection, Driver, Words
 from recollect_server.stores.valkey._patience import SLICES, within
 
 log = structlog.get_logger("recollect.valkey")
 
 MOST_WAITING = 10_000
 """Commands without an answer: more than a process asks in the second that it waits for one."""
-
-Words = tuple[str | bytes | int, ...]
 
 
 class TooManyWaiting(TimeoutError):
@@ -27,7 +24,7 @@ class TooManyWaiting(TimeoutError):
 class Route(Protocol):
     """Brings a command to the server that has the key."""
 
-    async def send(self, key: str | None, *command: str | bytes | int) -> Any:
+    def send(self, key: str | None, *command: str | bytes | int) -> Awaitable[Any]:
         """Return the answer to a command, on a key or on none.
 
         Raises:
@@ -61,19 +58,22 @@ class Line:
     """
 
     def __init__(
-        self, make: Callable[[], Connection], address: str, errors: Errors, timeout: float
+        self, make: Callable[[], Connection], address: str, by: Driver, timeout: float
     ) -> None:
         self._make = make
         self._address = address
-        self._errors = errors
+        self._by = by
         self._timeout = timeout
         self._exchange: _Exchange | None = None
         self._opening: asyncio.Task[_Exchange] | None = None
         self._closed = False
 
-    async def send(self, key: str | None, *command: str | bytes | int) -> Any:
+    def send(self, key: str | None, *command: str | bytes | int) -> Awaitable[Any]:
         """Return the answer of the server, which has every key."""
-        return await (await self._open()).ask(command)
+        exchange = self._exchange
+        if exchange is None or exchange.ended:
+            return self._open_and_send(command)
+        return exchange.ask(command)
 
     async def send_asking(self, *command: str | bytes | int) -> Any:
         """Return the answer to a command that an ASK redirected here."""
@@ -101,12 +101,15 @@ class Line:
         if self._exchange is not None:
             await self._exchange.close()
 
+    async def _open_and_send(self, command: Words) -> Any:
+        return await (await self._open()).ask(command)
+
     async def _open(self) -> "_Exchange":
         """Return what is open, or open it, once for all who wait for it."""
         if self._exchange is not None and not self._exchange.ended:
             return self._exchange
         if self._closed:
-            raise self._errors.broken("the connection was closed")
+            raise self._by.errors.broken("the connection was closed")
         if self._opening is None:
             # In a context of its own, so that it does not keep what the first call knows.
             self._opening = asyncio.create_task(self._connect(), context=Context())
@@ -114,14 +117,14 @@ class Line:
         opening = self._opening
         await asyncio.wait([opening])  # who gives up leaves it to the others
         if opening.cancelled():
-            raise self._errors.broken("the connection was closed")
+            raise self._by.errors.broken("the connection was closed")
         return opening.result()
 
     async def _connect(self) -> "_Exchange":
         connection = self._make()
         try:
             await within(self._timeout, connection.connect())
-            self._exchange = _Exchange(connection, self._errors, self._timeout)
+            self._exchange = _Exchange(connection, self._by, self._timeout)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -143,10 +146,11 @@ class _Exchange:
         ended: whether it did; then `ask` fails.
     """
 
-    def __init__(self, connection: Connection, errors: Errors, timeout: float) -> None:
+    def __init__(self, connection: Connection, by: Driver, timeout: float) -> None:
         self.ended = False
         self._connection = connection
-        self._errors = errors
+        self._pack = by.pack
+        self._errors = by.errors
         self._loop = asyncio.get_running_loop()
         self._slice_seconds = timeout / SLICES
         self._slice = 0
@@ -171,8 +175,7 @@ class _Exchange:
         if len(self._waiting) >= MOST_WAITING:
             answer.set_exception(TooManyWaiting())
             return answer
-        packed = [self._connection.pack_command(*command) for command in commands]
-        self._unsent += chain.from_iterable(packed)
+        self._unsent += [self._pack(command) for command in commands]
         for _ in commands[1:]:
             self._waiting.append((self._nobody, self._slice))
         self._waiting.append((answer, self._slice))

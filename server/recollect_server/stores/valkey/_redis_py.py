@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import hiredis
 from redis import asyncio as redis_asyncio
 from redis import exceptions
 from redis.asyncio.retry import Retry
@@ -25,6 +26,7 @@ def driver(transport: Transport) -> Driver:
         redis_asyncio.ConnectionPool,
         _CONNECTIONS[transport],
         fixed,
+        hiredis.pack_command,  # type: ignore[arg-type]  # its stub allows one word only
         exceptions,
         exceptions.RedisError,
     )

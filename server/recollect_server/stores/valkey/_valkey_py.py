@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import libvalkey
 from valkey import asyncio as valkey_asyncio
 from valkey import exceptions
 from valkey.asyncio.cluster import ClusterParser
@@ -31,6 +32,7 @@ def driver(transport: Transport) -> Driver:
         valkey_asyncio.ConnectionPool,
         _CONNECTIONS[transport],
         fixed,
+        libvalkey.pack_command,
         exceptions,
         exceptions.ValkeyError,
     )

@@ -24,6 +24,11 @@ class Circuit:
         self._probes: dict[str, asyncio.Task[None]] = {}
         self._closed = False
 
+    @property
+    def any_open(self) -> bool:
+        """Whether some server is silent."""
+        return bool(self._probes)
+
     def is_open(self, place: str) -> bool:
         """Whether calls to a server are not worth trying."""
         return place in self._probes
@@ -82,9 +87,9 @@ class ImpatientClient:
         """See `Client`."""
         return await self._guard(next(iter(keys), None), self._client.run(script, keys, args))
 
-    async def command(self, key: str | None, *words: str | bytes | int) -> Any:
+    def command(self, key: str | None, *words: str | bytes | int) -> Coroutine[Any, Any, Any]:
         """See `Client`."""
-        return await self._guard(key, self._client.command(key, *words))
+        return self._guard(key, self._client.command(key, *words))
 
     def scan(self, pattern: str) -> AsyncGenerator[list[str]]:
         """See `Client`; nobody in a hurry scans, so it is not guarded."""
@@ -109,8 +114,8 @@ class ImpatientClient:
         await self._client.close()
 
     async def _guard(self, key: str | None, call: Coroutine[Any, Any, T]) -> T:
-        place = self._client.place(key)
-        if self._circuit.is_open(place):
+        # Nearly always none is silent, and finding the place of a key in a cluster costs.
+        if self._circuit.any_open and self._circuit.is_open(self._client.place(key)):
             call.close()
             raise _silent()
         try:

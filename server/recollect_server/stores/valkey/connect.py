@@ -3,7 +3,7 @@
 import hashlib
 import re
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -175,12 +175,12 @@ def _route(
     target: Target, by: Driver, options: dict[str, Any], timeout: float, probe_timeout: float
 ) -> Route:
     if not target.cluster:
-        return Line(partial(by.connection, options), target.address, by.errors, timeout)
+        return Line(partial(by.connection, options), target.address, by, timeout)
 
     def open_node(address: Address) -> Line:
         host, port = address
         make = partial(by.connection, {**options, "host": host, "port": port})
-        return Line(make, target.label(address), by.errors, timeout)
+        return Line(make, target.label(address), by, timeout)
 
     seed = (options["host"], options["port"])
     return Cluster(seed, open_node, by.errors, target.label, timeout, probe_timeout)
@@ -233,8 +233,8 @@ class _RoutedClient:
         except self._no_script:
             return await self._call(key, "EVAL", script.source, len(keys), *keys, *args)
 
-    async def command(self, key: str | None, *words: str | bytes | int) -> Any:
-        return await self._call(key, *words, refusable=True)
+    def command(self, key: str | None, *words: str | bytes | int) -> Coroutine[Any, Any, Any]:
+        return self._call(key, *words, refusable=True)
 
     async def scan(self, pattern: str) -> AsyncGenerator[list[str]]:
         for node in await self._mapped(None, self._route.nodes):
@@ -261,11 +261,11 @@ class _RoutedClient:
     async def close(self) -> None:
         await self._route.close()
 
-    async def _call(
+    def _call(
         self, key: str | None, *command: str | bytes | int, refusable: bool = False
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Send a command and return its answer."""
-        return await self._mapped(key, partial(self._route.send, key, *command), refusable)
+        return self._mapped(key, partial(self._route.send, key, *command), refusable)
 
     async def _mapped(
         self, key: str | None, ask: Callable[[], Awaitable[Any]], refusable: bool = False

@@ -159,5 +159,6 @@ def _conversation(wire: _Conversation) -> Conversation | None:
         raise ValueError("texts and vectors do not go together")
     vectors = vectors.reshape(len(wire.texts), -1)
     # Half a float's rounding is taken out of the length again.
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+    lengths = np.sqrt(np.vecdot(vectors, vectors))
+    vectors /= np.maximum(lengths, 1e-6)[:, None]
     return Conversation(wire.roles, wire.texts, vectors, wire.embedder)
