@@ -21,7 +21,6 @@ from recollect_server.ids import uuid7
 from recollect_server.rpc.call import Call, Stream, Unary, current_call
 from recollect_server.rpc.call_log import CallLog
 from recollect_server.rpc.counting import CallCounts, Counting
-from recollect_server.rpc.screening import screen_of
 from recollect_server.rpc.status import DETAILS_KEY, internal_status, to_status
 from recollect_server.rpc.times import malformed_times
 from recollect_server.rpc.violations import describe
@@ -187,9 +186,6 @@ class Validation(Check):
         # First, because rules about a time that is none cannot be evaluated.
         if malformed := malformed_times(request):
             raise errors.InvalidFields(malformed)
-        screen = screen_of(request.DESCRIPTOR)
-        if screen is None or screen(request):
-            return
         first_only = request.ByteSize() > MOST_BYTES_TO_LIST
         violations = self._validator.collect_violations(request, fail_fast=first_only)
         if violations:
