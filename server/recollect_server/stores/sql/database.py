@@ -42,6 +42,12 @@ class Transaction(Protocol):
     def execute(self, sql: str, params: Mapping[str, Any] = ...) -> list[Row]:
         """Run a statement and return its rows."""
 
+    def count(self, sql: str, params: Mapping[str, Any]) -> int:
+        """Run a statement that writes and return how many rows it wrote.
+
+        SQLite does not collect them first, as it does for `RETURNING`: that is half a statement.
+        """
+
     def execute_many(self, sql: str, params: Sequence[Mapping[str, Any]]) -> None:
         """Run a statement once for each set of parameters."""
 

@@ -40,6 +40,10 @@ class SqliteTransaction:
         """See `Transaction`."""
         return self._connection.execute(sql, params or {}).fetchall()
 
+    def count(self, sql: str, params: Mapping[str, Any]) -> int:
+        """See `Transaction`."""
+        return self._connection.execute(sql, params).rowcount
+
     def execute_many(self, sql: str, params: Sequence[Mapping[str, Any]]) -> None:
         """See `Transaction`."""
         self._connection.executemany(sql, params)
