@@ -31,11 +31,13 @@ class Transaction(Protocol):
     Attributes:
         first_run: nothing of the function has run before. It may then go by what is likely, and
             raise `RunAgain` where it turns out otherwise.
+        exclusive: nobody else writes before it ends, so what it has read still holds.
         for_update: what a SELECT ends in to lock its rows until the transaction ends.
         skip_locked: the same, leaving out rows that others have locked.
     """
 
     first_run: bool
+    exclusive: bool
     for_update: str
     skip_locked: str
 

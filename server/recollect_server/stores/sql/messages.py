@@ -33,7 +33,9 @@ ENDS_AFTER_CHANGE = (
 
 _FOR_APPEND = (
     "SELECT u.user_key, u.revision, s.session_key, s.revision, s.last_sequence, "
-    "s.summary_through, s.open_tokens, s.extracted_through, s.create_time "
+    "s.summary_through, s.open_tokens, s.extracted_through, s.create_time, "
+    f"(SELECT j.state FROM jobs j WHERE j.kind = '{JobKind.EMBED}' AND j.user_key = u.user_key "
+    "AND j.session_key = 0) "
     "FROM users u JOIN sessions s ON s.user_key = u.user_key AND s.session_id = :session_id "
     "WHERE u.tenant = :tenant AND u.user_id = :user_id AND (s.ends IS NULL OR s.ends > :now)"
 )
@@ -99,7 +101,7 @@ def append(
         step_revision(tx, scope)
         raise session_not_found(session_id)
     user_key, before_user, session_key, before, *known = rows[0]
-    last_before, summarized, open_before, extracted, create_time = known
+    last_before, summarized, open_before, extracted, create_time, job_state = known
     if expected_revision is not None and before != expected_revision:
         raise RevisionMismatch(expected_revision, before)
     user_revision, revision = before_user + 1, before + 1
@@ -124,7 +126,9 @@ def append(
         for position, message in enumerate(messages)
     )
     _insert(tx, user_key, user_revision, session_key, stored, now_us)
-    queue_messages(tx, user_key, user_revision, session_key, stored, now_us)
+    # Most often it is, and queueing it again would leave it as it is.
+    job_is_due = tx.exclusive and job_state == "due"
+    queue_messages(tx, user_key, user_revision, session_key, stored, now_us, job_is_due=job_is_due)
     queue_due(
         tx,
         policy,

@@ -51,6 +51,7 @@ def _returns_rows(sql: str) -> bool:
 class PostgresTransaction:
     """See `Transaction`."""
 
+    exclusive = False
     for_update = " FOR UPDATE"
     skip_locked = " FOR UPDATE SKIP LOCKED"
 

@@ -29,6 +29,7 @@ BUSY_SECONDS = 10.0
 class SqliteTransaction:
     """See `Transaction`. A writer has the whole file to itself, so there are no rows to lock."""
 
+    exclusive = True
     for_update = ""
     skip_locked = ""
 
