@@ -32,8 +32,16 @@ def to_time(value: Timestamp) -> datetime:
 
 def from_time(value: datetime) -> Timestamp:
     """Return a timestamp."""
+    time = Timestamp()
+    set_time(time, value)
+    return time
+
+
+def set_time(target: Timestamp, value: datetime) -> None:
+    """Set a timestamp in place."""
     since = value - _EPOCH
-    return Timestamp(seconds=since.days * 86400 + since.seconds, nanos=since.microseconds * 1000)
+    target.seconds = since.days * 86400 + since.seconds
+    target.nanos = since.microseconds * 1000
 
 
 def set_time(target: Timestamp, value: datetime) -> None:

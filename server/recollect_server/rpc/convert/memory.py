@@ -40,6 +40,7 @@ from recollect_server.rpc.convert.common import (
     add_prompt_messages,
     degradations,
     from_time,
+    set_time,
     to_parts,
     to_time,
 )
@@ -118,17 +119,27 @@ def to_new_message(message: pb.NewMessage) -> NewMessage:
 
 
 def from_message(message: Message) -> pb.Message:
-    """Return the protobuf message; what most messages lack is only set where it is there."""
-    time = from_time(message.time)
-    made = pb.Message(
-        message_id=message.message_id,
-        session_id=message.session_id,
-        sequence=message.sequence,
-        role=common.Role.ValueType(message.role),
-        time=time,
-        create_time=time if message.create_time is message.time else from_time(message.create_time),
-        token_count=message.token_count,
-    )
+    """Return the protobuf message."""
+    made = pb.Message()
+    _fill_message(made, message)
+    return made
+
+
+def add_messages(target: Any, messages: Iterable[Message]) -> None:
+    """Append to a repeated field of Message, in place: a page has many."""
+    for message in messages:
+        _fill_message(target.add(), message)
+
+
+def _fill_message(made: pb.Message, message: Message) -> None:
+    """Set an empty message; what most messages lack is only set where it is there."""
+    made.message_id = message.message_id
+    made.session_id = message.session_id
+    made.sequence = message.sequence
+    made.role = common.Role.ValueType(message.role)
+    made.token_count = message.token_count
+    set_time(made.time, message.time)
+    set_time(made.create_time, message.create_time)
     add_parts(made.parts, message.parts)
     if message.author_name:
         made.author_name = message.author_name
@@ -136,7 +147,6 @@ def from_message(message: Message) -> pb.Message:
         made.metadata.update(message.metadata)
     if message.external_id:
         made.external_id = message.external_id
-    return made
 
 
 def from_episode(episode: Episode, user_id: str) -> pb.Episode:

@@ -119,11 +119,11 @@ class MemoryServicer:
                 request.expected_revision if request.HasField("expected_revision") else None
             ),
         )
-        return pb.AppendMessagesResponse(
-            messages=[convert.from_message(message) for message in appended.messages],
-            session_revision=appended.session_revision,
-            user_revision=appended.user_revision,
+        response = pb.AppendMessagesResponse(
+            session_revision=appended.session_revision, user_revision=appended.user_revision
         )
+        convert.add_messages(response.messages, appended.messages)
+        return response
 
     async def list_messages(
         self, call: Call, request: pb.ListMessagesRequest
@@ -147,9 +147,8 @@ class MemoryServicer:
             since=to_time(request.start_time) if request.HasField("start_time") else None,
             newest_first=newest_first,
         )
-        response = pb.ListMessagesResponse(
-            messages=[convert.from_message(message) for message in found[:limit]]
-        )
+        response = pb.ListMessagesResponse()
+        convert.add_messages(response.messages, found[:limit])
         if len(found) > limit:
             response.next_page_token = encode(binding, (found[limit - 1].sequence, ""))
         return response

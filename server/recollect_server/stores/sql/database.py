@@ -31,16 +31,24 @@ class Transaction(Protocol):
     Attributes:
         first_run: nothing of the function has run before. It may then go by what is likely, and
             raise `RunAgain` where it turns out otherwise.
+        exclusive: nobody else writes before it ends, so what it has read still holds.
         for_update: what a SELECT ends in to lock its rows until the transaction ends.
         skip_locked: the same, leaving out rows that others have locked.
     """
 
     first_run: bool
+    exclusive: bool
     for_update: str
     skip_locked: str
 
     def execute(self, sql: str, params: Mapping[str, Any] = ...) -> list[Row]:
         """Run a statement and return its rows."""
+
+    def count(self, sql: str, params: Mapping[str, Any]) -> int:
+        """Run a statement that writes and return how many rows it wrote.
+
+        SQLite does not collect them first, as it does for `RETURNING`: that is half a statement.
+        """
 
     def execute_many(self, sql: str, params: Sequence[Mapping[str, Any]]) -> None:
         """Run a statement once for each set of parameters."""

@@ -31,6 +31,20 @@ ENDS_AFTER_CHANGE = (
 )
 """When a session ends that changes now: at its expire_time, or earlier if idle until then."""
 
+_FOR_APPEND = (
+    "SELECT u.user_key, u.revision, s.session_key, s.revision, s.last_sequence, "
+    "s.summary_through, s.open_tokens, s.extracted_through, s.create_time, "
+    f"(SELECT j.state FROM jobs j WHERE j.kind = '{JobKind.EMBED}' AND j.user_key = u.user_key "
+    "AND j.session_key = 0) "
+    "FROM users u JOIN sessions s ON s.user_key = u.user_key AND s.session_id = :session_id "
+    "WHERE u.tenant = :tenant AND u.user_id = :user_id AND (s.ends IS NULL OR s.ends > :now)"
+)
+_STEP_USER = "UPDATE users SET revision = :revision WHERE user_key = :user_key"
+_STEP_SESSION = (
+    "UPDATE sessions SET revision = :revision, last_sequence = :last, update_time = :now, "
+    f"open_tokens = :open_tokens, ends = {ENDS_AFTER_CHANGE} WHERE session_key = :session_key"
+)
+
 FIND_SESSION = (
     f"SELECT {SESSION_COLUMNS}, session_key FROM sessions WHERE session_id = :session_id "
     f"AND user_key = {KEY_OF_USER} AND (ends IS NULL OR ends > :now)"
@@ -80,36 +94,41 @@ def append(
         NotFound: SESSION_NOT_FOUND.
         RevisionMismatch: the session is not at `expected_revision`.
     """
-    user_key, user_revision = step_revision(tx, scope)
     now_us = to_microseconds(now)
-    tokens = [estimate_message(message.parts) for message in messages]
-    rows = tx.execute(
-        "UPDATE sessions SET revision = revision + 1, last_sequence = last_sequence + :count, "
-        f"update_time = :now, open_tokens = open_tokens + :tokens, ends = {ENDS_AFTER_CHANGE} "
-        "WHERE user_key = :user_key AND session_id = :session_id "
-        "AND (ends IS NULL OR ends > :now) "
-        "RETURNING session_key, revision, last_sequence, summary_through, open_tokens, "
-        "extracted_through, create_time",
-        {
-            "count": len(messages),
-            "tokens": sum(tokens),
-            "now": now_us,
-            "user_key": user_key,
-            "session_id": session_id,
-        },
-    )
+    rows = tx.execute(_FOR_APPEND + tx.for_update, session_params(scope, session_id, now_us))
     if not rows:
+        # For its errors: a user who is being erased has no session either.
+        step_revision(tx, scope)
         raise session_not_found(session_id)
-    session_key, revision, last, summarized, open_tokens, extracted, create_time = rows[0]
-    if expected_revision is not None and revision - 1 != expected_revision:
-        raise RevisionMismatch(expected_revision, revision - 1)
-    first = last - len(messages) + 1
+    user_key, before_user, session_key, before, *known = rows[0]
+    last_before, summarized, open_before, extracted, create_time, job_state = known
+    if expected_revision is not None and before != expected_revision:
+        raise RevisionMismatch(expected_revision, before)
+    user_revision, revision = before_user + 1, before + 1
+    tokens = [estimate_message(message.parts) for message in messages]
+    first, last = last_before + 1, last_before + len(messages)
+    open_tokens = open_before + sum(tokens)
+    tx.execute_many(_STEP_USER, [{"revision": user_revision, "user_key": user_key}])
+    tx.execute_many(
+        _STEP_SESSION,
+        [
+            {
+                "revision": revision,
+                "last": last,
+                "now": now_us,
+                "open_tokens": open_tokens,
+                "session_key": session_key,
+            }
+        ],
+    )
     stored = tuple(
         to_stored(session_id, first + position, message, now, tokens[position])
         for position, message in enumerate(messages)
     )
     _insert(tx, user_key, user_revision, session_key, stored, now_us)
-    queue_messages(tx, user_key, user_revision, session_key, stored, now_us)
+    # Most often it is, and queueing it again would leave it as it is.
+    job_is_due = tx.exclusive and job_state == "due"
+    queue_messages(tx, user_key, user_revision, session_key, stored, now_us, job_is_due=job_is_due)
     queue_due(
         tx,
         policy,

@@ -42,8 +42,14 @@ def queue_messages(
     session_key: int,
     messages: Sequence[Message],
     now: int,
+    *,
+    job_is_due: bool = False,
 ) -> None:
-    """Queue the messages that have words to embed."""
+    """Queue the messages that have words to embed.
+
+    Args:
+        job_is_due: the user's job is, and stays so until the transaction ends.
+    """
     _queue(
         tx,
         user_key,
@@ -53,6 +59,7 @@ def queue_messages(
             if message.text
         ],
         now,
+        job_is_due=job_is_due,
     )
 
 
@@ -84,6 +91,8 @@ def _queue(
     user_key: int,
     items: Sequence[tuple[int, MemoryKind, int, int, str]],
     now: int,
+    *,
+    job_is_due: bool = False,
 ) -> None:
     if not items:
         return
@@ -104,7 +113,8 @@ def _queue(
             for revision, kind, session_key, sequence, item_id in items
         ],
     )
-    queue_job(tx, JobKind.EMBED, user_key, 0, now)
+    if not job_is_due:
+        queue_job(tx, JobKind.EMBED, user_key, 0, now)
 
 
 def indexed_revision(tx: Transaction, user_key: int, revision: int, model: str) -> int:

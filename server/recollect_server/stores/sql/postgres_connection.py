@@ -51,6 +51,7 @@ def _returns_rows(sql: str) -> bool:
 class PostgresTransaction:
     """See `Transaction`."""
 
+    exclusive = False
     for_update = " FOR UPDATE"
     skip_locked = " FOR UPDATE SKIP LOCKED"
 
@@ -64,6 +65,10 @@ class PostgresTransaction:
         cursor = self._connection.execute(translate(sql), params or {})
         # In a pipeline the cursor itself knows only once the answer is there.
         return cursor.fetchall() if _returns_rows(sql) else []
+
+    def count(self, sql: str, params: Mapping[str, Any]) -> int:
+        """See `Transaction`."""
+        return len(self.execute(f"{sql} RETURNING 1", params))
 
     def execute_many(self, sql: str, params: Sequence[Mapping[str, Any]]) -> None:
         """See `Transaction`. Errors show at the next statement that is waited for."""

@@ -64,11 +64,11 @@ def idempotent(
         if kept is not None:
             return from_plain(unpack(kept))
     result = run()
-    stored = tx.execute(
+    stored = tx.count(
         "INSERT INTO requests "
         "(tenant, user_id, method, request_id, digest, result, create_time) VALUES "
         "(:tenant, :user_id, :method, :request_id, :digest, :result, :now) "
-        "ON CONFLICT (tenant, user_id, method, request_id) DO NOTHING RETURNING 1",
+        "ON CONFLICT (tenant, user_id, method, request_id) DO NOTHING",
         key | {"digest": request.digest, "result": pack(to_plain(result)), "now": now},
     )
     if not stored:

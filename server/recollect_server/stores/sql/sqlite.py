@@ -29,6 +29,7 @@ BUSY_SECONDS = 10.0
 class SqliteTransaction:
     """See `Transaction`. A writer has the whole file to itself, so there are no rows to lock."""
 
+    exclusive = True
     for_update = ""
     skip_locked = ""
 
@@ -39,6 +40,10 @@ class SqliteTransaction:
     def execute(self, sql: str, params: Mapping[str, Any] | None = None) -> list[Row]:
         """See `Transaction`."""
         return self._connection.execute(sql, params or {}).fetchall()
+
+    def count(self, sql: str, params: Mapping[str, Any]) -> int:
+        """See `Transaction`."""
+        return self._connection.execute(sql, params).rowcount
 
     def execute_many(self, sql: str, params: Sequence[Mapping[str, Any]]) -> None:
         """See `Transaction`."""
