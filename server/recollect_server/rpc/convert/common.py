@@ -38,13 +38,6 @@ def from_time(value: datetime) -> Timestamp:
 
 
 def set_time(target: Timestamp, value: datetime) -> None:
-    """Set a timestamp in place."""
-    since = value - _EPOCH
-    target.seconds = since.days * 86400 + since.seconds
-    target.nanos = since.microseconds * 1000
-
-
-def set_time(target: Timestamp, value: datetime) -> None:
     """Set a timestamp in place, which costs half of making and copying one."""
     since = value - _EPOCH
     target.seconds = since.days * 86400 + since.seconds
