@@ -130,7 +130,7 @@ def _loops(opened: Opened, memory: MemoryParts, answers: Answers, admin: AdminPa
 def _make_chat(
     settings: Settings, opened: Opened, memory: MemoryParts, answers: Answers, quotas: Quotas
 ) -> tuple[Chat, Loops]:
-    turns = SqlTurnStore(opened.database, utc_now, memory.work.policy)
+    turns = SqlTurnStore(opened.database, utc_now, memory.work.policy, memory.windows.appended)
     relay = ValkeyRelay(opened.state_url, uuid7())
     keeper = Keeper(turns, relay)
     following = Following(turns, keeper, relay)

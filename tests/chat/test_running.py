@@ -6,7 +6,7 @@ from contextlib import aclosing
 import pytest
 
 from recollect_server.chat.model import BlockKind, Delta
-from recollect_server.chat.running import AHEAD, RunningTurn
+from recollect_server.chat.running import AHEAD, GO_ON, RunningTurn
 from recollect_server.errors import Reason, Unavailable
 
 LONG = 4 * AHEAD
@@ -42,6 +42,24 @@ async def test_a_slow_reader_holds_the_model_back_and_gets_everything():
         seen += [event async for event in events]
     await producing
     assert [event.sequence for event in seen] == list(range(1, LONG + 1))
+
+
+async def test_a_model_that_was_held_back_goes_on_for_many_events_at_a_time():
+    run = RunningTurn(b"")
+    async with aclosing(run.events()) as events:
+        producing = asyncio.create_task(_produce(run))
+        await anext(events)
+        await _settle()
+        said = run.last_sequence
+        for _ in range(AHEAD - GO_ON - 1):
+            await anext(events)
+        await _settle()
+        assert run.last_sequence == said
+        for _ in range(2):
+            await anext(events)
+        await _settle()
+        assert run.last_sequence >= said + AHEAD - GO_ON
+    await producing
 
 
 async def test_a_slow_reader_does_not_hold_back_a_fast_one():

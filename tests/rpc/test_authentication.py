@@ -56,16 +56,33 @@ def _call(method="/read", header="Bearer good"):
     return call
 
 
-def _stream(tokens, body, call=None):
-    async def opened(call, request):
-        return body()
+class Reader:
+    """Takes what a stream sends; a slow one once it is told to."""
 
-    handler = Authentication(Authenticator((tokens,)), RULES).stream(opened)
-    return handler(call or _call(), REQUEST)
+    def __init__(self, *, slow=False):
+        self.sent = asyncio.Event()
+        self.takes = asyncio.Event()
+        if not slow:
+            self.takes.set()
+
+    async def send(self, item):
+        self.sent.set()
+        await self.takes.wait()
 
 
-async def _for_ever():
-    yield "first"
+async def _begun(tokens, reader, body):
+    """Return the task of a call that has sent its first item."""
+    handler = Authentication(Authenticator((tokens,)), RULES).stream(body)
+    call = _call()
+    call.send = reader.send
+    running = asyncio.ensure_future(handler(call, REQUEST))
+    async with asyncio.timeout(10):
+        await reader.sent.wait()
+    return running
+
+
+async def _for_ever(call, request):
+    await call.send("first")
     await asyncio.Event().wait()
 
 
@@ -83,55 +100,50 @@ def _invalid():
 async def test_a_stream_that_waits_ends_with_its_credential_and_is_closed():
     tokens, closed = Tokens(), []
 
-    async def body():
+    async def body(call, request):
         try:
-            yield "first"
-            await asyncio.Event().wait()
+            await _for_ever(call, request)
         finally:
             closed.append(True)
 
-    items = await _stream(tokens, body)
-    assert await anext(items) == "first"
+    running = await _begun(tokens, Reader(), body)
     await _asked_again(tokens)
     tokens.error = _invalid()
     with pytest.raises(Unauthenticated):
-        await anext(items)
+        await running
     assert closed
 
 
 async def test_a_stream_whose_reader_is_slow_ends_at_its_next_item():
-    tokens = Tokens()
-    items = await _stream(tokens, _for_ever)
-    await anext(items)
+    tokens, reader = Tokens(), Reader(slow=True)
+    running = await _begun(tokens, reader, _for_ever)
     tokens.error = _invalid()
     await _asked_again(tokens)
-    # The reader was away while the credential ended: no cancellation hits what it did meanwhile.
+    # The reader was away while the credential ended: what is being sent is not cut off.
     await asyncio.sleep(0.05)
+    assert not running.done()
+    reader.takes.set()
     with pytest.raises(Unauthenticated):
-        await anext(items)
+        await running
 
 
 async def test_an_outage_ends_no_stream_but_a_time_that_is_over_does():
     tokens = Tokens(expires=time.time() + 0.5)
-    items = await _stream(tokens, _for_ever)
-    await anext(items)
+    running = await _begun(tokens, Reader(), _for_ever)
     tokens.error = Unavailable(Reason.STORE_UNAVAILABLE, "down")
-    ending = asyncio.ensure_future(anext(items))
     await _asked_again(tokens)
-    assert not ending.done()
+    assert not running.done()
     with pytest.raises(Unauthenticated, match="expired"):
-        await ending
+        await running
 
 
 async def test_a_stream_that_its_caller_ends_is_cancelled_and_asks_no_more():
     tokens = Tokens()
-    items = await _stream(tokens, _for_ever)
-    await anext(items)
-    reading = asyncio.ensure_future(anext(items))
+    running = await _begun(tokens, Reader(), _for_ever)
     await _asked_again(tokens)
-    reading.cancel()
+    running.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await reading
+        await running
     await asyncio.sleep(0)
     asked = tokens.asked
     await asyncio.sleep(0.05)

@@ -35,10 +35,8 @@ async def _refuse(calls: CallLog, code: grpc.StatusCode, *, stream: bool = False
         raise grpc.aio.AbortError
 
     with suppress(grpc.aio.AbortError):
-        if stream:
-            await anext(await calls.stream(refused)(_call(code), None))
-        else:
-            await calls.unary(refused)(_call(code), None)
+        handler = calls.stream(refused) if stream else calls.unary(refused)
+        await handler(_call(code), None)
 
 
 async def _told(lines: list) -> dict[str, int]:

@@ -251,7 +251,8 @@ class Answering:
                 if not self._timings.model_first_token:
                     self._timings.model_first_token = time.perf_counter() - started
                 self._emit(event)
-                await self._run.room()
+                if self._run.full:
+                    await self._run.room()
         if completion is None:
             raise RuntimeError(f"{self._work.model.name} ended its stream without a completion")
         await self._work.charge(self._asked.scope, completion.usage.total_tokens)

@@ -8,6 +8,9 @@ from recollect_server.chat.turn import ChatEvent, Happening
 
 AHEAD = 256
 """Events that a turn may be ahead of the fastest of its readers before the model has to wait."""
+GO_ON = 192
+"""Events that it is ahead when the model goes on: one that is faster than all readers goes on for
+many events at a time, not anew for each that is read."""
 
 
 class RunningTurn:
@@ -60,14 +63,20 @@ class RunningTurn:
         self._furthest = 0
         self._read.set()
 
+    @property
+    def full(self) -> bool:
+        """Whether every reader is far behind: `room` would wait."""
+        return len(self._events) - self._furthest >= AHEAD and self.readers > 0
+
     async def room(self) -> None:
         """Wait while every reader is far behind, so that memory holds no more than they read.
 
         A turn that nobody reads does not wait.
         """
-        while self.readers and len(self._events) - self._furthest >= AHEAD:
-            self._read.clear()
-            await self._read.wait()
+        if self.full:
+            while self.readers and len(self._events) - self._furthest > GO_ON:
+                self._read.clear()
+                await self._read.wait()
 
     def stop(self, state: TurnState) -> None:
         """End the turn from outside; the first one to say so decides what it becomes."""
@@ -81,8 +90,11 @@ class RunningTurn:
         self._error = error
         self._changed.set()
 
-    async def events(self, after: int = 0) -> AsyncGenerator[ChatEvent]:
+    async def events(self, after: int = 0, *, cancel: bool = False) -> AsyncGenerator[ChatEvent]:
         """Yield every event after a sequence, as it comes.
+
+        Args:
+            cancel: closing the iterator before the turn's end cancels it, unless others read it.
 
         Raises:
             RecollectError: what ended the turn, if it failed.
@@ -99,7 +111,8 @@ class RunningTurn:
                         break
                     if position > self._furthest:
                         self._furthest = position
-                        self._read.set()
+                        if len(self._events) - position <= GO_ON:
+                            self._read.set()
                 if generation != self._generation:
                     position, generation = 0, self._generation
                 elif self._ended:
@@ -112,5 +125,7 @@ class RunningTurn:
         finally:
             self.readers -= 1
             self._read.set()
+            if cancel and not self._ended and not self.readers:
+                self.stop(TurnState.CANCELLED)
         if self._error is not None:
             raise self._error

@@ -49,8 +49,8 @@ class Chat:
         self._work = work
         self._running: dict[tuple[Scope, str, str], RunningTurn] = {}
 
-    async def stream(self, asked: TurnRequest) -> AsyncGenerator[ChatEvent]:
-        """Run a turn, or join or replay the one of a repeated request, and yield its events.
+    def stream(self, asked: TurnRequest) -> AsyncGenerator[ChatEvent]:
+        """Run a turn, or join or replay the one of a repeated request, and return its events.
 
         Closing the iterator ends the turn if `cancel_on_disconnect` is set, else it goes on.
 
@@ -72,16 +72,7 @@ class Chat:
         defaults = self._defaults.get(asked.scope.tenant)
         if defaults is not None:
             asked = replace(asked, options=defaults.under(asked.options))
-        run = self._join_or_start(asked)
-        followed = False
-        try:
-            async with aclosing(run.events()) as events:
-                async for event in events:
-                    yield event
-            followed = True
-        finally:
-            if not followed and asked.options.cancel_on_disconnect and not run.readers:
-                run.stop(TurnState.CANCELLED)
+        return self._join_or_start(asked).events(cancel=asked.options.cancel_on_disconnect)
 
     async def run(self, asked: TurnRequest) -> Turn:
         """Run a turn to its end: it is DONE, or INTERRUPTED. Raises as `stream` does."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import IntEnum
 
+from msgspec import Struct
+
 from recollect_server.cache.model import CacheScope, CacheTier, MissReason
 from recollect_server.chat.model import BegunTurn, Delta, ToolUse, TurnRecord
 from recollect_server.memory.context import ContextItem, ContextOptions
@@ -153,8 +155,7 @@ class Done:
 Happening = Started | ContextMade | TurnCache | Delta | ToolUse | Usage | Interrupted | Done
 
 
-@dataclass(frozen=True, slots=True)
-class ChatEvent:
+class ChatEvent(Struct, frozen=True, gc=False):
     """Something that happened in a turn; `sequence` counts from 1 without gaps, anew in each
     attempt."""
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +26,7 @@ from recollect_server.bench import (
     report,
 )
 from recollect_server.cli.client import Command, Server, server_options
+from recollect_server.cli.run import prepare_libraries
 
 F = TypeVar("F", bound=Callable[..., Any])
 Show = Callable[[str, int, int], None]
@@ -179,7 +179,7 @@ def load_(
     With --target, users named bench-... are left in that server, and if a model's API answers its
     chats, that is paid for. The echo is always here and in plain text.
     """
-    _quiet_grpc()
+    prepare_libraries()
     import uvloop
 
     from recollect_server.bench import load, load_report
@@ -246,7 +246,7 @@ def scale_(
     plot: Path | None,
 ) -> None:
     """Compare a server with many messages to one with hardly any."""
-    _quiet_grpc()
+    prepare_libraries()
     from recollect_server.bench import fill, scale, scale_report
 
     if messages < users * fill.SESSIONS_A_USER:
@@ -283,7 +283,7 @@ def scale_(
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures.")
 def embedding_(duration: float, rounds: int, backlog: int, json_file: Path | None) -> None:
     """Measure the embedding of questions and of a backlog, and calls while one is drained."""
-    _quiet_grpc()
+    prepare_libraries()
     import uvloop
 
     from recollect_server.bench import embedding, embedding_report
@@ -305,11 +305,6 @@ def embedding_(duration: float, rounds: int, backlog: int, json_file: Path | Non
             )
         embedding_report.print_table(done, Console())
         _write(json_file, embedding.results(done))
-
-
-def _quiet_grpc() -> None:
-    # gRPC's core logs to standard error in a format of its own, once its first channel is made.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import structlog
 
 from recollect_server import config
 from recollect_server.cli.loading import loading
-from recollect_server.cli.run import load_settings, quiet_grpc, run_until_ended
+from recollect_server.cli.run import load_settings, prepare_libraries, run_until_ended
 
 if TYPE_CHECKING:
     from recollect_server import server
@@ -194,7 +194,7 @@ def serve(config_file: Path | None, ready_file: Path | None, **flags: Any) -> No
     [tenants] and [certificates] are tables of the file.
     """
     settings = load_settings(config_file, **flags)
-    quiet_grpc()
+    prepare_libraries()
     if settings.workers > 1:
         _supervise(settings, ready_file)
         return
@@ -233,7 +233,7 @@ def worker(config_file: Path | None, ready_file: Path | None, **flags: Any) -> N
     Servers of the same database do it too, unless started with --no-worker.
     """
     settings = load_settings(config_file, **flags)
-    quiet_grpc()
+    prepare_libraries()
     with loading():
         from recollect_server import app
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from types import TracebackType
 
 import structlog
 from msgspec.structs import replace
@@ -103,22 +104,28 @@ class GuardedModel:
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[ModelEvent]:
         """See `ChatModel`."""
-        started = False
+        guard = _Guard(self._breaker)
         try:
-            async with aclosing(_guarded(self._model, prompt, self._breaker)) as events:
-                async for event in events:
-                    started = True
-                    yield event
+            # Not a generator of its own: each that an event passes through costs it time.
+            with guard:
+                async with aclosing(self._model.stream(prompt)) as events:
+                    async for event in events:
+                        if not guard.started:
+                            guard.start()
+                        yield event
             return
         except (Unavailable, ResourceExhausted) as error:
-            if started or self._fallback is None or self._fallback[1] == prompt.model:
+            if guard.started or self._fallback is None or self._fallback[1] == prompt.model:
                 raise
             log.warning("the fallback model answers", reason=error.reason)
         model, name = self._fallback
-        prompt = replace(prompt, model=name)
-        async with aclosing(_guarded(model, prompt, self._fallback_breaker)) as events:
-            async for event in events:
-                yield event
+        guard = _Guard(self._fallback_breaker)
+        with guard:
+            async with aclosing(model.stream(replace(prompt, model=name))) as events:
+                async for event in events:
+                    if not guard.started:
+                        guard.start()
+                    yield event
 
     def cost_usd(self, completion: Completion) -> float:
         """See `ChatModel`."""
@@ -134,26 +141,35 @@ class GuardedModel:
             await self._fallback[0].close()
 
 
-async def _guarded(
-    model: ChatModel, prompt: Prompt, breaker: Breaker
-) -> AsyncGenerator[ModelEvent]:
-    breaker.check(time.monotonic())
-    started = False
-    try:
-        async with aclosing(model.stream(prompt)) as events:
-            async for event in events:
-                if not started:
-                    started = True
-                    breaker.succeeded()
-                yield event
-    except Unavailable:
-        breaker.failed(time.monotonic())
-        raise
-    except RecollectError:
-        # A limit, a refusal or a wrong request is an answer: the API is there.
-        breaker.succeeded()
-        raise
-    except BaseException:
-        if not started:
-            breaker.left()
-        raise
+class _Guard:
+    """One call of a provider, of whose outcome the breaker takes note.
+
+    Attributes:
+        started: the provider has sent an event.
+    """
+
+    def __init__(self, breaker: Breaker) -> None:
+        self.started = False
+        self._breaker = breaker
+
+    def __enter__(self) -> None:
+        self._breaker.check(time.monotonic())
+
+    def start(self) -> None:
+        """Take note of the first event."""
+        self.started = True
+        self._breaker.succeeded()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Unavailable):
+            self._breaker.failed(time.monotonic())
+        elif isinstance(error, RecollectError):
+            # A limit, a refusal or a wrong request is an answer: the API is there.
+            self._breaker.succeeded()
+        elif error is not None and not self.started:
+            self._breaker.left()

@@ -98,20 +98,24 @@ class Auditing:
     def stream(self, inner: Stream) -> Stream:
         """See `Interceptor`."""
 
-        async def handler(call: Call, request: Any) -> AsyncIterator[Any]:
-            iterator = await inner(call, request)
-            return items(iterator, call, request) if call.method in self._methods else iterator
+        methods = self._methods
 
-        async def items(
-            iterator: AsyncIterator[Any], call: Call, request: Any
-        ) -> AsyncIterator[Any]:
-            begun = False
+        def handler(call: Call, request: Any) -> Awaitable[None]:
+            return (recorded if call.method in methods else inner)(call, request)
+
+        async def recorded(call: Call, request: Any) -> None:
+            send, begun = call.send, False
+
+            async def send_recorded(answer: Any) -> None:
+                nonlocal begun
+                if not begun:
+                    begun = True
+                    await self._record(call, request, answer, "OK")
+                await send(answer)
+
+            call.send = send_recorded
             try:
-                async for item in iterator:
-                    if not begun:
-                        begun = True
-                        await self._record(call, request, item, "OK")
-                    yield item
+                await inner(call, request)
             except BaseException as error:
                 if not begun:
                     await self._record(call, request, None, _outcome(error))
@@ -159,21 +163,7 @@ class AuditedRefusals:
 
     def stream(self, inner: Stream) -> Stream:
         """See `Interceptor`."""
-
-        async def handler(call: Call, request: Any) -> AsyncIterator[Any]:
-            return (
-                items(call, request) if call.method in self._methods else await inner(call, request)
-            )
-
-        async def items(call: Call, request: Any) -> AsyncIterator[Any]:
-            try:
-                async for item in await inner(call, request):
-                    yield item
-            except PermissionDenied:
-                await self._record(call)
-                raise
-
-        return handler
+        return self.unary(inner)
 
     async def _record(self, call: Call) -> None:
         try:

@@ -6,7 +6,7 @@ within the last seconds is looked up without waiting, so an authenticated call c
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -16,7 +16,7 @@ from recollect_server.admin.keys import PREFIX, ApiKeys
 from recollect_server.admin.model import ApiKey
 from recollect_server.errors import Reason, RecollectError, Unauthenticated, Unavailable
 from recollect_server.rpc.authorization import Rule, authorize
-from recollect_server.rpc.call import Call, Principal, Stream, Unary
+from recollect_server.rpc.call import Call, Principal, Send, Stream, Unary
 from recollect_server.rpc.interceptors import Undecodable
 
 RECHECK_SECONDS = 2.0
@@ -175,20 +175,11 @@ class Authentication:
         if authenticator is None:
             return inner
 
-        async def handler(call: Call, request: Any) -> AsyncIterator[Any]:
+        async def handler(call: Call, request: Any) -> None:
             await self._check(authenticator, call)
-            return items(authenticator, call, await inner(call, request))
-
-        async def items(
-            authenticator: Authenticator, call: Call, iterator: AsyncIterator[Any]
-        ) -> AsyncIterator[Any]:
             async with _Validity(authenticator, call) as valid:
-                while True:
-                    try:
-                        item = await valid.bound(anext(iterator))
-                    except StopAsyncIteration:
-                        return
-                    yield item
+                call.send = valid.outside(call.send)
+                await valid.bound(inner(call, request))
 
         return handler
 
@@ -241,6 +232,18 @@ class _Validity:
             raise self._refused from None
         finally:
             self._inside = False
+
+    def outside(self, send: Send) -> Send:
+        """Return `send` for bound work, not ended while it sends but at once thereafter."""
+
+        async def sending(answer: Any) -> None:
+            self._inside = False
+            await send(answer)
+            self._inside = True
+            if self._refused is not None:
+                raise self._refused
+
+        return sending
 
     async def _check(self) -> None:
         expires = self._call.principal.expires

@@ -1,6 +1,6 @@
 """What the server knows of one running call."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +47,8 @@ class Call:
         trace_id: of the trace that the call is part of, 32 hexadecimal digits; "" without one.
         principal: set by authentication.
         deadline: seconds on the event loop's clock, set by the deadline interceptor.
+        send: of a stream; sends one answer, and returns once gRPC takes the next. An interceptor
+            that looks at answers puts its own in place of it.
     """
 
     __slots__ = (
@@ -57,8 +59,11 @@ class Call:
         "method",
         "principal",
         "scope_",
+        "send",
         "trace_id",
     )
+
+    send: "Send"
 
     def __init__(self, method: str, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
         self.method = method
@@ -86,8 +91,10 @@ class Call:
 current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
 """The call that the running task serves, for logs."""
 
+Send = Callable[[Any], Awaitable[None]]
+
 Unary = Callable[[Call, Any], Awaitable[Any]]
 """A handler of a call with one answer, or an interceptor around it."""
 
-Stream = Callable[[Call, Any], Awaitable[AsyncIterator[Any]]]
-"""A handler of a call with a stream of answers."""
+Stream = Callable[[Call, Any], Awaitable[None]]
+"""A handler of a call with a stream of answers, which it gives to the call's `send`."""

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from contextvars import Context
 from typing import Any
 
@@ -49,26 +48,12 @@ class CallLog:
 
     def stream(self, inner: Stream) -> Stream:
         """See `Interceptor`."""
-
-        async def handler(call: Call, request: Any) -> AsyncIterator[Any]:
-            return items(call, request)
-
-        async def items(call: Call, request: Any) -> AsyncIterator[Any]:
-            started = time.perf_counter()
-            try:
-                async for item in await inner(call, request):
-                    yield item
-            except BaseException as error:
-                self._log_failure(call, error, started)
-                raise
-            _log_success(started)
-
-        return handler
+        return self.unary(inner)
 
     def _log_failure(self, call: Call, error: BaseException, started: float) -> None:
         if isinstance(error, grpc.aio.AbortError):
             code = call.context.code().name
-        elif isinstance(error, asyncio.CancelledError | GeneratorExit):
+        elif isinstance(error, asyncio.CancelledError | GeneratorExit | grpc.aio.BaseError):
             code = "CANCELLED"
         else:
             return

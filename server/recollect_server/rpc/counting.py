@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
@@ -59,15 +59,11 @@ class Counting:
         """See `Interceptor`."""
         counts = self._counts
 
-        async def handler(call: Call, request: Any) -> AsyncIterator[Any]:
-            return items(call, request)
-
-        async def items(call: Call, request: Any) -> AsyncIterator[Any]:
+        async def handler(call: Call, request: Any) -> None:
             counts.open_streams[call.method] += 1
             try:
                 with _Counted(counts, call):
-                    async for item in await inner(call, request):
-                        yield item
+                    await inner(call, request)
             finally:
                 counts.open_streams[call.method] -= 1
 
@@ -112,6 +108,6 @@ def _code(call: Call, error: BaseException) -> str:
     """Name the status that a call ends with."""
     if isinstance(error, grpc.aio.AbortError):
         return str(call.context.code().name)
-    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+    if isinstance(error, asyncio.CancelledError | GeneratorExit | grpc.aio.BaseError):
         return "CANCELLED"
     return "UNKNOWN"

@@ -1,15 +1,16 @@
 """What happens around every call, in one order: `order` in `interceptors()`.
 
 An interceptor wraps a unary handler `(call, request) -> response` and a streaming handler
-`(call, request) -> async iterator`, the latter obtained by awaiting, so that an interceptor which
-only checks costs nothing per streamed item.
+`(call, request) -> None`, which gives its answers to `call.send`: an interceptor costs nothing for
+each of them, unless it puts a `send` of its own in place.
 """
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from typing import Any, Protocol
 
+import grpc
 import structlog
 from google.protobuf.message import Message
 from protovalidate import Validator
@@ -71,14 +72,7 @@ class Check:
 
     def stream(self, inner: Stream) -> Stream:
         """See `Interceptor`."""
-
-        async def handler(call: Call, request: Any) -> AsyncIterator[Any]:
-            waiting = self.check(call, request)
-            if waiting is not None:
-                await waiting
-            return await inner(call, request)
-
-        return handler
+        return self.unary(inner)
 
 
 class CallId(Check):
@@ -103,6 +97,9 @@ class ErrorMapping:
         async def handler(call: Call, request: Any) -> Any:
             try:
                 return await inner(call, request)
+            except grpc.aio.BaseError:
+                # An answer of a stream could not be sent: the caller has gone.
+                raise
             except Exception as error:  # noqa: BLE001 - nothing may leave unmapped
                 await _abort(call, error)
 
@@ -110,18 +107,7 @@ class ErrorMapping:
 
     def stream(self, inner: Stream) -> Stream:
         """See `Interceptor`."""
-
-        async def handler(call: Call, request: Any) -> AsyncIterator[Any]:
-            return items(call, request)
-
-        async def items(call: Call, request: Any) -> AsyncIterator[Any]:
-            try:
-                async for item in await inner(call, request):
-                    yield item
-            except Exception as error:  # noqa: BLE001 - nothing may leave unmapped
-                await _abort(call, error)
-
-        return handler
+        return self.unary(inner)
 
 
 async def _abort(call: Call, error: Exception) -> None:
@@ -224,23 +210,7 @@ class Erasure:
 
     def stream(self, inner: Stream) -> Stream:
         """See `Interceptor`."""
-        gate = self._gate
-        if gate is None:
-            return inner
-
-        async def handler(call: Call, request: Any) -> AsyncIterator[Any]:
-            return items(call, request)
-
-        async def items(call: Call, request: Any) -> AsyncIterator[Any]:
-            if call.scope_ is None:
-                async for item in await inner(call, request):
-                    yield item
-                return
-            with gate.passing(call.scope_):
-                async for item in await inner(call, request):
-                    yield item
-
-        return handler
+        return self.unary(inner)
 
 
 class Deadline:

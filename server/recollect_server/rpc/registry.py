@@ -4,7 +4,8 @@ Handlers are composed once, at start, so that a call pays for what an intercepto
 finding out which interceptors there are.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from typing import Any, Protocol
 
 import grpc
@@ -81,17 +82,20 @@ def _compose(
 
         return serve_unary
 
-    async def open_stream(call: Call, request: Any) -> AsyncIterator[Any]:
-        iterator: AsyncIterator[Any] = behaviour(call, request)
-        return iterator
+    async def send_all(call: Call, request: Any) -> None:
+        send = call.send
+        async with aclosing(behaviour(call, request)) as answers:
+            async for answer in answers:
+                await send(answer)
 
-    stream: Stream = open_stream
+    stream: Stream = send_all
     for interceptor in reversed(interceptors):
         stream = interceptor.stream(stream)
 
-    async def serve_stream(request: Any, context: Any) -> AsyncIterator[Any]:
-        async for item in await stream(Call(name, context), request):
-            yield item
+    async def serve_stream(request: Any, context: Any) -> None:
+        call = Call(name, context)
+        call.send = context.write
+        await stream(call, request)
 
     return serve_stream
 

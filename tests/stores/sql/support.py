@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from recollect_server.memory.due import DuePolicy
-from recollect_server.memory.model import NewMessage, NewSession, Role, TextPart
+from recollect_server.memory.model import Appended, NewMessage, NewSession, Role, TextPart
 from recollect_server.scope import RequestKey, Scope
 from recollect_server.stores.sql.changes import SqlChangeStore
 from recollect_server.stores.sql.database import Database
@@ -53,7 +53,10 @@ class Stores:
         self.facts = SqlFactStore(self.database, self.clock)
         self.source = SqlIndexSource(self.database, self.clock)
         self.queue = SqlEmbeddingQueue(self.database, self.clock)
-        self.turns = SqlTurnStore(self.database, self.clock, self.policy)
+        self.appended: list[tuple[Scope, str, Appended]] = []
+        self.turns = SqlTurnStore(
+            self.database, self.clock, self.policy, lambda *told: self.appended.append(told)
+        )
         self.episodes = SqlEpisodeStore(self.database, self.clock)
         self.changes = SqlChangeStore(self.database)
         self.jobs = SqlJobQueue(self.database, self.clock)

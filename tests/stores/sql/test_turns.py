@@ -60,6 +60,19 @@ async def test_a_turn_is_begun_with_its_message_and_closed_with_its_reply(stores
     assert await stores.texts() == ["hi", "hello"]
 
 
+async def test_what_a_turn_appends_is_told_once_with_its_revisions(stores):
+    await stores.session()
+    begun = await _begin(stores)
+    await _begin(stores, turn_id="other")
+    _, reply = await stores.turns.finish_turn(ADA, begun.turn, REPLY, TurnState.DONE)
+    await stores.turns.finish_turn(ADA, begun.turn, REPLY, TurnState.DONE)
+    assert [(scope, session_id) for scope, session_id, _ in stores.appended] == [(ADA, "s")] * 2
+    asked, answered = (appended for *_, appended in stores.appended)
+    assert asked.messages + answered.messages == (begun.user_message, reply)
+    assert answered.session_revision == asked.session_revision + 1
+    assert answered.session_time == (await stores.sessions.get_session(ADA, "s")).create_time
+
+
 async def test_a_message_and_its_turn_are_written_together_or_not_at_all(stores):
     with pytest.raises(NotFound):
         await _begin(stores)

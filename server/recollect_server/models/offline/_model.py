@@ -22,7 +22,7 @@ WORDS_PER_DELTA = 4
 SHORTEST_WORD = 4
 """Shorter words are left out of the comparison: most of them say nothing of the topic."""
 
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(rf"\w{{{SHORTEST_WORD},}}")
 
 
 class OfflineModel:
@@ -57,7 +57,7 @@ class OfflineModel:
 
 
 def _words(text: str) -> set[str]:
-    return {w for w in _WORD.findall(text.lower()) if len(w) >= SHORTEST_WORD}
+    return set(_WORD.findall(text.lower()))
 
 
 def _candidates(prompt: Prompt) -> Iterator[str]:

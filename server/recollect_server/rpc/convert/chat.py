@@ -96,22 +96,23 @@ def from_turn(turn: Turn, user_id: str) -> pb.Turn:
     )
 
 
-def _from_delta(delta: Delta) -> pb.ChatDelta:
+def _fill_delta(message: pb.ChatDelta, delta: Delta) -> None:
+    message.block_index = delta.block
     match delta.kind:
         case BlockKind.TEXT:
-            return pb.ChatDelta(block_index=delta.block, text=delta.text)
+            message.text = delta.text
         case BlockKind.THINKING:
-            return pb.ChatDelta(block_index=delta.block, thinking=delta.text)
+            message.thinking = delta.text
         case BlockKind.TOOL_INPUT:
-            return pb.ChatDelta(block_index=delta.block, tool_input_json=delta.text)
+            message.tool_input_json = delta.text
 
 
-def from_event(event: ChatEvent, user_id: str) -> pb.ChatEvent:
-    """Return the protobuf message."""
-    message = pb.ChatEvent(sequence=event.sequence)
+def fill_event(message: pb.ChatEvent, event: ChatEvent, user_id: str) -> None:
+    """Fill an empty message: a stream has hundreds of them, and a copy takes as long again."""
+    message.sequence = event.sequence
     match event.happening:
         case Delta() as delta:
-            message.delta.CopyFrom(_from_delta(delta))
+            _fill_delta(message.delta, delta)
         case Started(turn_id, attempt, user_message):
             message.started.turn_id = turn_id
             message.started.attempt = attempt
@@ -132,4 +133,3 @@ def from_event(event: ChatEvent, user_id: str) -> pb.ChatEvent:
             message.interrupted.turn.CopyFrom(from_turn(turn, user_id))
         case Done(turn):
             message.done.turn.CopyFrom(from_turn(turn, user_id))
-    return message

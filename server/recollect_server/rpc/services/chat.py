@@ -34,7 +34,9 @@ class ChatServicer:
         asked = _asked(call, request, "StreamChat")
         async with aclosing(self._chat.stream(asked)) as events:
             async for event in events:
-                yield pb.StreamChatResponse(event=convert.from_event(event, request.user_id))
+                response = pb.StreamChatResponse()
+                convert.fill_event(response.event, event, request.user_id)
+                yield response
 
     async def resume_chat(
         self, call: Call, request: pb.ResumeChatRequest
@@ -45,7 +47,9 @@ class ChatServicer:
         )
         async with aclosing(resumed) as events:
             async for event in events:
-                yield pb.ResumeChatResponse(event=convert.from_event(event, request.user_id))
+                response = pb.ResumeChatResponse()
+                convert.fill_event(response.event, event, request.user_id)
+                yield response
 
     async def cancel_turn(self, call: Call, request: pb.CancelTurnRequest) -> pb.CancelTurnResponse:
         """Serve CancelTurn."""

@@ -10,7 +10,7 @@ from recollect_server.chat.ports import HeldTurn, Kept, TurnView
 from recollect_server.chat.turn import ChatEvent
 from recollect_server.errors import Aborted, NotFound, OutOfRange, Reason, RecollectError
 from recollect_server.memory.due import DuePolicy
-from recollect_server.memory.model import Message, NewMessage
+from recollect_server.memory.model import Appended, Message, NewMessage
 from recollect_server.scope import Scope
 from recollect_server.stores.codec import encode_parts, to_microseconds
 from recollect_server.stores.event_codec import decode_error, encode_error
@@ -37,14 +37,20 @@ class SqlTurnStore:
     Args:
         clock: returns the present as an aware UTC datetime.
         policy: which appends cause background work.
+        appended: told what turns append to which session, once it is durable.
     """
 
     def __init__(
-        self, database: Database, clock: Callable[[], datetime], policy: DuePolicy
+        self,
+        database: Database,
+        clock: Callable[[], datetime],
+        policy: DuePolicy,
+        appended: Callable[[Scope, str, Appended], None],
     ) -> None:
         self._database = database
         self._clock = clock
         self._policy = policy
+        self._appended = appended
 
     async def begin_turn(
         self, scope: Scope, session_id: str, message: NewMessage, start: TurnStart
@@ -53,7 +59,7 @@ class SqlTurnStore:
         now = self._clock()
         now_us = to_microseconds(now)
 
-        def work(tx: Transaction) -> BegunTurn | None:
+        def work(tx: Transaction) -> tuple[BegunTurn | None, Appended | None]:
             user = find_user(tx, scope, lock=True)
             if user is None:
                 raise session_not_found(session_id)
@@ -62,15 +68,18 @@ class SqlTurnStore:
                 find_session(tx, scope, found.begun.turn.session_id, now_us)
                 check_digest(found.digest, start.request)
                 if not turn_beginnings.may_run_again(found, now_us):
-                    return found.begun
+                    return found.begun, None
             if not turn_beginnings.is_next(tx, scope, user[0], session_id, start, now_us):
-                return None
+                return None, None
             if found is not None:
-                return turn_beginnings.take_over(tx, user[0], found, start, now)
+                return turn_beginnings.take_over(tx, user[0], found, start, now), None
             stored = append(tx, scope, session_id, [message], now, self._policy)
-            return turn_beginnings.begin(tx, session_id, stored, start, now)
+            return turn_beginnings.begin(tx, session_id, stored, start, now), stored[2]
 
-        return await self._database.write(work, scope)
+        begun, appended = await self._database.write(work, scope)
+        if appended is not None:
+            self._appended(scope, session_id, appended)
+        return begun
 
     async def leave_queue(self, scope: Scope, session_id: str, turn_id: str) -> None:
         """See `TurnStore`."""
@@ -95,19 +104,19 @@ class SqlTurnStore:
         """See `TurnStore`."""
         now = self._clock()
 
-        def work(tx: Transaction) -> tuple[TurnRecord, Message | None]:
+        def work(tx: Transaction) -> tuple[TurnRecord, Message | None, Appended | None]:
             user = find_user(tx, scope, lock=True)
             if user is None:
                 raise session_not_found(turn.session_id)
             mine = {"user_key": user[0], "turn_id": turn.turn_id}
             session_key = _close(tx, mine, turn, reply, state, error, now, events)
             if session_key is None:
-                return _as_left(tx, turn, mine)
+                return *_as_left(tx, turn, mine), None
             save_events(tx, user[0], session_key, turn.turn_id, turn.attempt, events, now)
             record = replace(turn, state=state, update_time=now)
             if reply is None or state is TurnState.INTERRUPTED:
                 find_session(tx, scope, turn.session_id, to_microseconds(now))
-                return _as_left(tx, record, mine)
+                return *_as_left(tx, record, mine), None
             _, _, appended = append(tx, scope, turn.session_id, [reply], now, self._policy)
             sequence = appended.messages[0].sequence
             tx.execute(
@@ -115,9 +124,12 @@ class SqlTurnStore:
                 "AND turn_id = :turn_id",
                 {**mine, "sequence": sequence},
             )
-            return replace(record, reply_sequence=sequence), appended.messages[0]
+            return replace(record, reply_sequence=sequence), appended.messages[0], appended
 
-        return await self._database.write(work, scope)
+        record, message, appended = await self._database.write(work, scope)
+        if appended is not None:
+            self._appended(scope, turn.session_id, appended)
+        return record, message
 
     async def start_over(self, scope: Scope, turn: TurnRecord) -> TurnRecord:
         """See `TurnStore`."""
