@@ -373,7 +373,7 @@ async def _of_user(rules: str, **more: Any) -> list[Finding]:
     """Check a server by a user of these rules."""
     with _valkey("--appendonly", "yes") as server:
         server.admin.execute_command("ACL", "SETUSER", "app", "on", ">pw", *rules.split())
-        url = f"valkey://app:pw@127.0.0.1:{server.port}"
+        url = server.url("valkey").replace("://", "://app:pw@")
         found = await check_valkey(_settings(**{"state_url": url, **more}), utc_now())
         assert server.admin.keys("*") == []
     return found
