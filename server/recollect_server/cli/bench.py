@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 import grpc
@@ -25,10 +24,10 @@ from recollect_server.bench import (
     recall,
     report,
 )
-from recollect_server.cli.client import Command, Server, server_options
+from recollect_server.cli.client import Server, server_options
+from recollect_server.cli.options import Command, options
 from recollect_server.cli.run import prepare_libraries
 
-F = TypeVar("F", bound=Callable[..., Any])
 Show = Callable[[str, int, int], None]
 
 SQLITE = "sqlite:///"
@@ -46,14 +45,11 @@ def _picture(ctx: click.Context, parameter: click.Parameter, path: Path | None) 
     return path
 
 
-def _output_options(command: F) -> F:
-    path = click.Path(path_type=Path)
-    for option in (
-        click.option("--plot", type=path, callback=_picture, help="Draw them: .svg or .png."),
-        click.option("--json", "json_file", type=path, help="Write the figures."),
-    ):
-        command = option(command)
-    return command
+_path = click.Path(path_type=Path)
+_output_options = options(
+    click.option("--json", "json_file", type=_path, help="Write the figures."),
+    click.option("--plot", type=_path, callback=_picture, help="Draw them: .svg or .png."),
+)
 
 
 def _server_options(command: Command) -> Command:

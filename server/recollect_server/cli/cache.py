@@ -1,28 +1,21 @@
 """`recollect cache`: look at the answers a server keeps, and remove some."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import click
 
 from recollect.v1 import cache_pb2 as pb
 from recollect.v1.common_pb2 import ContentPart, Prompt, PromptMessage, Role
 from recollect_server.cli.client import Server, connect, target_options
-
-F = TypeVar("F", bound=Callable[..., Any])
+from recollect_server.cli.options import options
 
 WIDTH = 72
 """Characters of a question that a line shows."""
 
 
-def scope_options(command: F) -> F:
-    """Add the options that say which answers: of the user, of a session, or everyone's."""
-    for option in (
-        click.option("--global", "everyone", is_flag=True, help="Everyone's answers (GLOBAL)."),
-        click.option("--session", default="", help="The answers of this session (SESSION)."),
-    ):
-        command = option(command)
-    return command
+scope_options = options(
+    click.option("--session", default="", help="The answers of this session (SESSION)."),
+    click.option("--global", "everyone", is_flag=True, help="Everyone's answers (GLOBAL)."),
+)
+"""Which answers: of the user, of a session, or everyone's."""
 
 
 def _scope(session: str, everyone: bool) -> pb.CacheScope.ValueType:

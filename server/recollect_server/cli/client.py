@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,9 +12,7 @@ import click
 
 from recollect import AsyncRecollect, Recollect, errors
 from recollect._settings import DEFAULT_ADDRESS, DEFAULT_TIMEOUT, Settings
-
-Command = Callable[..., None]
-Option = Callable[[Command], Command]
+from recollect_server.cli.options import Command, Option, options
 
 _pem = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -85,6 +83,26 @@ _target = click.option(
     metavar="HOST:PORT",
 )
 
+_connection_options = options(
+    click.option(
+        "--api-key",
+        envvar="RECOLLECT_API_KEY",
+        show_envvar=True,
+        help="A key or a token, if the server asks for one.",
+    ),
+    click.option(
+        "--tls",
+        is_flag=True,
+        envvar="RECOLLECT_TLS",
+        show_envvar=True,
+        help="Encrypt; the server's certificate is of an authority that the system trusts.",
+    ),
+    click.option("--tls-ca", type=_pem, help="PEM authorities of the server's certificate."),
+    click.option("--tls-cert", type=_pem, help="PEM chain that says who calls."),
+    click.option("--tls-key", type=_pem, help="PEM key of --tls-cert."),
+    click.option("--insecure", is_flag=True, help="Send the key in plain text."),
+)
+
 
 def server_options(command: Command, *, target: Option = _target) -> Command:
     """Add the options of a server; the command gets them as `server`."""
@@ -104,28 +122,7 @@ def server_options(command: Command, *, target: Option = _target) -> Command:
         server = Server(target, api_key, tls, tls_ca, tls_cert, tls_key, insecure)
         command(server=server, **others)
 
-    decorated: Command = with_server
-    for option in (
-        click.option("--insecure", is_flag=True, help="Send the key in plain text."),
-        click.option("--tls-key", type=_pem, help="PEM key of --tls-cert."),
-        click.option("--tls-cert", type=_pem, help="PEM chain that says who calls."),
-        click.option("--tls-ca", type=_pem, help="PEM authorities of the server's certificate."),
-        click.option(
-            "--tls",
-            is_flag=True,
-            envvar="RECOLLECT_TLS",
-            show_envvar=True,
-            help="Encrypt; the server's certificate is of an authority that the system trusts.",
-        ),
-        click.option(
-            "--api-key",
-            envvar="RECOLLECT_API_KEY",
-            show_envvar=True,
-            help="A key or a token, if the server asks for one.",
-        ),
-        target,
-    ):
-        decorated = option(decorated)
+    decorated: Command = target(_connection_options(with_server))
     return decorated
 
 

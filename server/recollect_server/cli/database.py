@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from recollect_server.cli.options import options
 from recollect_server.cli.run import fail
 from recollect_server.config import Settings
 from recollect_server.errors import RecollectError
@@ -16,32 +17,26 @@ if TYPE_CHECKING:
     from recollect_server.stores.sql.database import Database
 
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
 
 
-def database_options(command: F) -> F:
-    """Add the options that say which database."""
-    for option in (
-        click.option(
-            "--database-url", help="postgresql://... Default: a SQLite file in --data-dir."
-        ),
-        click.option(
-            "--secrets-dir", type=click.Path(path_type=Path), help="Files named like variables."
-        ),
-        click.option(
-            "--config",
-            "config_file",
-            type=click.Path(path_type=Path, exists=True),
-            help="The server's TOML file.",
-        ),
-        click.option(
-            "--data-dir",
-            type=click.Path(path_type=Path),
-            help="The server's. Default ./recollect-data.",
-        ),
-    ):
-        command = option(command)
-    return command
+database_options = options(
+    click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path),
+        help="The server's. Default ./recollect-data.",
+    ),
+    click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path, exists=True),
+        help="The server's TOML file.",
+    ),
+    click.option(
+        "--secrets-dir", type=click.Path(path_type=Path), help="Files named like variables."
+    ),
+    click.option("--database-url", help="postgresql://... Default: a SQLite file in --data-dir."),
+)
+"""Which database."""
 
 
 def on_database(

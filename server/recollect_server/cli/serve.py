@@ -1,7 +1,6 @@
 """`recollect serve`."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import structlog
 
 from recollect_server import config
 from recollect_server.cli.loading import loading
+from recollect_server.cli.options import options
 from recollect_server.cli.run import load_settings, prepare_libraries, run_until_ended
 
 if TYPE_CHECKING:
@@ -20,118 +20,90 @@ log = structlog.get_logger("recollect.cli")
 DEFAULT_TARGET = "127.0.0.1:50051"
 """Where the client looks by itself; kept here because importing the client takes time."""
 
+_work_options = options(
+    click.option("--small-model", help="For summaries, facts and episodes."),
+    click.option("--summary-recent", type=int, help="Messages left alone. Default 6."),
+    click.option(
+        "--summary-tokens", type=int, help="Without a summary, that make one due. Default 2000."
+    ),
+    click.option("--extract-every", type=int, help="Messages to find facts in. Default 10."),
+    click.option(
+        "--episode-idle-seconds",
+        type=float,
+        help="Of a session that then is one. Default 1800.",
+    ),
+    click.option("--index-bytes", type=int, help="Memory for indexes. Default 268435456."),
+)
 
-Command = Callable[..., Any]
+_cache_options = options(
+    click.option("--cache-entries", type=int, help="Answers of a user. Default 10000."),
+    click.option("--cache-bytes", type=int, help="Of them. Default 67108864."),
+    click.option(
+        "--cache-timeout", type=float, help="Seconds a lookup waits for Valkey. Default 0.04."
+    ),
+    click.option("--window-bytes", type=int, help="For recent windows. Default 67108864."),
+    click.option("--mirror-bytes", type=int, help="For vectors of answers. Default 134217728."),
+    click.option("--valkey-bytes", type=int, help="Of the embedded one. Default 268435456."),
+)
 
+_embedding_options = options(
+    click.option("--openai-base-url", help="Another address of the OpenAI API."),
+    click.option("--embedding-dimensions", type=int, help="Of openai's vectors."),
+    click.option("--embedding-threads", type=int, help="Default: one for each core."),
+    click.option(
+        "--embedder",
+        metavar="KIND[:MODEL]",
+        help="minilm (default), sentence-transformers:NAME or openai[:MODEL].",
+    ),
+)
 
-def _work_options(command: Command) -> Command:
-    for option in (
-        click.option("--index-bytes", type=int, help="Memory for indexes. Default 268435456."),
-        click.option(
-            "--episode-idle-seconds",
-            type=float,
-            help="Of a session that then is one. Default 1800.",
-        ),
-        click.option("--extract-every", type=int, help="Messages to find facts in. Default 10."),
-        click.option(
-            "--summary-tokens", type=int, help="Without a summary, that make one due. Default 2000."
-        ),
-        click.option("--summary-recent", type=int, help="Messages left alone. Default 6."),
-        click.option("--small-model", help="For summaries, facts and episodes."),
-    ):
-        command = option(command)
-    return command
+_access_options = options(
+    click.option("--auth", metavar="KIND,...", help="Of api-key, jwt, mtls. Default none."),
+    click.option("--tls-cert", type=click.Path(path_type=Path, exists=True), help="PEM chain."),
+    click.option("--tls-key", type=click.Path(path_type=Path, exists=True), help="PEM key."),
+    click.option(
+        "--tls-client-ca",
+        type=click.Path(path_type=Path, exists=True),
+        help="PEM authorities; every client must show a certificate of theirs.",
+    ),
+    click.option("--jwt-jwks", metavar="URL|FILE", help="The issuer's key set."),
+    click.option("--jwt-issuer", help="Who must have made tokens."),
+    click.option("--jwt-audience", help="What tokens must be for."),
+    click.option("--jwt-algorithms", metavar="NAME,...", help="Default RS256,ES256,EdDSA."),
+    click.option("--jwt-leeway", type=float, help="Seconds. Default 30."),
+    click.option("--jwt-tenant-claim", help="Default tenant."),
+    click.option("--jwt-user-claim", help="Default sub."),
+    click.option("--jwt-role-claim", help="Default role."),
+    click.option("--jwt-role-prefix", help="What roles begin with that are meant for it."),
+    click.option("--insecure", is_flag=True, default=None, help="Trust the network."),
+)
 
+_audit_option = click.option(
+    "--audit",
+    metavar="WORD,...",
+    help="Calls to record: methods, reads, writes, admin. Default admin.",
+)
 
-def _cache_options(command: Command) -> Command:
-    for option in (
-        click.option("--valkey-bytes", type=int, help="Of the embedded one. Default 268435456."),
-        click.option("--mirror-bytes", type=int, help="For vectors of answers. Default 134217728."),
-        click.option("--window-bytes", type=int, help="For recent windows. Default 67108864."),
-        click.option(
-            "--cache-timeout", type=float, help="Seconds a lookup waits for Valkey. Default 0.04."
-        ),
-        click.option("--cache-bytes", type=int, help="Of them. Default 67108864."),
-        click.option("--cache-entries", type=int, help="Answers of a user. Default 10000."),
-    ):
-        command = option(command)
-    return command
-
-
-def _embedding_options(command: Command) -> Command:
-    for option in (
-        click.option(
-            "--embedder",
-            metavar="KIND[:MODEL]",
-            help="minilm (default), sentence-transformers:NAME or openai[:MODEL].",
-        ),
-        click.option("--embedding-threads", type=int, help="Default: one for each core."),
-        click.option("--embedding-dimensions", type=int, help="Of openai's vectors."),
-        click.option("--openai-base-url", help="Another address of the OpenAI API."),
-    ):
-        command = option(command)
-    return command
-
-
-def _access_options(command: Command) -> Command:
-    for option in (
-        click.option("--insecure", is_flag=True, default=None, help="Trust the network."),
-        click.option("--jwt-role-prefix", help="What roles begin with that are meant for it."),
-        click.option("--jwt-role-claim", help="Default role."),
-        click.option("--jwt-user-claim", help="Default sub."),
-        click.option("--jwt-tenant-claim", help="Default tenant."),
-        click.option("--jwt-leeway", type=float, help="Seconds. Default 30."),
-        click.option("--jwt-algorithms", metavar="NAME,...", help="Default RS256,ES256,EdDSA."),
-        click.option("--jwt-audience", help="What tokens must be for."),
-        click.option("--jwt-issuer", help="Who must have made tokens."),
-        click.option("--jwt-jwks", metavar="URL|FILE", help="The issuer's key set."),
-        click.option(
-            "--tls-client-ca",
-            type=click.Path(path_type=Path, exists=True),
-            help="PEM authorities; every client must show a certificate of theirs.",
-        ),
-        click.option("--tls-key", type=click.Path(path_type=Path, exists=True), help="PEM key."),
-        click.option("--tls-cert", type=click.Path(path_type=Path, exists=True), help="PEM chain."),
-        click.option("--auth", metavar="KIND,...", help="Of api-key, jwt, mtls. Default none."),
-    ):
-        command = option(command)
-    return command
-
-
-def _audit_options(command: Command) -> Command:
-    named = "Calls to record: methods, reads, writes, admin. Default admin."
-    return _retention_options(click.option("--audit", metavar="WORD,...", help=named)(command))
-
-
-def _retention_options(command: Command) -> Command:
-    for option in (
-        click.option("--audit-days", type=float, help="To keep audit events. Default: for ever."),
-        click.option(
-            "--audit-heads",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="Append the signed heads of audit chains to this file.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def _shared_options(command: Command) -> Command:
-    return click.option(
-        "--activity-file",
+_retention_options = options(
+    click.option(
+        "--audit-heads",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Shared with others here: background work of one waits for calls of another.",
-    )(command)
+        help="Append the signed heads of audit chains to this file.",
+    ),
+    click.option("--audit-days", type=float, help="To keep audit events. Default: for ever."),
+)
 
+_activity_option = click.option(
+    "--activity-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Shared with others here: background work of one waits for calls of another.",
+)
 
-def _observability_options(command: Command) -> Command:
-    for option in (
-        click.option("--metrics-listen", metavar="HOST:PORT", help="Prometheus metrics by HTTP."),
-        click.option("--traces-sample", type=float, help="Share of calls. Default 1."),
-        click.option("--traces-endpoint", metavar="URL", help="OTLP/HTTP collector of traces."),
-    ):
-        command = option(command)
-    return command
+_observability_options = options(
+    click.option("--traces-endpoint", metavar="URL", help="OTLP/HTTP collector of traces."),
+    click.option("--traces-sample", type=float, help="Share of calls. Default 1."),
+    click.option("--metrics-listen", metavar="HOST:PORT", help="Prometheus metrics by HTTP."),
+)
 
 
 @click.command()
@@ -157,7 +129,8 @@ def _observability_options(command: Command) -> Command:
     "--durability", type=click.Choice([d.value for d in config.Durability]), help="Default full."
 )
 @_access_options
-@_audit_options
+@_audit_option
+@_retention_options
 @click.option(
     "--limits-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -181,7 +154,7 @@ def _observability_options(command: Command) -> Command:
 @click.option("--workers", type=int, help="Server processes behind the port. Default 1.")
 @click.option("--share-port", is_flag=True, default=None, help="Others may listen on it, too.")
 @click.option("--worker/--no-worker", default=None, help="Do background work. Default: yes.")
-@_shared_options
+@_activity_option
 @click.option(
     "--ready-file",
     type=click.Path(path_type=Path),
@@ -223,7 +196,7 @@ def serve(config_file: Path | None, ready_file: Path | None, **flags: Any) -> No
 @_retention_options
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--log-format", type=click.Choice(["console", "json"]))
-@_shared_options
+@_activity_option
 @click.option(
     "--ready-file", type=click.Path(path_type=Path), help="Make this file once work is under way."
 )
