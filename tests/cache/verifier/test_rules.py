@@ -65,6 +65,26 @@ def test_it_stands_for_nothing_that_was_not_said():
     assert other(("Hi", "Hello!"), "Was Slow River popular?", "Was the album popular?")
 
 
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        # "The teacher", "the kitchen window" and "the old town" are things of their own.
+        (
+            "What was it that the teacher sold, the kitchen window or something in the old town?",
+            "What was it that my manager booked, a table or something at the harbour?",
+        ),
+        # One word of many was said before.
+        ("Was the harbour renovated?", "Was a Spanish museum in Lisbon painted white?"),
+    ],
+)
+def test_a_phrase_stands_for_one_thing_that_was_said(one, two):
+    before = (
+        "My manager booked a table in Lisbon, and the teacher sold a window in the old town.",
+        "And what happened at the harbour?",
+    )
+    assert other(before, one, two)
+
+
 def test_a_question_that_is_complete_leaves_nothing_out():
     for one, two in (
         ("How's the weather in Tokyo?", "What was the weather in Tokyo yesterday?"),

@@ -78,7 +78,7 @@ _BACKWARD = listed("else other others another also again besides")
 """Words that count on something said before."""
 _SHOWING = listed("this that these those")
 _DEFINITE = _SHOWING | listed("the its his her their both")
-_PHRASE = 3
+PHRASE = 3
 """How many words after a definite one may say together what is meant."""
 _PLACES = listed("one ones option options item items rest next")
 """What is meant by its place in a list: "the second one"."""
@@ -198,7 +198,7 @@ def _pointing(tokens: list[str]) -> dict[str, Pointing]:
     start, left = "", 0
     for place, token in enumerate(tokens):
         if token in _DEFINITE:
-            start, left = token, _PHRASE
+            start, left = token, PHRASE
         elif not _PLACES.isdisjoint(tokens[place : place + 2]):
             found[stem(token)] = Pointing.SHOWN
         elif token in _EMPTY or not token.isalpha():

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recollect_server.cache.verifier.features import NAMES
-from recollect_server.cache.verifier.reading import Pointing
+from recollect_server.cache.verifier.reading import PHRASE, Pointing
 from recollect_server.cache.verifier.view import Telling, View
 from recollect_server.memory.recall.words import words
 
@@ -86,14 +86,18 @@ def _breaks_a_rule(values: NDArray[np.float64]) -> bool:
 def _other_words(asked: View, stored: View) -> bool:
     """Whether the questions are about different things.
 
-    Both may be about what the other is not, if one of them stands for what the other conversation
-    says: "the band". If only one says more, that is said in the other conversation, or the other
-    question leaves it to its history.
+    Both may be about what the other is not, if one of them stands, by a phrase like "the band", for
+    what the other one names and its conversation has said before, most of it at least. If only one
+    says more, that is said in the other conversation, or the other question leaves it to its
+    history.
     """
     more, less = _respelt(asked.telling - stored.telling, stored.telling - asked.telling)
     if more and less:
         a, s = _pointing(more, asked), _pointing(less, stored)
-        return a == s or not (more & stored.earlier if a < s else less & asked.earlier)
+        if a == s:
+            return True
+        phrase, named, said = (less, more, stored.earlier) if a < s else (more, less, asked.earlier)
+        return len(phrase) > PHRASE or 2 * len(named & said) < len(named)
     return bool(
         (asked.own & more - stored.mentioned and not stored.leans)
         or (stored.own & less - asked.mentioned and not asked.leans)
