@@ -116,12 +116,13 @@ async def test_idle_connections_cost_little_and_slow_nobody(
     """More of them than the files that the server may open as it is started."""
     with contextlib.ExitStack() as stack:
         with few_files(512):
-            server = stack.enter_context(RunningServer("--log-level", "warning"))
+            # Without the model that work in the background would load meanwhile.
+            server = stack.enter_context(RunningServer("--log-level", "warning", "--no-worker"))
         stack.enter_context(many_files())
-        empty = resident_mib(server.pid)
 
         @contextlib.asynccontextmanager
         async def idle() -> AsyncIterator[None]:
+            empty = resident_mib(server.pid)
             async with _connected(server.address, IDLE, PREFACE):
                 yield
                 each = (resident_mib(server.pid) - empty) * 1024 / IDLE
