@@ -65,6 +65,8 @@ class Terminal:
         eventually(lambda: text in self.screen, 30)
 
     def close(self) -> None:
+        # Typed before the prompt it would be the terminal's own, and never read.
+        eventually(lambda: self.screen.endswith("> "), 30)
         self.type("\x04")
         assert self.process.wait(20) == 0
         os.close(self._master)
