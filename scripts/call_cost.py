@@ -79,6 +79,17 @@ class Handlers:
         return await self.find(method).unary_unary(request, Context())
 
 
+async def open_handlers(stack: AsyncExitStack) -> Handlers:
+    """Return the handlers of a server in a temporary folder, which ends with the stack."""
+    handlers = Handlers()
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    settings = config.load(None, listen="127.0.0.1:0", data_dir=Path(folder), worker=False)
+    logs.configure("warning", settings.log_format)
+    with patch.object(rpc_server, "generic_handler", handlers.make):
+        await server.open_server(stack, settings)
+    return handlers
+
+
 async def requests_of(handlers: Handlers) -> dict[str, Callable[[int], bytes]]:
     """Prepare a user for each caller, and return what each caller sends, by method."""
     texts, users = Texts(1), [f"user-{number}" for number in range(CALLERS)]
@@ -132,13 +143,8 @@ async def measure(handler: Any, request: Callable[[int], bytes], seconds: float)
 
 async def run(names: list[str], seconds: float, rounds: int) -> None:
     """Open the server, and print a line a method."""
-    handlers = Handlers()
     async with AsyncExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        settings = config.load(None, listen="127.0.0.1:0", data_dir=Path(folder), worker=False)
-        logs.configure("warning", settings.log_format)
-        with patch.object(rpc_server, "generic_handler", handlers.make):
-            await server.open_server(stack, settings)
+        handlers = await open_handlers(stack)
         requests = await requests_of(handlers)
         found: dict[str, list[Any]] = {name: [] for name in names}
         for _ in range(rounds):

@@ -8,23 +8,18 @@ question by a model of its own, and so on, one at a time. Prints medians in mill
 """
 
 import argparse
-import tempfile
 import time
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from statistics import median
-from unittest.mock import patch
 
 import uvloop
-from call_cost import METHODS, Context, Handlers
+from call_cost import METHODS, Context, open_handlers
 
 from recollect.v1 import cache_pb2, common_pb2
-from recollect_server import config, logs, server
 from recollect_server.bench.texts import Texts
 from recollect_server.bench.workloads import PROMPT_MESSAGES, prompt_of
 from recollect_server.models.minilm import MiniLmEmbedder
-from recollect_server.rpc import server as rpc_server
 
 USER = "ada"
 WARM_UP = 20
@@ -40,15 +35,11 @@ async def milliseconds(call: Awaitable[object]) -> float:
 
 async def run(entries: int, lookups: int) -> None:
     """Open the server, and print three lines."""
-    handlers, texts = Handlers(), Texts(1)
+    texts = Texts(1)
     embedder = MiniLmEmbedder(cached_texts=0)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(embedder.close)
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        settings = config.load(None, listen="127.0.0.1:0", data_dir=Path(folder), worker=False)
-        logs.configure("warning", settings.log_format)
-        with patch.object(rpc_server, "generic_handler", handlers.make):
-            await server.open_server(stack, settings)
+        handlers = await open_handlers(stack)
         histories = [[texts.message() for _ in range(PROMPT_MESSAGES - 1)] for _ in range(entries)]
         for history in histories:
             prompt = prompt_of(history, texts.question())

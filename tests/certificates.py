@@ -90,3 +90,12 @@ def write_pair(folder: Path, pair: tuple[bytes, bytes]) -> tuple[Path, Path]:
         temporary.write_bytes(pem)
         temporary.replace(path)
     return paths
+
+
+def write_localhost(folder: Path) -> tuple[Path, Path, Path]:
+    """Write a certificate of localhost, its key, and the authority that clients must trust."""
+    authority = Authority()
+    names = authority.issue("localhost", "localhost", "127.0.0.1")
+    trusted = folder / "ca.crt"
+    trusted.write_bytes(authority.pem)
+    return *write_pair(folder, names), trusted

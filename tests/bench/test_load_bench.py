@@ -11,7 +11,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.certificates import Authority, write_pair
+from tests.certificates import write_localhost
 from tests.harness import RunningServer, children, clean_environment
 
 from recollect.v1 import memory_pb2
@@ -77,9 +77,7 @@ def test_load_measures_a_running_server(server, tmp_path):
 
 
 def test_load_measures_a_server_of_tls_and_keys(tmp_path):
-    authority = Authority()
-    certificate, key = write_pair(tmp_path, authority.issue("localhost", "localhost", "127.0.0.1"))
-    (tmp_path / "ca.crt").write_bytes(authority.pem)
+    certificate, key, authority = write_localhost(tmp_path)
     flags = ("--tls-cert", str(certificate), "--tls-key", str(key), "--auth", "api-key")
     with RunningServer(*flags) as server:
         made = _recollect(
@@ -88,7 +86,7 @@ def test_load_measures_a_server_of_tls_and_keys(tmp_path):
         )
         token = made.stdout.strip()
         load = ("load", "--target", server.address, "--duration", "0.1", "--concurrency", "1")
-        trusted = ("--tls-ca", str(tmp_path / "ca.crt"))
+        trusted = ("--tls-ca", str(authority))
         done = _bench(*load, *trusted, RECOLLECT_API_KEY=token)
         assert done.returncode == 0, done.stderr
         assert "AppendMessages" in done.stdout

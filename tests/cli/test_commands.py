@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.certificates import Authority, write_pair
+from tests.certificates import write_localhost
 from tests.harness import RunningServer, clean_environment, unique
 
 
@@ -120,16 +120,14 @@ def test_make_run_says_where_it_serves_and_three_things_to_try():
 
 
 def test_a_server_of_tls_and_keys_is_reached_by_flags_or_the_environment(tmp_path):
-    authority = Authority()
-    certificate, key = write_pair(tmp_path, authority.issue("localhost", "localhost", "127.0.0.1"))
-    (tmp_path / "ca.crt").write_bytes(authority.pem)
+    certificate, key, authority = write_localhost(tmp_path)
     flags = ("--tls-cert", str(certificate), "--tls-key", str(key), "--auth", "api-key")
     with RunningServer(*flags) as server:
         created = _recollect(
             "keys", "create", "--name", "k", "--role", "admin", "--data-dir", str(server.data_dir)
         )
         remember = ("remember", "I like figs", "--target", server.address)
-        trusted = ("--tls-ca", str(tmp_path / "ca.crt"))
+        trusted = ("--tls-ca", str(authority))
         done = _recollect(*remember, *trusted, RECOLLECT_API_KEY=created.stdout.strip())
         assert done.returncode == 0, done.stderr
         plain = _recollect(*remember)

@@ -8,7 +8,7 @@ import sys
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tests.certificates import Authority, write_pair
+from tests.certificates import write_localhost
 from tests.harness import RunningServer, clean_environment, eventually
 from tests.mocks.llm import free_port
 
@@ -50,12 +50,10 @@ def test_the_command_tells_a_serving_server_from_none():
 
 
 def test_the_command_asks_a_server_of_tls_without_a_key(tmp_path):
-    authority = Authority()
-    certificate, key = write_pair(tmp_path, authority.issue("localhost", "localhost", "127.0.0.1"))
-    (tmp_path / "ca.crt").write_bytes(authority.pem)
+    certificate, key, authority = write_localhost(tmp_path)
     tls = ("--tls-cert", str(certificate), "--tls-key", str(key), "--auth", "api-key")
     with RunningServer(*tls) as server:
-        done = _health(server.address, "--tls-ca", str(tmp_path / "ca.crt"))
+        done = _health(server.address, "--tls-ca", str(authority))
         assert (done.returncode, done.stdout) == (0, "SERVING\n")
         plain = _health(server.address)
         assert (plain.returncode, plain.stderr.split()[-1]) == (1, "UNAVAILABLE")

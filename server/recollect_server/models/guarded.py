@@ -104,28 +104,26 @@ class GuardedModel:
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[ModelEvent]:
         """See `ChatModel`."""
-        guard = _Guard(self._breaker)
-        try:
-            # Not a generator of its own: each that an event passes through costs it time.
-            with guard:
-                async with aclosing(self._model.stream(prompt)) as events:
-                    async for event in events:
-                        if not guard.started:
-                            guard.start()
-                        yield event
-            return
-        except (Unavailable, ResourceExhausted) as error:
-            if guard.started or self._fallback is None or self._fallback[1] == prompt.model:
-                raise
-            log.warning("the fallback model answers", reason=error.reason)
-        model, name = self._fallback
-        guard = _Guard(self._fallback_breaker)
-        with guard:
-            async with aclosing(model.stream(replace(prompt, model=name))) as events:
-                async for event in events:
-                    if not guard.started:
-                        guard.start()
-                    yield event
+        attempts = [(self._model, prompt, self._breaker)]
+        if self._fallback is not None and self._fallback[1] != prompt.model:
+            model, name = self._fallback
+            attempts.append((model, replace(prompt, model=name), self._fallback_breaker))
+        while True:
+            model, prompt, breaker = attempts.pop(0)
+            guard = _Guard(breaker)
+            try:
+                # Not a generator of its own: each that an event passes through costs it time.
+                with guard:
+                    async with aclosing(model.stream(prompt)) as events:
+                        async for event in events:
+                            if not guard.started:
+                                guard.start()
+                            yield event
+                return
+            except (Unavailable, ResourceExhausted) as error:
+                if guard.started or not attempts:
+                    raise
+                log.warning("the fallback model answers", reason=error.reason)
 
     def cost_usd(self, completion: Completion) -> float:
         """See `ChatModel`."""

@@ -38,14 +38,14 @@ class CacheServicer:
 
     async def lookup(self, call: Call, request: pb.LookupRequest) -> pb.LookupResponse:
         """Serve Lookup."""
-        scope, recalled = call.scope, request.recalled_fact_ids
+        scope = call.scope
         result = await self._cache.lookup(
             scope,
             request.session_id,
             to_prompt(request.prompt),
             cache_scope=convert.to_scope(request.scope),
             options=convert.to_lookup_options(request),
-            newest_fact=await self._cache.newest_of(scope, recalled) if recalled else None,
+            newest_fact=await self._cache.newest_of(scope, request.recalled_fact_ids),
         )
         return convert.from_lookup(result, self._clock(), explain=request.explain)
 
