@@ -1,6 +1,8 @@
 """What listens on a port of loopback, in a thread of its own, and serves each connection."""
 
 import asyncio
+import contextlib
+import socket
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
@@ -39,25 +41,48 @@ class Listener(ABC):
 
     @abstractmethod
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection, and close it."""
+        """Serve a connection, which is closed after it."""
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     async def _listen(self) -> None:
-        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.ensure_future(self.serve(reader, writer))
+        self._listening = socket.create_server(("127.0.0.1", self.port))
+        self._listening.setblocking(False)
+        self.port = self._listening.getsockname()[1]
+        self._loop.add_reader(self._listening, self._accept)
+
+    def refuse(self) -> None:
+        """Accept no more connections."""
+        if self._listening.fileno() >= 0:
+            self._loop.remove_reader(self._listening)
+            self._listening.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            connection, _ = self._listening.accept()
+            task = asyncio.ensure_future(self._serve(connection))
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
 
-        self._server = await asyncio.start_server(accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+    async def _serve(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection)
+        try:
+            await self.serve(reader, writer)
+            writer.close()
+            await writer.wait_closed()
+        except OSError:
+            pass  # Either side is gone, which is what faults are for.
+        finally:
+            writer.transport.abort()
 
     async def _close(self) -> None:
-        self._server.close()
+        self.refuse()
+        await asyncio.sleep(0)  # A task that is cancelled before it began would close nothing.
         for connection in self._connections:
             connection.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.sleep(0)  # Transports let go of their sockets a step after their end.
 
 
 async def either_ends(*ways: Coroutine[Any, Any, None]) -> None:

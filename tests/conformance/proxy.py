@@ -113,7 +113,7 @@ class Proxy(Listener):
     def drop(self, fault: Fault) -> NoReturn:
         """End a connection as a fault says."""
         if fault.away:
-            self._server.close()
+            self.refuse()
             self._coming_back = asyncio.create_task(self._come_back(fault.away))
         raise _Dropped
 
@@ -129,16 +129,13 @@ class Proxy(Listener):
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """See `Listener`."""
+        if self.strikes("connect"):
+            return
+        upstream = await asyncio.open_connection(self._host, self._target_port)
         try:
-            if self.strikes("connect"):
-                return
-            upstream = await asyncio.open_connection(self._host, self._target_port)
-            with contextlib.closing(upstream[1]):
-                await _Connection(self, (reader, writer), upstream).run()
-        except OSError:
-            pass  # Either side is gone, which is what faults are for.
+            await _Connection(self, (reader, writer), upstream).run()
         finally:
-            writer.close()
+            upstream[1].transport.abort()
 
 
 class _Dropped(Exception):

@@ -1,7 +1,6 @@
 """A TCP connection's way to a store, which can be made slow."""
 
 import asyncio
-import contextlib
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,15 +27,16 @@ class Link(Listener):
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """See `Listener`."""
-        with contextlib.suppress(OSError), contextlib.closing(writer):
-            if isinstance(self._target, Path):
-                there, back = await asyncio.open_unix_connection(str(self._target))
-            else:
-                there, back = await asyncio.open_connection("127.0.0.1", self._target)
-            with contextlib.closing(back):
-                await either_ends(
-                    self._carry(reader, back, slow=True), self._carry(there, writer, slow=False)
-                )
+        if isinstance(self._target, Path):
+            there, back = await asyncio.open_unix_connection(str(self._target))
+        else:
+            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            await either_ends(
+                self._carry(reader, back, slow=True), self._carry(there, writer, slow=False)
+            )
+        finally:
+            back.transport.abort()
 
     async def _carry(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, slow: bool
