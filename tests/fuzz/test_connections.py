@@ -30,9 +30,11 @@ SLOW = 200
 """Connections or streams that are slow or half open."""
 
 MOST_TIMES = 5.0
-"""How many times longer calls may take than before, and SLACK_SECONDS more: the machine is busy."""
+"""How many times longer calls may take than those of a server without a burden."""
 
-SLACK_SECONDS = 0.1
+TRIES = 5
+"""How often calls are looked at again: the machine is busy now and then, a burden stays."""
+
 MOST_KIB = 100
 """KiB that an idle connection may cost."""
 
@@ -40,6 +42,13 @@ MOST_KIB = 100
 @pytest.fixture(scope="module")
 def alone() -> Iterator[RunningServer]:
     """A server of these tests' own."""
+    with RunningServer("--log-level", "warning") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def free() -> Iterator[RunningServer]:
+    """A server that bears no burden."""
     with RunningServer("--log-level", "warning") as server:
         yield server
 
@@ -85,33 +94,43 @@ async def _connected(
             writer.close()
 
 
-async def _seconds(client: AsyncRecollect, session: str) -> float:
+async def _seconds(client: AsyncRecollect) -> float:
     """Return the median of what an append and a listing take."""
+    session = (await client.memory.create_session(user_id="bob")).session_id
     took = []
     for number in range(21):
         started = time.perf_counter()
-        await client.memory.append_messages(session, [f"text {number}"], user_id="ada")
-        assert [m async for m in client.memory.list_messages(session, user_id="ada")]
+        await client.memory.append_messages(session, [f"text {number}"], user_id="bob")
+        assert [m async for m in client.memory.list_messages(session, user_id="bob")]
         took.append(time.perf_counter() - started)
     return statistics.median(took)
 
 
+async def _keeps_up(client: AsyncRecollect, free: AsyncRecollect) -> None:
+    """Check that calls take about as long as those of a server without a burden."""
+    ratios = []
+    for _ in range(TRIES):
+        ratios.append(await _seconds(client) / await _seconds(free))
+        if ratios[-1] < MOST_TIMES:
+            return
+    raise AssertionError(f"calls took {ratios} times as long as without a burden")
+
+
 async def _burdened(
-    server: RunningServer, burden: Callable[[], contextlib.AbstractAsyncContextManager[object]]
+    server: RunningServer,
+    free: RunningServer,
+    burden: Callable[[], contextlib.AbstractAsyncContextManager[object]],
 ) -> None:
-    """Check that calls of an old and of a new connection take about as long under a burden."""
-    async with connected(server.address) as (old, _):
-        session = (await old.memory.create_session(user_id="ada")).session_id
-        await _seconds(old, session)
-        before = await _seconds(old, session)
+    """Check that an old and a new connection's calls keep up under a burden, and after it."""
+    async with connected(server.address) as (old, _), connected(free.address) as (other, _):
         async with burden(), connected(server.address) as (new, _):
-            during = max(await _seconds(old, session), await _seconds(new, session))
-        assert during < MOST_TIMES * before + SLACK_SECONDS
-        assert await _seconds(old, session) < MOST_TIMES * before + SLACK_SECONDS
+            await _keeps_up(old, other)
+            await _keeps_up(new, other)
+        await _keeps_up(old, other)
 
 
 async def test_idle_connections_cost_little_and_slow_nobody(
-    capsys: pytest.CaptureFixture[str],
+    free: RunningServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """More of them than the files that the server may open as it is started."""
     with contextlib.ExitStack() as stack:
@@ -130,7 +149,7 @@ async def test_idle_connections_cost_little_and_slow_nobody(
                     print(f"\n{IDLE} idle connections, {each:.1f} KiB each", end="")
                 assert each < MOST_KIB
 
-        await _burdened(server, idle)
+        await _burdened(server, free, idle)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +158,7 @@ async def test_idle_connections_cost_little_and_slow_nobody(
     ids=["preface", "call", "http"],
 )
 async def test_connections_that_say_a_byte_a_second_slow_nobody(
-    alone: RunningServer, said: bytes
+    alone: RunningServer, free: RunningServer, said: bytes
 ) -> None:
     @contextlib.asynccontextmanager
     async def slow() -> AsyncIterator[None]:
@@ -148,7 +167,7 @@ async def test_connections_that_say_a_byte_a_second_slow_nobody(
             yield
             dripping.cancel()
 
-    await _burdened(alone, slow)
+    await _burdened(alone, free, slow)
 
 
 async def _drip(writers: list[asyncio.StreamWriter], said: bytes) -> None:
@@ -168,7 +187,9 @@ HALF_OPEN = {
 
 
 @pytest.mark.parametrize("method", HALF_OPEN)
-async def test_streams_left_half_open_slow_nobody(alone: RunningServer, method: str) -> None:
+async def test_streams_left_half_open_slow_nobody(
+    alone: RunningServer, free: RunningServer, method: str
+) -> None:
     path, first = HALF_OPEN[method]
 
     @contextlib.asynccontextmanager
@@ -183,22 +204,36 @@ async def test_streams_left_half_open_slow_nobody(alone: RunningServer, method: 
             for call in calls:
                 call.cancel()
 
-    await _burdened(alone, half_open)
+    await _burdened(alone, free, half_open)
     assert "Traceback" not in alone.log
 
 
-async def test_watches_that_nobody_reads_slow_nobody(alone: RunningServer) -> None:
+async def test_watches_that_nobody_reads_slow_nobody(
+    alone: RunningServer, free: RunningServer
+) -> None:
     request = memory_pb2.WatchRequest(user_id="ada").SerializeToString()
+
+    async def write(client: AsyncRecollect) -> None:
+        session = (await client.memory.create_session(user_id="ada")).session_id
+        while True:
+            await client.memory.append_messages(session, ["seen by nobody"], user_id="ada")
+            await asyncio.sleep(1)
 
     @contextlib.asynccontextmanager
     async def watched() -> AsyncIterator[None]:
-        async with grpc.aio.insecure_channel(alone.address) as channel:
+        async with (
+            grpc.aio.insecure_channel(alone.address) as channel,
+            connected(alone.address) as (client, _),
+        ):
             calls = [channel.unary_stream(WATCH)(request) for _ in range(SLOW)]
             for call in calls:
                 await call.initial_metadata()
+            writing = asyncio.create_task(write(client))
             yield
+            assert not writing.done()
+            writing.cancel()
             for call in calls:
                 call.cancel()
 
-    await _burdened(alone, watched)
+    await _burdened(alone, free, watched)
     assert "Traceback" not in alone.log
