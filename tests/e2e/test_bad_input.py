@@ -214,6 +214,40 @@ CASES = [
         "facts[1].valid_to",
     ),
     Case(
+        "a schema that no parser of JSON takes",
+        f"{CHAT}/Chat",
+        chat_pb2.ChatRequest(
+            user_id="U",
+            session_id="S",
+            message=HELLO,
+            options={"tools": [{"name": "t", "input_schema_json": '{"maximum": NaN}'}]},
+        ),
+        "options.tools[0].input_schema_json",
+    ),
+    Case(
+        "half a character in a tool's call",
+        f"{MEMORY}/AppendMessages",
+        memory_pb2.AppendMessagesRequest(
+            user_id="U",
+            session_id="S",
+            messages=[
+                memory_pb2.NewMessage(
+                    role=common_pb2.ROLE_ASSISTANT,
+                    parts=[
+                        {
+                            "tool_call": {
+                                "call_id": "c",
+                                "name": "t",
+                                "input_json": r'{"a": "\ud800"}',
+                            }
+                        }
+                    ],
+                )
+            ],
+        ),
+        "messages[0].parts[0].tool_call.input_json",
+    ),
+    Case(
         "an update of nothing known",
         f"{MEMORY}/UpdateSession",
         memory_pb2.UpdateSessionRequest(

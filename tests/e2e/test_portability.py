@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.planted import Planted, erased
 from tests.harness import RunningServer, clean_environment, eventually, unique
 
-from recollect import errors
+from recollect import errors, tool_result
 from recollect.v1 import common_pb2, memory_pb2
 
 OTHERWISE = {"time", "user_id"}
@@ -110,6 +110,17 @@ def test_every_call_finds_the_same_there(here, there, ada):
         assert appended.session_revision == before + 1
         hits = new.memory.recall("and on", min_revision=appended.user_revision, timeout=30).hits
         assert hits[0].turn.parts[0].text == "and on"
+
+
+def test_what_tools_answered_is_found_by_meaning_there_too(here, there):
+    user = unique("ada")
+    with here.client(user) as one:
+        session = one.memory.create_session().session_id
+        one.memory.append_messages(session, [tool_result("c", "The cat sleeps on the carpet.")])
+    _import(there, user, _export(here, user))
+    with there.client(user) as client:
+        hits = eventually(lambda: client.memory.recall("kittens napping").hits)
+    assert [hit.turn.parts[0].tool_result.call_id for hit in hits] == ["c"]
 
 
 def test_a_user_with_data_is_not_imported_over(here, there, ada):

@@ -6,13 +6,16 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import grpc
+import psycopg
 import pytest
 from tests.e2e.deployments import pair_on
 from tests.harness import unique
@@ -119,6 +122,15 @@ def _plain(events) -> list:
     return kept
 
 
+def _lose_events(database_url: str) -> None:
+    """Remove the events of all turns, as upkeep does ten minutes after their end."""
+    path = database_url.removeprefix("sqlite:///")
+    database = sqlite3.connect(path) if path != database_url else psycopg.connect(database_url)
+    with closing(database):
+        database.execute("DELETE FROM turn_events")
+        database.commit()
+
+
 def test_a_running_turn_is_resumed_on_another_server_without_gap_or_repeat(pair, ada):
     with pair.one.client(ada) as one, pair.other.client(ada) as other:
         session = one.memory.create_session().session_id
@@ -173,6 +185,32 @@ def test_a_turn_is_cancelled_from_any_server_and_keeps_what_was_said(pair, ada, 
             list(canceller.chat.resume(turn_id))
         assert caught.value.reason == "TURN_CANCELLED"
         assert one.chat.send(session, "quick", options=PLAIN).reply.parts[0].text == "Here you are."
+
+
+@pytest.mark.parametrize("where", ["one", "other"])
+def test_a_session_that_is_deleted_ends_its_turn_and_says_so(pair, ada, where):
+    with pair.one.client(ada) as one, getattr(pair, where).client(ada) as client:
+        session = client.memory.create_session().session_id
+        stream = one.chat.stream(session, "long", options=PLAIN)
+        _begun(stream)
+        client.memory.delete_session(session)
+        with pytest.raises(errors.NotFound) as caught:
+            list(stream)
+    assert caught.value.reason == "SESSION_NOT_FOUND"
+
+
+def test_a_repeat_of_a_cancelled_turn_says_so_also_when_its_events_are_gone(pair, ada):
+    request_id = str(uuid.uuid4())
+    with pair.one.client(ada) as client:
+        session = client.memory.create_session().session_id
+        turn_id, _ = _begun(client.chat.stream(session, "long", request_id=request_id))
+        assert client.chat.cancel_turn(turn_id).state == chat_pb2.TURN_STATE_CANCELLED
+        for gone in (False, True):
+            if gone:
+                _lose_events(pair.database_url)
+            with pytest.raises(errors.Cancelled) as caught:
+                list(client.chat.stream(session, "long", request_id=request_id))
+            assert caught.value.reason == "TURN_CANCELLED"
 
 
 def test_a_repeat_on_another_server_joins_the_turn(pair, ada, mock):

@@ -236,6 +236,19 @@ async def test_a_message_whose_session_was_cleared_meanwhile_is_what_is_asked(
     assert context.token_count == asked.token_count
 
 
+@pytest.mark.parametrize("budget", [5, 8000])
+@pytest.mark.parametrize("profile", list(ContextProfile))
+async def test_a_message_that_others_have_overtaken_is_still_the_last_one(
+    profile: ContextProfile, budget: int
+) -> None:
+    held = Held(["Hello.", "Hello, Ada.", "Where do I live?", "What is new?", "Nothing."], None, [])
+    asked = held.messages[2]
+    options = replace(OPTIONS_OF[profile], asked=asked, token_budget=budget)
+    context = await _build(held, options)
+    before = held.messages[:3] if budget > 5 else (asked,)
+    assert [m.message_id for m in context.messages] == [m.message_id for m in before]
+
+
 @pytest.mark.parametrize("budget", [1, 50, 8000])
 async def test_an_empty_session_has_an_empty_context(budget: int) -> None:
     context = await _build(Held([], None, []), ContextOptions(token_budget=budget))

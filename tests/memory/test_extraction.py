@@ -13,6 +13,7 @@ from recollect_server.memory.due import DuePolicy, JobKind
 from recollect_server.memory.extraction import Extraction
 from recollect_server.memory.jobs import BadModelAnswer, JobRunner
 from recollect_server.memory.model import NewMessage, Role, TextPart
+from recollect_server.models.offline import VerbatimExtractor
 from recollect_server.stores.sql.jobs import MAX_ATTEMPTS
 
 
@@ -122,3 +123,22 @@ async def test_what_would_be_stored_is_shown_with_what_would_become_of_it(stores
     ]
     assert through == 1
     assert await _held(stores) == ["I live in Paris"]
+
+
+async def test_what_is_said_again_after_something_else_holds_again(stores):
+    await stores.session()
+    said = [
+        NewMessage(Role.USER, (TextPart(f"I live in {town}. I like tea."),))
+        for town in ("Lisbon", "Porto", "Lisbon")
+    ]
+    await stores.sessions.append_messages(ADA, "s", said, request=None, expected_revision=None)
+    extraction = Extraction(
+        stores.sessions,
+        stores.facts,
+        _reconciler(stores),
+        VerbatimExtractor(),
+        stores.policy,
+        stores.clock,
+    )
+    await extraction.extract(ADA, "s", dry_run=False)
+    assert await _held(stores) == ["I like tea.", "I live in Lisbon."]

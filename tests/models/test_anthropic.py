@@ -85,6 +85,30 @@ def test_a_window_that_begins_in_the_middle_is_still_a_conversation():
     ]
 
 
+def test_a_result_stands_right_behind_its_call_wherever_it_came():
+    messages = (
+        PromptMessage(Role.USER, (TextPart("weather and time?"),)),
+        PromptMessage(
+            Role.ASSISTANT, (ToolCallPart("c1", "f", "{}"), ToolCallPart("c2", "g", "{}"))
+        ),
+        PromptMessage(Role.USER, (TextPart("hurry up"),)),
+        PromptMessage(Role.TOOL, (ToolResultPart("c1", "sunny"), TextPart("as asked"))),
+        PromptMessage(Role.ASSISTANT, (TextPart("it is sunny"),)),
+        PromptMessage(Role.TOOL, (ToolResultPart("c1", "sunny again"),)),
+        PromptMessage(Role.TOOL, (ToolResultPart("c2", "noon"),)),
+    )
+    sent = request_of(Prompt("m", "", (), ModelParameters(), messages))["messages"]
+    assert [(m["role"], [b["type"] for b in m["content"]]) for m in sent] == [
+        ("user", ["text"]),
+        ("assistant", ["tool_use"]),
+        ("user", ["tool_result", "text", "text"]),
+        ("assistant", ["text", "tool_use"]),
+        ("user", ["tool_result"]),
+    ]
+    results = [b["content"] for m in sent for b in m["content"] if b["type"] == "tool_result"]
+    assert results == ["sunny", "noon"]
+
+
 def test_what_was_recalled_leaves_everything_before_it_as_the_last_turn_sent_it():
     history = [
         PromptMessage(Role.USER, (TextPart("a"),)),

@@ -91,6 +91,28 @@ def test_a_call_without_its_result_is_not_sent():
     assert "tool_calls" not in sent[2]
 
 
+def test_a_result_stands_right_behind_its_call_wherever_it_came():
+    prompt = _prompt(
+        PromptMessage(Role.USER, (TextPart("weather and time?"),)),
+        PromptMessage(Role.ASSISTANT, (ToolCallPart("0", "f", "{}"), ToolCallPart("1", "g", "{}"))),
+        PromptMessage(Role.USER, (TextPart("hurry up"),)),
+        PromptMessage(Role.TOOL, (ToolResultPart("0", "sunny"),)),
+        PromptMessage(Role.ASSISTANT, (TextPart("it is sunny"),)),
+        PromptMessage(Role.TOOL, (ToolResultPart("1", "noon"), ToolResultPart("1", "noon again"))),
+        # Some servers number the calls of each reply anew.
+        PromptMessage(Role.ASSISTANT, (ToolCallPart("0", "f", "{}"),)),
+        PromptMessage(Role.TOOL, (ToolResultPart("0", "rainy"),)),
+    )
+    sent = request_of(prompt, is_openai=True)["messages"]
+    assert [m["role"] for m in sent] == [
+        "system", "user", "assistant", "tool", "user", "assistant", "tool", "assistant", "tool"
+    ]  # fmt: skip
+    calls = [call["id"] for m in sent for call in m.get("tool_calls", ())]
+    assert calls == [m["tool_call_id"] for m in sent if m["role"] == "tool"] == ["0", "1", "0"]
+    results = [m["content"] for m in sent if m["role"] == "tool"]
+    assert results == ["sunny", "noon", "rainy"]
+
+
 def _chunk(delta=None, finish_reason=None, usage=None) -> ChatCompletionChunk:
     choices = [] if delta is None else [
         {"index": 0, "delta": delta, "finish_reason": finish_reason}

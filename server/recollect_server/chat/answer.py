@@ -27,6 +27,7 @@ from recollect_server.chat.turn import (
     ContextMade,
     Done,
     Interrupted,
+    Started,
     Timings,
     TurnCache,
 )
@@ -321,7 +322,7 @@ class Answering:
             log.debug("claim to a model call left to its end", reason=error.reason)
 
     async def _follow(self, leader: Flight) -> Completion | None:
-        """Stream what another turn's model says; None if that turn did not come to its end.
+        """Stream what another turn's model says; None if that turn was cut short or starts over.
 
         Raises:
             RecollectError: the model failed.
@@ -339,6 +340,8 @@ class Answering:
                             reason = turn.record.finish_reason or FinishReason.STOP
                             model = turn.record.model
                             return Completion(turn.reply.parts, reason, Usage(), model)
+                        case Started() if self.said.started:
+                            return None
                         case Interrupted():
                             return None
         except (Cancelled, DeadlineExceeded, NotFound, OutOfRange):

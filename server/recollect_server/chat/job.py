@@ -22,7 +22,14 @@ from recollect_server.chat.reply import deltas_of
 from recollect_server.chat.running import RunningTurn
 from recollect_server.chat.turn import Done, Interrupted, Started, Timings, Turn, replayed
 from recollect_server.chat.work import Collaborators, TurnRequest
-from recollect_server.errors import Aborted, OutOfRange, Reason, RecollectError
+from recollect_server.errors import (
+    Aborted,
+    Cancelled,
+    NotFound,
+    OutOfRange,
+    Reason,
+    RecollectError,
+)
 from recollect_server.ids import uuid7
 from recollect_server.memory.model import Message, NewMessage, Role, plain_text
 
@@ -153,11 +160,20 @@ class TurnJob:
         for event in deltas_of(begun.reply.parts if begun.reply else ()):
             await self.run.room()
             self.run.emit(event)
-        interrupted = begun.turn.state is TurnState.INTERRUPTED
-        self.run.emit(Interrupted(turn) if interrupted else Done(turn))
+        match begun.turn.state:
+            case TurnState.CANCELLED:
+                raise Cancelled(Reason.TURN_CANCELLED, "the turn was cancelled")
+            case TurnState.INTERRUPTED:
+                self.run.emit(Interrupted(turn))
+            case _:
+                self.run.emit(Done(turn))
 
     async def abandon(self, state: TurnState, error: RecollectError | None) -> None:
-        """Close a turn that did not end by itself, with what was said if it was stopped."""
+        """Close a turn that did not end by itself, with what was said if it was stopped.
+
+        Raises:
+            NotFound: SESSION_NOT_FOUND, the session was deleted and the turn with it.
+        """
         if self._begun is None or self.ended:
             return
         kept = state in (TurnState.CANCELLED, TurnState.INTERRUPTED)
@@ -174,6 +190,8 @@ class TurnJob:
                 self.asked.scope, turn, reply, state, events=unkept, error=error
             )
             self._work.changed(self.asked.scope)
+        except NotFound:
+            raise
         except RecollectError as failed:
             log.error("turn not closed", turn_id=turn.turn_id, reason=failed.reason)
             return

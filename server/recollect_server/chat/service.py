@@ -180,6 +180,8 @@ class Chat:
         """Close a turn that failed, and tell its readers whatever comes of that."""
         try:
             await job.abandon(state, error if isinstance(error, RecollectError) else None)
+        except NotFound as gone:
+            error = gone
         finally:
             job.release()
             job.run.end(None if job.ended else error)

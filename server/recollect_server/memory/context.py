@@ -39,8 +39,9 @@ class ContextOptions:
 
     Attributes:
         summary: with it, the messages shown are those after the summary, else the window.
-        asked: the message that a model is to answer: it is in, also where it alone is over the
-            budget, and alone where the session was cleared or made anew since it was stored.
+        asked: the message that a model is to answer: it is the last one, in also where it alone is
+            over the budget, and alone where the session was cleared or made anew since it was
+            stored.
         audit: the caller wants this read in the audit log.
     """
 

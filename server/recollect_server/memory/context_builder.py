@@ -56,8 +56,11 @@ class ContextBuilder:
                 scope, window, window.session.summary_through, options.token_budget
             )
         asked = options.asked
-        if asked is not None and all(m.message_id != asked.message_id for m in shown):
-            shown = (asked,)
+        if asked is not None:
+            # A turn that is run again may have been overtaken by others.
+            shown = tuple(m for m in shown if m.sequence <= asked.sequence)
+            if not shown or shown[-1].message_id != asked.message_id:
+                shown = (asked,)
         recalled = await self._recall(scope, query, options, window.messages, shown)
         if not options.window:
             shown = shown[-1:]

@@ -1,18 +1,35 @@
 """What a model is given: shared by the cache, which keys on it, and by chat, which sends it."""
 
-import json
+from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from recollect_server.memory.model import PromptMessage
 
+MOST_JSON_DEPTH = 100
+"""Deeper objects exhaust the stacks of those who pass them on."""
+
 
 def is_json_object(text: str) -> bool:
-    """Whether a text is a JSON object, as tools take and describe their arguments."""
+    """Whether a text is a JSON object, as tools take and describe their arguments.
+
+    One that can be passed on: NaN and half of a surrogate pair, which Python's own parser takes,
+    are no JSON, and it is at most `MOST_JSON_DEPTH` deep.
+    """
     try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
         return False
+    return isinstance(value, dict) and _is_flat(value)
+
+
+def _is_flat(value: dict[str, Any]) -> bool:
+    level: list[Any] = [value]
+    for _ in range(MOST_JSON_DEPTH):
+        inside = [each.values() if isinstance(each, dict) else each for each in level]
+        level = [child for each in inside for child in each if isinstance(child, dict | list)]
+    return not level
 
 
 class Tool(Struct, frozen=True):

@@ -1,8 +1,9 @@
-"""What every provider's conversations need: calls that have results, and where the question is."""
+"""What every provider's conversations need: calls with their results, and where the question is."""
 
 from collections.abc import Sequence
 
 from recollect_server.memory.model import (
+    Part,
     PromptMessage,
     Role,
     TextPart,
@@ -11,15 +12,36 @@ from recollect_server.memory.model import (
 )
 
 
-def answered_calls(messages: Sequence[PromptMessage]) -> set[str]:
-    """Return the ids of tool calls that are answered, where both are sent.
+def with_answered_calls(messages: Sequence[PromptMessage]) -> tuple[PromptMessage, ...]:
+    """Return a conversation as APIs take it: each tool call with its one result right behind it.
 
-    A window may begin between a call and its result, and APIs refuse one without the other.
+    A window may begin between the two, a result may never come or come twice: what has no partner
+    is left out. Where the conversation went on before a result came, the call is sent with the
+    last reply before the result.
     """
     first_user = next((n for n, m in enumerate(messages) if m.role is Role.USER), len(messages))
-    parts = [part for message in messages[first_user:] for part in message.parts]
-    calls = {part.call_id for part in parts if isinstance(part, ToolCallPart)}
-    return calls & {part.call_id for part in parts if isinstance(part, ToolResultPart)}
+    open_calls: dict[str, ToolCallPart] = {}
+    sent: list[tuple[Role, list[Part]]] = []
+    reply: list[Part] = []
+    results: list[Part] = []
+    for position, message in enumerate(messages):
+        said: list[Part] = []
+        sent.append((message.role, said))
+        if message.role is Role.ASSISTANT:
+            sent.append((Role.TOOL, results := []))
+            reply = said
+        for part in message.parts:
+            match part:
+                case ToolCallPart(call_id):
+                    if message.role is Role.ASSISTANT and position > first_user:
+                        open_calls[call_id] = part
+                case ToolResultPart(call_id):
+                    if message.role is not Role.ASSISTANT and call_id in open_calls:
+                        reply.append(open_calls.pop(call_id))
+                        results.append(part)
+                case _:
+                    said.append(part)
+    return tuple(PromptMessage(role, tuple(parts)) for role, parts in sent if parts)
 
 
 def newest_question(messages: Sequence[PromptMessage]) -> int | None:

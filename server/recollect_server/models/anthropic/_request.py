@@ -1,10 +1,12 @@
 """A prompt as the Messages API takes it."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from recollect_server.memory.model import (
     Part,
+    PromptMessage,
     Role,
     TextPart,
     ThinkingPart,
@@ -13,7 +15,7 @@ from recollect_server.memory.model import (
     plain_text,
 )
 from recollect_server.memory.prompt import Prompt, Tool
-from recollect_server.models.conversation import answered_calls, newest_question
+from recollect_server.models.conversation import newest_question, with_answered_calls
 
 DEFAULT_MAX_TOKENS = 4096
 CACHED = {"type": "ephemeral"}
@@ -25,15 +27,16 @@ def request_of(prompt: Prompt) -> dict[str, Any]:
     It is laid out for prompt caching: tools, system prompt and all messages but the newest are
     what the last turn sent too, and what was recalled stands in the newest one.
     """
+    messages = with_answered_calls(prompt.messages)
+    newest = newest_question(messages)
     request: dict[str, Any] = {
         "model": prompt.model,
         "max_tokens": prompt.parameters.max_tokens or DEFAULT_MAX_TOKENS,
-        "messages": _messages(prompt),
+        "messages": _messages(messages, newest, prompt.memory),
     }
-    newest = newest_question(prompt.messages)
     system = [
         prompt.system,
-        *(plain_text(m.parts) for m in prompt.messages if m.role is Role.SYSTEM),
+        *(plain_text(m.parts) for m in messages if m.role is Role.SYSTEM),
         *([prompt.memory] if newest is None else []),
     ]
     if any(system):
@@ -60,26 +63,25 @@ def _tool(tool: Tool) -> dict[str, Any]:
     }
 
 
-def _messages(prompt: Prompt) -> list[dict[str, Any]]:
+def _messages(
+    messages: Sequence[PromptMessage], newest: int | None, memory: str
+) -> list[dict[str, Any]]:
     """Return the conversation as the API wants it.
 
-    Neighbours of one role are merged, the first one is the user's, and a tool call and its result
-    come together or not at all: a window may begin between the two.
+    Neighbours of one role are merged, and the first one is the user's.
     """
-    paired = answered_calls(prompt.messages)
-    newest = newest_question(prompt.messages)
     merged: list[dict[str, Any]] = []
-    for position, message in enumerate(prompt.messages):
+    for position, message in enumerate(messages):
         if message.role is Role.SYSTEM:
             continue
         role = "assistant" if message.role is Role.ASSISTANT else "user"
-        blocks = [block for part in message.parts if (block := _block(part, paired))]
+        blocks = [block for part in message.parts if (block := _block(part))]
         if not blocks or (not merged and role == "assistant"):
             continue
         if position == newest:
             _mark_as_cached(merged)
-            if prompt.memory:
-                blocks.insert(0, {"type": "text", "text": prompt.memory})
+            if memory:
+                blocks.insert(0, {"type": "text", "text": memory})
         if merged and merged[-1]["role"] == role:
             merged[-1]["content"].extend(blocks)
         else:
@@ -93,7 +95,7 @@ def _mark_as_cached(before: list[dict[str, Any]]) -> None:
         before[-1]["content"][-1]["cache_control"] = CACHED
 
 
-def _block(part: Part, paired: set[str]) -> dict[str, Any] | None:
+def _block(part: Part) -> dict[str, Any] | None:
     match part:
         case TextPart(text):
             return {"type": "text", "text": text} if text.strip() else None
@@ -101,8 +103,6 @@ def _block(part: Part, paired: set[str]) -> dict[str, Any] | None:
             if not signature:
                 return None
             return {"type": "thinking", "thinking": text, "signature": signature}
-        case ToolCallPart(call_id) | ToolResultPart(call_id) if call_id not in paired:
-            return None
         case ToolCallPart(call_id, name, input_json):
             arguments = json.loads(input_json or "{}")
             return {"type": "tool_use", "id": call_id, "name": name, "input": arguments}

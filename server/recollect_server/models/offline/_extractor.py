@@ -74,17 +74,19 @@ class VerbatimExtractor:
     extraction_model = "verbatim"
 
     async def extract(self, messages: Sequence[Message]) -> tuple[ExtractedFact, ...]:
-        """See `FactExtractor`; never fails."""
-        found: dict[str, ExtractedFact] = {}
+        """See `FactExtractor`; never fails.
+
+        What is said again is found again: something else may have held in between.
+        """
+        found: list[ExtractedFact] = []
         for message in messages:
             if message.role is not Role.USER:
                 continue
             for text in _statements(message.text):
-                fact = ExtractedFact(
-                    text, CONFIDENCE, (message.sequence,), message.time, kind_of(text)
-                )
-                found.setdefault(text, fact)
-        return tuple(found.values())
+                if not found or found[-1].text != text:
+                    said = (message.sequence,)
+                    found.append(ExtractedFact(text, CONFIDENCE, said, message.time, kind_of(text)))
+        return tuple(found)
 
 
 def kind_of(statement: str) -> FactKind:

@@ -13,7 +13,7 @@ from recollect_server.memory.model import (
     plain_text,
 )
 from recollect_server.memory.prompt import Prompt, Tool
-from recollect_server.models.conversation import answered_calls, newest_question
+from recollect_server.models.conversation import newest_question, with_answered_calls
 
 
 def request_of(prompt: Prompt, *, is_openai: bool) -> dict[str, Any]:
@@ -59,28 +59,28 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 def _messages(prompt: Prompt) -> Iterator[dict[str, Any]]:
-    answered = answered_calls(prompt.messages)
-    newest = newest_question(prompt.messages)
+    messages = with_answered_calls(prompt.messages)
+    newest = newest_question(messages)
     system = [
         prompt.system,
-        *(plain_text(m.parts) for m in prompt.messages if m.role is Role.SYSTEM),
+        *(plain_text(m.parts) for m in messages if m.role is Role.SYSTEM),
     ]
     if newest is None:
         system.append(prompt.memory)
     if any(system):
         yield {"role": "system", "content": "\n\n".join(filter(None, system))}
-    for position, message in enumerate(prompt.messages):
+    for position, message in enumerate(messages):
         memory = prompt.memory if position == newest else ""
         match message.role:
             case Role.USER | Role.TOOL:
-                yield from _given(message, memory, answered)
+                yield from _given(message, memory)
             case Role.ASSISTANT:
-                yield from _said(message, answered)
+                yield from _said(message)
 
 
-def _given(message: PromptMessage, memory: str, answered: set[str]) -> Iterator[dict[str, Any]]:
+def _given(message: PromptMessage, memory: str) -> Iterator[dict[str, Any]]:
     for part in message.parts:
-        if isinstance(part, ToolResultPart) and part.call_id in answered:
+        if isinstance(part, ToolResultPart):
             text = f"Error: {part.text}" if part.is_error else part.text
             yield {"role": "tool", "tool_call_id": part.call_id, "content": text}
     text = plain_text(tuple(p for p in message.parts if isinstance(p, TextPart)))
@@ -89,7 +89,7 @@ def _given(message: PromptMessage, memory: str, answered: set[str]) -> Iterator[
         yield {"role": "user", "content": content}
 
 
-def _said(message: PromptMessage, answered: set[str]) -> Iterator[dict[str, Any]]:
+def _said(message: PromptMessage) -> Iterator[dict[str, Any]]:
     text = plain_text(tuple(p for p in message.parts if isinstance(p, TextPart)))
     calls = [
         {
@@ -98,7 +98,7 @@ def _said(message: PromptMessage, answered: set[str]) -> Iterator[dict[str, Any]
             "function": {"name": part.name, "arguments": part.input_json or "{}"},
         }
         for part in message.parts
-        if isinstance(part, ToolCallPart) and part.call_id in answered
+        if isinstance(part, ToolCallPart)
     ]
     if text or calls:
         said: dict[str, Any] = {"role": "assistant", "content": text or None}

@@ -12,7 +12,7 @@ from recollect_server.admin.export_format import (
     to_parts,
 )
 from recollect_server.admin.portability import Item
-from recollect_server.memory.model import FactKind, MemoryKind, Retention, Role, TextPart
+from recollect_server.memory.model import FactKind, MemoryKind, Retention, Role, plain_text
 from recollect_server.stores.codec import encode_parts, pack
 from recollect_server.stores.sql.database import Transaction
 from recollect_server.stores.sql.fact_digest import digest
@@ -126,7 +126,7 @@ class RecordWriter:
                 ":vector)",
                 params | _vector_params(record.vector),
             )
-        elif any(isinstance(part, TextPart) and part.text for part in parts):
+        elif plain_text(parts):
             self._wait(MemoryKind.TURN, session_key, record.sequence, "")
 
     def _add_episode(self, record: EpisodeRecord) -> None:
