@@ -142,12 +142,12 @@ class AccessSettings(BaseSettings):
             raise ValueError("auth mtls needs [certificates] to say who the clients are")
 
     def _check_tokens(self) -> None:
-        given = {n: getattr(self, n) for n in ("jwt_jwks", "jwt_issuer", "jwt_audience")}
         if Authentication.JWT not in self.auth:
-            for name, value in given.items():
-                if value:
+            for name, field in type(self).model_fields.items():
+                if name.startswith("jwt_") and getattr(self, name) != field.default:
                     raise ValueError(f"{name} is set, but auth does not name jwt")
             return
+        given = {n: getattr(self, n) for n in ("jwt_jwks", "jwt_issuer", "jwt_audience")}
         for name, value in given.items():
             if not value:
                 raise ValueError(f"auth jwt needs {name}")
