@@ -87,6 +87,15 @@ def test_a_secret_is_read_from_its_file_and_not_printed(tmp_path, monkeypatch):
     assert config.load(secrets_dir=tmp_path).anthropic_key() == "from-file"
 
 
+def test_a_variable_that_is_empty_names_no_file_and_no_store(monkeypatch):
+    optional = [n for n, field in config.Settings.model_fields.items() if field.default is None]
+    assert {"tls_cert", "secrets_dir", "limits_file", "vector_store"} <= set(optional)
+    for name in optional:
+        monkeypatch.setenv(f"RECOLLECT_{name.upper()}", "")
+    settings = config.load()
+    assert [name for name in optional if getattr(settings, name) is not None] == []
+
+
 def test_a_folder_of_secrets_is_read_as_it_is_mounted(tmp_path, monkeypatch):
     versioned = tmp_path / "..2026"
     versioned.mkdir()

@@ -99,6 +99,11 @@ class AccessSettings(BaseSettings):
     jwt_role_claim: str = Field("role", min_length=1)
     jwt_role_prefix: str = ""
 
+    @field_validator("tls_cert", "tls_key", "tls_client_ca", mode="before")
+    @classmethod
+    def _no_file(cls, value: Any) -> Any:
+        return none_if_empty(value)
+
     @field_validator("auth", "jwt_algorithms", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -162,6 +167,14 @@ class AccessSettings(BaseSettings):
                 "jwt_jwks would read the issuer's keys in plain text, so that anyone on the way "
                 "could make tokens: use https"
             )
+
+
+def none_if_empty(value: Any) -> Any:
+    """Return None for an empty text, which would be this folder's name as a path.
+
+    Compose files pass on a variable that may not be set as `NAME: ${NAME:-}`.
+    """
+    return None if value == "" else value
 
 
 def words(value: Any) -> Any:

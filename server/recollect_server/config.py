@@ -26,7 +26,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from recollect_server.access import AccessSettings, is_local, words
+from recollect_server.access import AccessSettings, is_local, none_if_empty, words
 
 MIB = 1024 * 1024
 
@@ -222,6 +222,14 @@ class Settings(AccessSettings):
     episode_idle_seconds: float = Field(1800.0, gt=0)
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     log_format: str = Field("console", pattern="^(console|json)$")
+
+    @field_validator(
+        *("secrets_dir", "vector_store", "limits_file", "audit_heads", "activity_file"),
+        mode="before",
+    )
+    @classmethod
+    def _nothing(cls, value: Any) -> Any:
+        return none_if_empty(value)
 
     @field_validator("audit", mode="before")
     @classmethod
