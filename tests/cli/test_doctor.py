@@ -377,6 +377,13 @@ async def test_a_wrong_password_fails_and_is_not_shown():
         assert _levels(await check_valkey(good, utc_now()), "state")[0] is Level.OK
 
 
+async def test_what_a_valkey_answers_to_a_database_that_it_has_not_is_told():
+    with _valkey() as server:
+        settings = _settings(state_url=f"{server.url('valkey').removesuffix('/0')}/99")
+        text = _said(await check_valkey(settings, utc_now()), "state", Level.FAIL)
+    assert "DB index is out of range" in text
+
+
 async def test_a_valkey_that_hides_its_settings_is_warned_of():
     with _valkey("--rename-command", "CONFIG", "hidden") as server:
         found = await check_valkey(_state_of(server), utc_now())

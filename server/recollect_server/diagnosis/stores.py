@@ -121,8 +121,10 @@ async def _valkey(url: str, use: str, now: datetime) -> list[Finding]:
     with capture_logs() as said:
         try:
             return [each async for each in _ask(client, use, now)]
-        except Unavailable:
+        except Unavailable as error:
             cause = next((line["error"] for line in said if "error" in line), "no answer")
+            if isinstance(error, Refused):
+                cause = error.text
             return [
                 fail(
                     use,
