@@ -9,16 +9,17 @@ ARG UV_VERSION=0.13.8
 ENV UV_PROJECT_ENVIRONMENT=/opt/recollect \
     UV_PYTHON_DOWNLOADS=never \
     UV_LINK_MODE=copy \
-    UV_COMPILE_BYTECODE=1
+    UV_COMPILE_BYTECODE=1 \
+    EXTRAS="--extra postgres --extra chroma --extra qdrant --extra otel"
 RUN pip install --no-cache-dir --disable-pip-version-check "uv==${UV_VERSION}"
 WORKDIR /src
 # What changes seldom first: the layer of the dependencies is kept while only code changes.
 COPY pyproject.toml uv.lock README.md LICENSE NOTICE ./
 COPY clients/python/pyproject.toml clients/python/README.md clients/python/
-RUN uv sync --frozen --no-dev --no-install-workspace --extra postgres
+RUN uv sync --frozen --no-dev --no-install-workspace $EXTRAS
 COPY clients/python clients/python
 COPY server server
-RUN uv sync --frozen --no-dev --no-editable --extra postgres
+RUN uv sync --frozen --no-dev --no-editable $EXTRAS
 
 FROM python:${PYTHON}
 LABEL org.opencontainers.image.title="Recollect" \

@@ -73,6 +73,8 @@ def test_others_are_reached_with_tls_and_credentials_or_where_the_network_is_tru
         ({"jwt_jwks": "https://i/jwks"}, "auth does not name jwt"),
         ({"auth": "api-key", "jwt_issuer": "i"}, "auth does not name jwt"),
         ({"jwt_audience": "a"}, "auth does not name jwt"),
+        ({"jwt_algorithms": "HS256"}, "auth does not name jwt"),
+        ({"auth": "api-key", "jwt_tenant_claim": "org"}, "auth does not name jwt"),
         # Credentials that nothing says how to check.
         *(({**JWT, name: ""}, f"needs {name}") for name in JWT if name != "auth"),
         ({**MTLS}, "needs TLS"),

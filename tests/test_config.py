@@ -87,6 +87,15 @@ def test_a_secret_is_read_from_its_file_and_not_printed(tmp_path, monkeypatch):
     assert config.load(secrets_dir=tmp_path).anthropic_key() == "from-file"
 
 
+def test_a_variable_that_is_empty_names_no_file_and_no_store(monkeypatch):
+    optional = [n for n, field in config.Settings.model_fields.items() if field.default is None]
+    assert {"tls_cert", "secrets_dir", "limits_file", "vector_store"} <= set(optional)
+    for name in optional:
+        monkeypatch.setenv(f"RECOLLECT_{name.upper()}", "")
+    settings = config.load()
+    assert [name for name in optional if getattr(settings, name) is not None] == []
+
+
 def test_a_folder_of_secrets_is_read_as_it_is_mounted(tmp_path, monkeypatch):
     versioned = tmp_path / "..2026"
     versioned.mkdir()
@@ -103,6 +112,14 @@ def test_a_folder_of_secrets_is_read_as_it_is_mounted(tmp_path, monkeypatch):
     assert settings.cache_url.get_secret_value() == "redis://hidden:1"
     assert settings.listen == "127.0.0.1:2"
     assert "hidden" not in repr(settings)
+
+
+def test_files_of_secrets_that_are_no_settings_are_found(tmp_path):
+    (tmp_path / "..data").mkdir()
+    for name in ("DATABASE_URL", "recollect_audit_key", "DATABSE_URL", "RECOLLECT_STATE_ULR"):
+        (tmp_path / name).write_text("")
+    assert config.unknown_secrets(tmp_path) == ["DATABSE_URL", "RECOLLECT_STATE_ULR"]
+    assert config.unknown_secrets(None) == []
 
 
 def test_a_folder_of_secrets_must_be_there(tmp_path):
@@ -136,6 +153,10 @@ def test_a_local_address_needs_neither(listen):
         ({"max_message_bytes": 0}, "max_message_bytes"),
         ({"database_url": "mysql://x"}, "database_url"),
         ({"colour": "red"}, "colour"),
+        ({"traces_endpoint": "collector:4318"}, "traces_endpoint must be"),
+        ({"anthropic_base_url": "proxy.example"}, "anthropic_base_url must be"),
+        ({"chromadb_url": "chroma:8000"}, "chromadb_url must be http"),
+        ({"qdrant_url": "localhost:6333/"}, "qdrant_url must be http"),
     ],
 )
 def test_a_wrong_setting_is_named(flags, text):
@@ -159,7 +180,7 @@ def test_a_wrong_setting_is_named(flags, text):
         ),
         (
             {"embedder": "openai", "openai_api_key": "k", "openai_base_url": "models"},
-            "must be https://HOST/v1",
+            "openai_base_url must be",
         ),
     ],
 )

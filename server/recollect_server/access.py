@@ -99,6 +99,11 @@ class AccessSettings(BaseSettings):
     jwt_role_claim: str = Field("role", min_length=1)
     jwt_role_prefix: str = ""
 
+    @field_validator("tls_cert", "tls_key", "tls_client_ca", mode="before")
+    @classmethod
+    def _no_file(cls, value: Any) -> Any:
+        return none_if_empty(value)
+
     @field_validator("auth", "jwt_algorithms", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -142,12 +147,12 @@ class AccessSettings(BaseSettings):
             raise ValueError("auth mtls needs [certificates] to say who the clients are")
 
     def _check_tokens(self) -> None:
-        given = {n: getattr(self, n) for n in ("jwt_jwks", "jwt_issuer", "jwt_audience")}
         if Authentication.JWT not in self.auth:
-            for name, value in given.items():
-                if value:
+            for name, field in type(self).model_fields.items():
+                if name.startswith("jwt_") and getattr(self, name) != field.default:
                     raise ValueError(f"{name} is set, but auth does not name jwt")
             return
+        given = {n: getattr(self, n) for n in ("jwt_jwks", "jwt_issuer", "jwt_audience")}
         for name, value in given.items():
             if not value:
                 raise ValueError(f"auth jwt needs {name}")
@@ -162,6 +167,14 @@ class AccessSettings(BaseSettings):
                 "jwt_jwks would read the issuer's keys in plain text, so that anyone on the way "
                 "could make tokens: use https"
             )
+
+
+def none_if_empty(value: Any) -> Any:
+    """Return None for an empty text, which would be this folder's name as a path.
+
+    Compose files pass on a variable that may not be set as `NAME: ${NAME:-}`.
+    """
+    return None if value == "" else value
 
 
 def words(value: Any) -> Any:

@@ -8,14 +8,14 @@ from datetime import timedelta
 import structlog
 
 from recollect_server.activity import Activity
-from recollect_server.admin.sealing import Sealing
+from recollect_server.admin.sealing import Sealing, append_to
 from recollect_server.config import Settings
 from recollect_server.memory.due import JobKind
 from recollect_server.memory.embedding import EmbeddingWorker
 from recollect_server.memory.forgetting import Forgetting, Listener
 from recollect_server.memory.jobs import JobRunner
 from recollect_server.memory.upkeep import UpkeepWorker
-from recollect_server.parts import open_audit_key, utc_now
+from recollect_server.parts import StartError, open_audit_key, utc_now
 from recollect_server.session_work import SessionWork
 from recollect_server.stores.sql.audit_chains import SqlAuditChains
 from recollect_server.stores.sql.database import Database
@@ -63,12 +63,18 @@ def sealing_loop(database: Database, settings: Settings) -> Loops:
     """Return what seals audit events, and removes those that are too old.
 
     Raises:
-        StartError: the key that is set is none.
+        StartError: the key that is set is none, or heads cannot be written.
     """
     if settings.audit_key.get_secret_value():
         open_audit_key(settings)
     elif settings.uses_postgres:
         log.warning("audit_key is not set: each data directory signs with a key of its own")
+    if settings.audit_heads is not None:
+        try:
+            append_to(settings.audit_heads, b"")
+        except OSError as error:
+            text = f"cannot write the audit heads to {settings.audit_heads}: {error.strerror}"
+            raise StartError(text) from error
     sealing = Sealing(
         SqlAuditChains(database, utc_now),
         lambda: open_audit_key(settings),

@@ -26,7 +26,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from recollect_server.access import AccessSettings, is_local, words
+from recollect_server.access import AccessSettings, is_local, none_if_empty, words
 
 MIB = 1024 * 1024
 
@@ -57,6 +57,10 @@ class VectorStoreKind(StrEnum):
     CHROMA = "chroma"
     QDRANT = "qdrant"
     PGVECTOR = "pgvector"
+
+
+_NO_FOLDER = re.compile(r"[^/]+:\d+/?")
+"""HOST:PORT, where a URL's scheme was forgotten: nobody means a folder of such a name."""
 
 
 def _named(name: str, *usual: str) -> AliasChoices:
@@ -219,6 +223,14 @@ class Settings(AccessSettings):
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     log_format: str = Field("console", pattern="^(console|json)$")
 
+    @field_validator(
+        *("secrets_dir", "vector_store", "limits_file", "audit_heads", "activity_file"),
+        mode="before",
+    )
+    @classmethod
+    def _nothing(cls, value: Any) -> Any:
+        return none_if_empty(value)
+
     @field_validator("audit", mode="before")
     @classmethod
     def _split_audit(cls, value: Any) -> Any:
@@ -229,10 +241,21 @@ class Settings(AccessSettings):
         url = self.database_url.get_secret_value()
         if url and not url.startswith(DATABASE_SCHEMES):
             raise ValueError("database_url must be postgresql://... or sqlite:///PATH")
+        self._check_urls()
         self._check_vector_store()
         self._check_embedder()
         self._check_workers()
         return self
+
+    def _check_urls(self) -> None:
+        for name in ("traces_endpoint", "anthropic_base_url", "openai_base_url"):
+            given = getattr(self, name)
+            url = urlsplit(given)
+            if given and not (url.scheme in ("http", "https") and url.hostname):
+                raise ValueError(f"{name} must be http://HOST:PORT or https://HOST:PORT")
+        for name in ("chromadb_url", "qdrant_url"):
+            if _NO_FOLDER.fullmatch(getattr(self, name)):
+                raise ValueError(f"{name} must be http://HOST:PORT, or the path of a folder")
 
     def _check_workers(self) -> None:
         if (self.workers > 1 or self.share_port) and self.listen.startswith("unix"):
@@ -260,9 +283,7 @@ class Settings(AccessSettings):
             return
         if not self.openai_api_key.get_secret_value():
             raise ValueError("embedder openai needs OPENAI_API_KEY")
-        url = urlsplit(self.openai_base_url or "https://")
-        if url.scheme not in ("https", "http") or (self.openai_base_url and not url.hostname):
-            raise ValueError("openai_base_url must be https://HOST/v1")
+        url = urlsplit(self.openai_base_url)
         if url.scheme == "http" and not (is_local(f"{url.hostname}:0") or self.insecure):
             raise ValueError(
                 "openai_base_url would send the key and what is stored in plain text: use https, "
@@ -356,7 +377,7 @@ def _store_url(kind: str, given: str) -> str:
 
 def unknown_variables(environment: Iterable[str]) -> list[str]:
     """Return the names among these that look like a setting's and are none."""
-    known = {f"RECOLLECT_{name.upper()}" for name in Settings.model_fields} | CLIENT_VARIABLES
+    known = VARIABLES | CLIENT_VARIABLES
     return sorted(
         name
         for name in environment
@@ -364,6 +385,26 @@ def unknown_variables(environment: Iterable[str]) -> list[str]:
         and name.upper() not in known
         and not _OF_A_SERVICE.search(name)
     )
+
+
+def unknown_secrets(folder: Path | None) -> list[str]:
+    """Return the names of files in a folder of secrets that are no setting's."""
+    if folder is None:
+        return []
+    # A mounted Secret has hidden folders of its own.
+    names = (file.name for file in folder.iterdir() if not file.name.startswith("."))
+    return sorted(name for name in names if name.upper() not in VARIABLES)
+
+
+def _variables() -> Iterable[str]:
+    for name, field in Settings.model_fields.items():
+        yield f"RECOLLECT_{name.upper()}"
+        if isinstance(field.validation_alias, AliasChoices):
+            yield from (str(choice).upper() for choice in field.validation_alias.choices)
+
+
+VARIABLES = frozenset(_variables())
+"""Every environment variable that is a setting."""
 
 
 def load(config_file: Path | None = None, **flags: Any) -> Settings:

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from recollect_server.activity import Activity
 from recollect_server.admin.buckets import OwnBuckets, SharedBuckets
 from recollect_server.admin.limits import AllLimits
 from recollect_server.admin.limits_file import LimitsFile, LimitsFileError
@@ -163,6 +164,15 @@ def open_limits(settings: Settings) -> tuple[LimitsFile | None, AllLimits]:
         return file, file.read()
     except LimitsFileError as error:
         raise StartError(str(error)) from error
+
+
+def open_activity(settings: Settings) -> Activity:
+    """Return what knows whether calls keep this process busy, and those it shares a file with."""
+    try:
+        return Activity(settings.activity_file)
+    except OSError as error:
+        text = f"cannot use the activity file {settings.activity_file}: {error.strerror}"
+        raise StartError(text) from error
 
 
 def open_quotas(

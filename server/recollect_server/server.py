@@ -28,6 +28,7 @@ from recollect_server.opened import Opened, open_all
 from recollect_server.parts import (
     StartError,
     chat_defaults,
+    open_activity,
     open_embedder,
     open_limits,
     open_quotas,
@@ -85,7 +86,7 @@ async def open_server(stack: AsyncExitStack, settings: Settings) -> Started:
     quotas = open_quotas(stack, settings, limits, opened.database, opened.state_url)
     chat, chat_loops = _make_chat(settings, opened, memory, answers, quotas)
     admin = make_admin(settings, opened, memory, answers, chat, quotas)
-    activity = Activity(settings.activity_file)
+    activity = open_activity(settings)
     loops = _loops(opened, memory, answers, admin) | chat_loops | {"activity": activity.run}
     if limits_file is not None:
         loops["limits"] = partial(limits_file.watch, quotas.change)

@@ -259,6 +259,8 @@ async def supervise(
                 raise StartError(
                     f"cannot listen on {settings.health_listen}: another program may use it"
                 ) from error
+            # A health service says SERVING until it is told otherwise.
+            await supervisor.health.set("", _NOT_SERVING)
             await endpoint.start()
             stack.push_async_callback(endpoint.stop)
         stack.push_async_callback(supervisor.stop)

@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from grpc_health.v1 import health, health_pb2
 
-from recollect_server.activity import Activity
 from recollect_server.background import running, sealing_loop, worker_loops
 from recollect_server.config import Settings
 from recollect_server.memory.embedding import EmbeddingWorker
@@ -15,6 +14,7 @@ from recollect_server.models.guarded import GuardedModel
 from recollect_server.observability import open_telemetry, publish_metrics
 from recollect_server.parts import (
     StartError,
+    open_activity,
     open_chat_model,
     open_database,
     open_embedder,
@@ -44,7 +44,7 @@ async def open_worker(stack: AsyncExitStack, settings: Settings) -> None:
     source = SqlIndexSource(database, utc_now, embedder.model)
     index = ExactIndex(source, embedder, budget=settings.index_bytes)
     work = make_session_work(settings, database, model, index, source)
-    work_added, activity = asyncio.Event(), Activity(settings.activity_file)
+    work_added, activity = asyncio.Event(), open_activity(settings)
     embedding = EmbeddingWorker(queue, embedder, work_added, activity)
     loops = worker_loops(database, work, embedding, work_added, activity, telemetry)
     loops["feeding"] = open_feeder(stack, settings, database).run

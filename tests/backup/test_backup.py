@@ -132,6 +132,8 @@ def test_a_backup_replaces_nothing_and_leaves_nothing_half_done(tmp_path):
     with pytest.raises(BackupError, match="cannot be copied"):
         back_up(database, tmp_path / "another.db")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.db", "it.db"]
+    with pytest.raises(BackupError, match="cannot be written"):
+        back_up(database, target / "below a file")
 
 
 def test_postgres_is_told_to_use_its_own_tools(postgres):

@@ -99,6 +99,14 @@ def test_a_failure_is_one_line_and_exit_code_1(server):
         assert "Traceback" not in done.stderr
 
 
+def test_a_store_that_is_down_is_not_called_a_server_that_is_missing():
+    with RunningServer(environment={"VALKEY_URL": "valkey://127.0.0.1:1"}) as running:
+        failed = _recollect("cache", "stats", "--target", running.address)
+    assert failed.returncode == 1
+    assert "does not answer" in failed.stderr
+    assert "no server at" not in failed.stderr
+
+
 def test_help_lists_every_command_without_loading_the_server():
     code = (
         "import sys; from recollect_server.cli import main\n"

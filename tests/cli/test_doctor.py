@@ -35,6 +35,7 @@ from recollect_server.diagnosis.machine import (
     check_environment,
     check_folder,
     check_limits,
+    check_secrets,
     check_tls,
 )
 from recollect_server.diagnosis.models import check_chat, check_embedder
@@ -122,6 +123,19 @@ def test_a_variable_that_is_no_setting_is_warned_of():
 
 
 # Folder and disk
+
+
+def test_a_file_of_secrets_that_is_no_setting_is_warned_of(tmp_path):
+    for name in ("DATABASE_URL", "DATABSE_URL"):
+        (tmp_path / name).write_text("postgresql://example/db")
+    found = [*check_secrets(_settings(secrets_dir=tmp_path))]
+    assert "DATABSE_URL" in _said(found, "secrets", Level.WARN)
+
+
+def test_a_folder_that_is_made_is_its_users_alone(tmp_path):
+    settings = _settings(data_dir=tmp_path / "data")
+    migrate(settings.sqlite_path)
+    assert all(each.level is Level.OK for each in check_folder(settings) if each.subject != "disk")
 
 
 def test_a_folder_that_cannot_be_written_fails(tmp_path):
@@ -363,6 +377,13 @@ async def test_a_wrong_password_fails_and_is_not_shown():
         assert _levels(await check_valkey(good, utc_now()), "state")[0] is Level.OK
 
 
+async def test_what_a_valkey_answers_to_a_database_that_it_has_not_is_told():
+    with _valkey() as server:
+        settings = _settings(state_url=f"{server.url('valkey').removesuffix('/0')}/99")
+        text = _said(await check_valkey(settings, utc_now()), "state", Level.FAIL)
+    assert "DB index is out of range" in text
+
+
 async def test_a_valkey_that_hides_its_settings_is_warned_of():
     with _valkey("--rename-command", "CONFIG", "hidden") as server:
         found = await check_valkey(_state_of(server), utc_now())
@@ -435,6 +456,25 @@ async def test_a_vector_store_that_is_there_passes(tmp_path):
     settings = _settings(data_dir=tmp_path, chromadb_url=str(folder))
     finding = await check_vectors(settings, 384)
     assert (finding.level, finding.text) == (Level.OK, "chroma answers")
+
+
+async def test_pgvector_without_its_extension_fails_where_it_cannot_be_made(postgres):
+    url = postgres.create("recollect")
+    able = _settings(database_url=url, vector_store="pgvector")
+    plain = _settings(database_url=url.replace("postgres@", "plain@"), vector_store="pgvector")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE plain LOGIN")
+        connection.execute("GRANT pg_read_all_data TO plain")
+        try:
+            assert (await check_vectors(able, 384)).level is Level.OK
+            found = await check_vectors(plain, 384)
+            assert found.level is Level.FAIL
+            assert "no extension `vector`" in found.text
+            connection.execute("CREATE EXTENSION vector")
+            assert (await check_vectors(plain, 384)).level is Level.OK
+        finally:
+            connection.execute("DROP OWNED BY plain")
+            connection.execute("DROP ROLE plain")
 
 
 async def test_a_model_that_was_changed_on_disk_fails(tmp_path, monkeypatch):

@@ -120,6 +120,31 @@ def test_a_process_that_is_killed_is_started_again_and_loses_nothing(server):
     load.check()
 
 
+def test_health_does_not_say_serving_before_the_processes_serve():
+    address, heard = f"127.0.0.1:{free_port()}", []
+    soon = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 50)]
+
+    def watch() -> None:
+        with grpc.insecure_channel(address, options=soon) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            request = health_pb2.HealthCheckRequest()
+            for answer in health.Watch(request, timeout=START_SECONDS, wait_for_ready=True):
+                heard.append(answer.status)
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    flags = ("--workers", str(WORKERS), "--health-listen", address)
+    with RunningServer(*flags, start_seconds=START_SECONDS):
+        watcher.join(START_SECONDS)
+    serving, not_serving = (
+        health_pb2.HealthCheckResponse.SERVING,
+        health_pb2.HealthCheckResponse.NOT_SERVING,
+    )
+    assert heard == [not_serving, serving]
+
+
 def test_health_metrics_and_background_work_of_all_processes():
     health, metrics = f"127.0.0.1:{free_port()}", free_port()
     with RunningServer(

@@ -3,6 +3,9 @@
 import asyncio
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -330,3 +333,19 @@ async def test_close_finishes_what_waits_and_refuses_what_follows() -> None:
         await embedder.embed(["too late"])
     assert refused.value.reason is Reason.SHUTTING_DOWN
     await embedder.close()
+
+
+def test_onnxruntime_leaves_no_id_of_the_machine_and_reports_to_nobody(tmp_path):
+    """What it would send first lies in the home folder."""
+    program = (
+        "from pathlib import Path; import sys; "
+        "from recollect_server.models.minilm._encoder import Encoder; "
+        "encoder = Encoder(Path(sys.argv[1]), 1); encoder.vectors(encoder.tokenise(['a text']))"
+    )
+    outside = ("XDG_", "ORT_")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(outside)}
+    subprocess.run(
+        [sys.executable, "-c", program, str(BUNDLE)],
+        env=environment | {"HOME": str(tmp_path)}, check=True, timeout=60,
+    )  # fmt: skip
+    assert list(tmp_path.rglob("*")) == []

@@ -136,8 +136,16 @@ class Sealing:
         if not await self._chains.append(seal, chained):
             return True
         if self._heads is not None:
-            await asyncio.to_thread(_append_line, self._heads, json.dumps(seal.to_json()))
+            await self._export(self._heads, seal)
         return len(events) == BATCH
+
+    async def _export(self, heads: Path, seal: Seal) -> None:
+        """Append the head. Where that fails the next one stands for it: all before hang on it."""
+        line = f"{json.dumps(seal.to_json())}\n".encode()
+        try:
+            await asyncio.to_thread(append_to, heads, line)
+        except OSError as error:
+            log.error("the head of an audit chain is not exported", error=type(error).__name__)
 
     async def _signer(self) -> Signer:
         if self._signer_ is None:
@@ -148,10 +156,11 @@ class Sealing:
         return int(self._clock().timestamp() * 1_000_000)
 
 
-def _append_line(path: Path, line: str) -> None:
+def append_to(path: Path, data: bytes) -> None:
+    """Append to a file and wait for the disk; it is made if absent. Raises `OSError`."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(descriptor, f"{line}\n".encode())
+        os.write(descriptor, data)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

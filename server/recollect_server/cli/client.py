@@ -146,6 +146,9 @@ def connect(server: Server, user: str | None = None) -> Iterator[Recollect]:
         with server.client(user) as client:
             yield client
     except errors.Unavailable as error:
+        if error.reason:  # a server says so of a part of it
+            click.echo(f"recollect: {error.message}", err=True)
+            sys.exit(1)
         click.echo(
             f"recollect: no server at {server.target} ({error.message}). Start one: recollect serve"
             + ("" if server.encrypted else ". One that serves TLS needs --tls or --tls-ca"),

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+import structlog
 from pydantic import ValidationError
 
 from recollect_server import config
 from recollect_server.cli import allocator
+
+log = structlog.get_logger("recollect.cli")
 
 
 def fail(message: str) -> NoReturn:
@@ -58,6 +61,10 @@ def run_until_ended(
     from recollect_server.parts import StartError
 
     logs.configure(settings.log_level, settings.log_format)
+    for name in config.unknown_variables(os.environ):
+        log.warning("no setting has the name of this variable", variable=name)
+    for name in config.unknown_secrets(settings.secrets_dir):
+        log.warning("no setting has the name of this file of secrets", file=name)
     _allow_many_files()
     allocator.keep_little()
     allocator.return_memory()

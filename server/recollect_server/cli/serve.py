@@ -211,8 +211,7 @@ def worker(config_file: Path | None, ready_file: Path | None, **flags: Any) -> N
         from recollect_server import app
 
     def ready() -> None:
-        if ready_file is not None:
-            ready_file.touch()
+        _write(ready_file, "")
         log.info("the worker runs")
 
     run_until_ended(settings, lambda: app.work(settings, ready))
@@ -239,10 +238,16 @@ def _tell(settings: config.Settings, started: "server.Started") -> None:
 
 
 def _write(ready_file: Path | None, address: str) -> None:
-    if ready_file is not None:
-        temporary = ready_file.with_suffix(".tmp")
+    if ready_file is None:
+        return
+    temporary = ready_file.with_suffix(".tmp")
+    try:
         temporary.write_text(address)
         temporary.replace(ready_file)
+    except OSError as error:
+        from recollect_server.parts import StartError
+
+        raise StartError(f"cannot write {ready_file}: {error.strerror}") from error
 
 
 def _invitation(address: str, program: str) -> str:

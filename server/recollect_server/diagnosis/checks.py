@@ -12,6 +12,7 @@ from recollect_server.diagnosis.machine import (
     check_environment,
     check_folder,
     check_limits,
+    check_secrets,
     check_tls,
 )
 from recollect_server.diagnosis.models import check_chat, check_embedder
@@ -27,6 +28,7 @@ async def examine(settings: Settings, clock: Callable[[], datetime] = utc_now) -
     """
     machine = [
         *check_environment(os.environ),
+        *check_secrets(settings),
         *check_folder(settings),
         *check_tls(settings, clock()),
         *check_limits(settings),

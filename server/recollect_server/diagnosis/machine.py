@@ -11,7 +11,7 @@ from pathlib import Path
 from cryptography import x509
 
 from recollect_server.admin.limits_file import LimitsFile, LimitsFileError
-from recollect_server.config import MIB, Settings, unknown_variables
+from recollect_server.config import MIB, Settings, unknown_secrets, unknown_variables
 from recollect_server.diagnosis.finding import Finding, fail, ok, warn
 
 LEAST_BYTES = 256 * MIB
@@ -29,11 +29,21 @@ def check_environment(environment: Iterable[str]) -> Iterator[Finding]:
         )
 
 
+def check_secrets(settings: Settings) -> Iterator[Finding]:
+    """Look whether a file is meant for a setting and is none, by its name."""
+    for name in unknown_secrets(settings.secrets_dir):
+        yield warn(
+            "secrets",
+            f"{name} in {settings.secrets_dir} is no setting and does nothing",
+            "name it like the setting's environment variable, or take it away",
+        )
+
+
 def check_folder(settings: Settings) -> Iterator[Finding]:
     """Look whether the data directory can be written, has room, and is read by nobody else."""
     folder = settings.data_dir.absolute()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"x")
     except OSError as error:

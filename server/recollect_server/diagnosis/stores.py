@@ -121,8 +121,10 @@ async def _valkey(url: str, use: str, now: datetime) -> list[Finding]:
     with capture_logs() as said:
         try:
             return [each async for each in _ask(client, use, now)]
-        except Unavailable:
+        except Unavailable as error:
             cause = next((line["error"] for line in said if "error" in line), "no answer")
+            if isinstance(error, Refused):
+                cause = error.text
             return [
                 fail(
                     use,
@@ -206,6 +208,22 @@ async def _setting(client: Client, name: str) -> str:
     return str(value.decode())
 
 
+def _may_use_vector(settings: Settings) -> bool:
+    """Whether PostgreSQL has the extension, or its user may create it."""
+    import psycopg
+
+    asked = (
+        "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'vector') OR EXISTS ("
+        "SELECT FROM pg_available_extension_versions WHERE name = 'vector' AND ("
+        "(SELECT rolsuper FROM pg_roles WHERE rolname = current_user) OR "
+        "trusted AND has_database_privilege(current_database(), 'CREATE')))"
+    )
+    url = str(settings.database_location)
+    with closing(psycopg.connect(url, connect_timeout=10)) as connection:
+        row: Any = connection.execute(asked).fetchone()
+    return bool(row[0])
+
+
 async def check_vectors(settings: Settings, dimensions: int) -> Finding:
     """Look whether the vector store answers."""
     url = settings.vector_store_url
@@ -223,6 +241,13 @@ async def check_vectors(settings: Settings, dimensions: int) -> Finding:
             with capture_logs():
                 store = await asyncio.to_thread(connections, url, "recollect_doctor", dimensions)
                 await store.exists()
+                if url == "pgvector:" and not await asyncio.to_thread(_may_use_vector, settings):
+                    return fail(
+                        "vectors",
+                        "PostgreSQL has no extension `vector`, and this user may not create it",
+                        "install pgvector there and, as a superuser in this database, run "
+                        "CREATE EXTENSION vector",
+                    )
         except (InvalidArgument, Unavailable, StartError) as error:
             return fail(
                 "vectors",

@@ -69,7 +69,7 @@ class AuditKey:
         """
         path = folder / FILE
         if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(0o700, parents=True, exist_ok=True)
             _make(path)
         return cls.from_pem(path.read_text())
 

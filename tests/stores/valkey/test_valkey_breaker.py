@@ -13,6 +13,7 @@ from recollect_server.errors import Unavailable
 from recollect_server.stores.valkey._cluster import key_slot
 from recollect_server.stores.valkey.breaker import Circuit, ImpatientClient
 from recollect_server.stores.valkey.connect import connect
+from recollect_server.telemetry import Telemetry
 
 PATIENCE = 0.2
 
@@ -55,6 +56,19 @@ async def test_a_frozen_server_is_given_up_soon_then_at_once_until_it_answers(
     assert time.monotonic() - started < 1000 * PATIENCE / 10
     server.send(signal.SIGCONT)
     await eventually(lambda: _works(client))
+
+
+async def test_what_is_given_up_at_once_is_begun_nowhere(server: Server) -> None:
+    """A coroutine that nobody awaits is a warning, which a server would write into its log."""
+    watched = Telemetry(active=True).watch_client(connect(server.url("valkey")), "cache")
+    client = ImpatientClient(watched, Circuit())
+    try:
+        server.kill()
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await client.get("k")
+    finally:
+        await client.close()
 
 
 async def test_a_dead_server_works_again_when_it_is_back(

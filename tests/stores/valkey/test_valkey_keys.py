@@ -5,9 +5,11 @@ import re
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.harness import ROOT
 
 from recollect_server.scope import Scope
 from recollect_server.stores.valkey.keys import (
+    PREFIX,
     digest,
     entry_key,
     register_key,
@@ -75,3 +77,11 @@ def test_the_layout_is_the_one_that_running_servers_know() -> None:
     tag = register_tag("default", "ada", 0)
     assert register_key(tag, "r") == "rc2:{cf6daf08b14aa6bb6242f5c659d06399}:entries:r"
     assert registers_key(tag) == "rc2:registers:cf"
+
+
+def test_documents_name_the_keys_by_their_beginning():
+    """Whoever restores a backup deletes by it, and whoever writes access rules allows by it."""
+    texts = {file.name: file.read_text() for file in (ROOT / "docs").glob("*.md")}
+    named = {name: set(re.findall(r"\brc\d+:", text)) for name, text in texts.items()}
+    assert {name for name, found in named.items() if found} >= {"backup.md", "deployment.md"}
+    assert set().union(*named.values()) == {PREFIX}

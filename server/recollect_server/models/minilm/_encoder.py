@@ -6,9 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+
+# The library reads it when it is loaded. Without it, it keeps an id of this machine under the home
+# folder and reports to its makers which program runs it, and on what.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime
 
 DIMENSIONS = 384
 

@@ -43,6 +43,9 @@ def back_up(database: Path, target: Path) -> Backup:
     try:
         # An empty file is taken for a new one.
         os.close(os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))
+    except OSError as error:
+        raise BackupError(f"{target} cannot be written: {error.strerror}") from None
+    try:
         with closing(sqlite3.connect(database, timeout=60, isolation_level=None)) as connection:
             connection.execute("VACUUM INTO ?", (str(partial),))
         revision = _check(database, partial)

@@ -90,7 +90,7 @@ def migrate(location: str | Path) -> bool:
         SchemaError: the database was written by a newer version, or cannot be used.
     """
     if not is_postgres(location):
-        Path(location).parent.mkdir(parents=True, exist_ok=True)
+        Path(location).parent.mkdir(0o700, parents=True, exist_ok=True)
     if not needs_migration(location):
         return False
     from alembic import command

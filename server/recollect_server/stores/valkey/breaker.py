@@ -5,7 +5,8 @@ server does, without waiting, until it answers a probe. In a cluster this is so 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from recollect_server.errors import Reason, Unavailable
@@ -73,23 +74,24 @@ class ImpatientClient:
 
     async def get(self, key: str) -> bytes | None:
         """See `Client`."""
-        return await self._guard(key, self._client.get(key))
+        return await self._guard(key, partial(self._client.get, key))
 
     async def set(self, key: str, value: bytes, *, px: int | None = None, nx: bool = False) -> bool:
         """See `Client`."""
-        return await self._guard(key, self._client.set(key, value, px=px, nx=nx))
+        return await self._guard(key, partial(self._client.set, key, value, px=px, nx=nx))
 
     async def delete(self, *keys: str) -> int:
         """See `Client`."""
-        return await self._guard(next(iter(keys), None), self._client.delete(*keys))
+        return await self._guard(next(iter(keys), None), partial(self._client.delete, *keys))
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[bytes | int]) -> Any:
         """See `Client`."""
-        return await self._guard(next(iter(keys), None), self._client.run(script, keys, args))
+        ask = partial(self._client.run, script, keys, args)
+        return await self._guard(next(iter(keys), None), ask)
 
     def command(self, key: str | None, *words: str | bytes | int) -> Coroutine[Any, Any, Any]:
         """See `Client`."""
-        return self._guard(key, self._client.command(key, *words))
+        return self._guard(key, partial(self._client.command, key, *words))
 
     def scan(self, pattern: str) -> AsyncGenerator[list[str]]:
         """See `Client`; nobody in a hurry scans, so it is not guarded."""
@@ -97,7 +99,7 @@ class ImpatientClient:
 
     async def ping(self) -> None:
         """See `Client`."""
-        await self._guard(None, self._client.ping())
+        await self._guard(None, self._client.ping)
 
     def place(self, key: str | None) -> str:
         """See `Client`."""
@@ -113,13 +115,12 @@ class ImpatientClient:
         await self._circuit.close()
         await self._client.close()
 
-    async def _guard(self, key: str | None, call: Coroutine[Any, Any, T]) -> T:
+    async def _guard(self, key: str | None, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         # Nearly always none is silent, and finding the place of a key in a cluster costs.
         if self._circuit.any_open and self._circuit.is_open(self._client.place(key)):
-            call.close()
             raise _silent()
         try:
-            return await call
+            return await ask()
         except Refused:  # not silent
             raise
         except Unavailable:

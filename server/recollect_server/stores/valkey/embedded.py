@@ -102,7 +102,7 @@ class EmbeddedValkey:
         if self._supervisor is not None:
             raise RuntimeError("the embedded Valkey is started already")
         began = time.monotonic()
-        self._data_dir.mkdir(parents=True, exist_ok=True)
+        self._data_dir.mkdir(0o700, parents=True, exist_ok=True)
         self._lock = await _lock(self._data_dir)
         try:
             self._socket = self._choose_socket()
