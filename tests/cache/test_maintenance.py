@@ -15,6 +15,7 @@ from recollect_server.cache.model import (
     Verdict,
 )
 from recollect_server.errors import InvalidArgument, NotFound, PermissionDenied
+from recollect_server.memory.model import TextPart, ThinkingPart
 from recollect_server.scope import Scope
 
 SEMANTIC = frozenset({CacheTier.SEMANTIC})
@@ -148,6 +149,38 @@ async def test_a_wrong_hit_is_forgotten_by_no_restart_and_no_new_copy(
         assert (await user.lookup(prompt(*REWORDED[:2], "How tall is the tower"))).entry is None
     better = await later.store(asked, "330 metres")
     assert (await later.lookup(reworded)).entry == better
+
+
+async def test_a_wrong_answer_of_another_model_is_not_served_in_its_place(ada: User) -> None:
+    one, two = prompt(*TALK, model="one"), prompt(*TALK, model="two")
+    entry = await ada.store(one, "12 metres")
+    same = await ada.store(two, "12 metres")
+    await ada.maintenance.report(ada.scope, entry.entry_id, one, Verdict.WRONG)
+    for tiers in (frozenset(CacheTier), frozenset({CacheTier.EXACT}), SEMANTIC):
+        assert (await ada.lookup(one, tiers=tiers, any_model=True)).entry is None
+    right = await ada.store(prompt(*TALK, model="three"), "330 metres")
+    assert same != right
+    assert (await ada.lookup(one, any_model=True)).entry == right
+
+
+async def test_a_wrong_answer_is_the_same_with_other_reasoning(ada: User) -> None:
+    asked = prompt(*TALK)
+    first, again = (
+        (ThinkingPart(reasoning, reasoning), TextPart("12 metres")) for reasoning in ("hm", "well")
+    )
+    entry = await ada.store(asked, first)
+    await ada.maintenance.report(ada.scope, entry.entry_id, asked, Verdict.WRONG)
+    await ada.store(asked, again)
+    assert (await ada.lookup(asked)).entry is None
+
+
+async def test_after_a_wrong_answer_the_next_surest_is_served(ada: User) -> None:
+    wrong = await ada.store(prompt(*TALK), "12 metres")
+    await ada.maintenance.report(ada.scope, wrong.entry_id, prompt(*REWORDED), Verdict.WRONG)
+    right = await ada.store(prompt(*TALK, model="two"), "330 metres")
+    for texts in (REWORDED, (*REWORDED[:2], "How tall is the tower")):
+        found = await ada.lookup(prompt(*texts), any_model=True, explain=True)
+        assert (found.entry, found.explanation.entry_id) == (right, right.entry_id)
 
 
 async def test_feedback_on_what_is_not_there_or_anothers_is_refused(

@@ -6,7 +6,9 @@ import statistics
 import time
 from datetime import UTC, datetime
 
+import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from tests.harness import RunningServer, children, eventually, unique
 from tests.stores.valkey.setups import start_search
 from tests.stores.valkey.valkey_server import Server as Valkey
@@ -62,6 +64,19 @@ def served(request: pytest.FixtureRequest):
 def client(served):
     with served.client(unique("ada")) as opened:
         yield opened
+
+
+@pytest.mark.parametrize("nanos", [0, 1, 999])
+def test_an_answer_of_no_time_to_live_is_not_kept(served, nanos):
+    user_id, asked = unique("ada"), _prompt("What is the time?")
+    with served.client(user_id) as client:
+        entry = client.cache.store(asked, "noon")
+        request = pb.StoreRequest(
+            user_id=user_id, prompt=asked, answer=entry.answer, ttl=Duration(nanos=nanos)
+        )
+        code, *_ = served.raw("recollect.v1.CacheService/Store", request.SerializeToString())
+        assert code is grpc.StatusCode.OK
+        assert not client.cache.lookup(asked).hit
 
 
 def test_what_asks_the_same_is_answered_and_what_does_not_is_explained(client):

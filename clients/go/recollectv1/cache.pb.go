@@ -1040,7 +1040,7 @@ type StoreRequest struct {
 	Answer []*ContentPart `protobuf:"bytes,4,rep,name=answer,proto3" json:"answer,omitempty"`
 	// Who may be served it. Default USER.
 	Scope CacheScope `protobuf:"varint,5,opt,name=scope,proto3,enum=recollect.v1.CacheScope" json:"scope,omitempty"`
-	// How long it lives, up to 30 days. Default 30 minutes.
+	// How long it lives, up to 30 days. Default 30 minutes; zero means that it is not kept.
 	Ttl *durationpb.Duration `protobuf:"bytes,6,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// Tags to invalidate it by, at most 32. Default: none.
 	Tags []string `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty"`

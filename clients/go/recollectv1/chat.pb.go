@@ -328,7 +328,7 @@ type ChatCacheOptions struct {
 	Scope CacheScope `protobuf:"varint,2,opt,name=scope,proto3,enum=recollect.v1.CacheScope" json:"scope,omitempty"`
 	// Most false hits among hits of the semantic tier, 0 to 0.5. Default 0.01.
 	MaxFalseHitRate *float64 `protobuf:"fixed64,3,opt,name=max_false_hit_rate,json=maxFalseHitRate,proto3,oneof" json:"max_false_hit_rate,omitempty"`
-	// How long the answer is kept, up to 30 days. Default 30 minutes.
+	// How long the answer is kept, up to 30 days. Default 30 minutes; zero means not at all.
 	Ttl *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// Tags to invalidate the answer by. Default: none.
 	Tags          []string `protobuf:"bytes,5,rep,name=tags,proto3" json:"tags,omitempty"`

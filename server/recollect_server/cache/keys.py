@@ -13,7 +13,7 @@ import msgspec
 
 from recollect_server.cache.dialogue import Dialogue
 from recollect_server.cache.model import CacheScope, Partition
-from recollect_server.memory.model import Part
+from recollect_server.memory.model import Part, ThinkingPart
 from recollect_server.memory.prompt import Prompt
 from recollect_server.scope import Scope
 
@@ -55,8 +55,8 @@ def question_key(dialogue: Dialogue) -> str:
 
 
 def answer_key(answer: Iterable[Part]) -> str:
-    """Return the digest of an answer."""
-    return _digest("answer", tuple(answer))
+    """Return the digest of an answer, whatever the model thought before it."""
+    return _digest("answer", tuple(part for part in answer if not isinstance(part, ThinkingPart)))
 
 
 def _setting(prompt: Prompt) -> tuple[Any, ...]:

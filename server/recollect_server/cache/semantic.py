@@ -102,23 +102,22 @@ class SemanticTier:
             reason = MissReason.EXPIRED if near else MissReason.NOT_FOUND
             return LookupResult(None, miss_reason=reason, explanation=Explanation())
         question = question_key(dialogue)
-        best = await self._best(asked, question, vector, candidates, options)
+        judged = await self._judge(asked, question, vector, candidates, options)
         threshold = self._threshold(options)
-        explanation = Explanation(
-            best.answer.entry.entry_id,
-            best.sureness,
-            threshold,
-            self._features(asked, best, options),
-        )
-        if best.sureness < threshold or await self._reported(partition, question, vector, best):
-            return LookupResult(
-                None, miss_reason=MissReason.BELOW_THRESHOLD, explanation=explanation
-            )
+        for each in judged:
+            if each.sureness < threshold:
+                break
+            if not await self._reported(partition, question, vector, each):
+                return LookupResult(
+                    each.answer.entry,
+                    tier=CacheTier.SEMANTIC,
+                    probability=min(max(each.sureness, 0.0), 1.0),
+                    explanation=self._explain(asked, each, options),
+                )
         return LookupResult(
-            best.answer.entry,
-            tier=CacheTier.SEMANTIC,
-            probability=min(max(best.sureness, 0.0), 1.0),
-            explanation=explanation,
+            None,
+            miss_reason=MissReason.BELOW_THRESHOLD,
+            explanation=self._explain(asked, judged[0], options),
         )
 
     async def _candidates(
@@ -136,14 +135,15 @@ class SemanticTier:
             await self._store.forget(owner, gone)
         return found
 
-    async def _best(
+    async def _judge(
         self,
         asked: Conversation,
         question: str,
         vector: Vector,
         candidates: Sequence[StoredAnswer],
         options: LookupOptions,
-    ) -> _Judged:
+    ) -> list[_Judged]:
+        """Return the candidates, the surest first."""
         stored = [c.conversation for c in candidates if c.conversation is not None]
         if options.strategy is Strategy.CONTEXT_WINDOW:
             size = options.window_messages, options.window_characters
@@ -157,7 +157,7 @@ class SemanticTier:
             # The very same conversation needs no judgement.
             sure[[candidate.question == question for candidate in candidates]] = 1.0
         judged = (_Judged(c, float(s)) for c, s in zip(candidates, sure, strict=True))
-        return max(judged, key=lambda each: each.sureness)
+        return sorted(judged, key=lambda each: -each.sureness)
 
     def _threshold(self, options: LookupOptions) -> float:
         if options.max_distance is not None:
@@ -166,25 +166,33 @@ class SemanticTier:
             return 1.0 - WINDOW_DISTANCE
         return self._verifier.threshold(options.max_false_hit_rate)
 
+    def _explain(self, asked: Conversation, judged: _Judged, options: LookupOptions) -> Explanation:
+        return Explanation(
+            judged.answer.entry.entry_id,
+            judged.sureness,
+            self._threshold(options),
+            self._features(asked, judged, options),
+        )
+
     def _features(
-        self, asked: Conversation, best: _Judged, options: LookupOptions
+        self, asked: Conversation, judged: _Judged, options: LookupOptions
     ) -> dict[str, float]:
-        stored = best.answer.conversation
+        stored = judged.answer.conversation
         if not options.explain or stored is None:
             return {}
         if options.strategy is Strategy.CONTEXT_WINDOW or options.max_distance is not None:
-            return {"distance": 1.0 - best.sureness}
+            return {"distance": 1.0 - judged.sureness}
         return dict(self._verifier.explain(asked, stored))
 
     async def _reported(
-        self, partition: Partition, question: str, vector: Vector, best: _Judged
+        self, partition: Partition, question: str, vector: Vector, judged: _Judged
     ) -> bool:
         """Whether the answer was reported wrong for this question, or for one that is nearer."""
-        answer = answer_key(best.answer.entry.answer)
+        answer = answer_key(judged.answer.entry.answer)
         tombstones = await self._records.tombstones(partition, answer)
         if not tombstones:
             return False
-        stored = best.answer.conversation
+        stored = judged.answer.conversation
         own = float(candidate_vector(stored) @ vector) if stored is not None else 1.0
         return any(
             stone.question == question or self._similarity(stone, vector) >= own

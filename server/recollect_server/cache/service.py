@@ -196,10 +196,8 @@ class AnswerCache:
             create_time=min(options.context_time or now, now),
             expire_time=now + options.ttl,
         )
-        dialogue = dialogue_of(prompt)
-        stones = await self._records.tombstones(partition, answer_key(answer))
-        if question_key(dialogue) not in {stone.question for stone in stones}:
-            found = await self._findable(partition, prompt, dialogue, entry)
+        if not await self._reported(partition, prompt, answer):
+            found = await self._findable(partition, prompt, dialogue_of(prompt), entry)
             await self._store.put(partition.owner, replace(found, author=scope.user_id))
             self._embed_ahead(answer)
         return entry
@@ -283,7 +281,18 @@ class AnswerCache:
         if entry is not None or not any_model:
             return entry
         entry_id = await self._store.same(partition.owner, same_key(partition, prompt))
-        return await self._store.get(tenant, entry_id) if entry_id else None
+        entry = await self._store.get(tenant, entry_id) if entry_id else None
+        # What is reported of an answer removes the entry that it was, and no other model's.
+        if entry is None or await self._reported(partition, prompt, entry.answer):
+            return None
+        return entry
+
+    async def _reported(
+        self, partition: Partition, prompt: Prompt, answer: tuple[Part, ...]
+    ) -> bool:
+        """Whether an answer was reported wrong for this very conversation."""
+        stones = await self._records.tombstones(partition, answer_key(answer))
+        return question_key(dialogue_of(prompt)) in {stone.question for stone in stones}
 
     async def _unfit(
         self, partition: Partition, entry: CacheEntry, newest_fact: datetime | None

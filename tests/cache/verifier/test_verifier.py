@@ -174,3 +174,24 @@ async def test_the_window_is_cut_and_joined():
     texts = [str(number) * 300 for number in range(8)]
     text = window_text(texts)
     assert text.split(" | ") == [str(number) * 200 for number in range(2, 8)]
+
+
+async def test_of_a_long_question_only_the_same_words_hit(say):
+    text = "Some distinct words with numbers like 12 and 13 fill a page here. " * 5_000
+    asked = await say(*TALK, text + "Is it cheap?")
+    assert hits(asked, await say(*TALK, text.lower() + "is it cheap"))
+    assert not hits(asked, await say(*TALK, text + "Is it free?"))
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("My dog weighs 5 kg.", "My dog weighs 20 kg."),
+        ("I am allergic to penicillin.", "I am not allergic to penicillin."),
+        ("I live in Texas.", "I live in Oregon."),
+    ],
+)
+async def test_the_same_question_after_another_fact_misses(say, one, two):
+    said = "Got it. How can I help?", "What should I do?"
+    assert hits(await say(one, *said), await say(one.lower(), *said))
+    assert not hits(await say(one, *said), await say(two, *said))

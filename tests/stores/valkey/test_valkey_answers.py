@@ -351,6 +351,19 @@ async def test_a_corrupt_entry_is_logged_removed_and_a_miss(
         assert await near(store, owner, answer.group, unit(1)) == []
 
 
+async def test_another_entry_is_not_returned_for_the_one_that_was_asked_for(
+    store: ValkeyAnswers, owner: Scope, client: Client
+) -> None:
+    one, other = answer_of(owner, 1, unit(1)), answer_of(owner, 2, unit(2))
+    name = one.entry.entry_id
+    key = entry_key(owner.tenant, name)
+    for ask in (store.get(owner.tenant, name), store.get_many(owner.tenant, [name])):
+        await store.put(owner, one)
+        await client.command(key, "HSET", key, "v", encode_entry(other.entry))
+        assert await ask in (None, (None,))
+        assert not await client.command(key, "EXISTS", key)
+
+
 @pytest.mark.parametrize("setup", named(ON_ONE[:1]), indirect=True)
 async def test_an_entry_that_may_not_be_read_is_not_corrupt(
     make_server: Callable[..., AnyServer], clock: Clock, owner: Scope, scheme: str

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recollect_server.cache.verifier.quantities import Quantity
+from recollect_server.cache.verifier.reading import single
 from recollect_server.cache.verifier.similarity import Similarity, similarities
 from recollect_server.cache.verifier.view import View
 
@@ -127,10 +128,6 @@ def _disorder(first: Sequence[object], second: Sequence[object]) -> float:
     return sum(places[a] > places[b] for a, b in pairs) / len(pairs)
 
 
-def _single(values: Sequence[float]) -> list[float]:
-    return [value for value in values if values.count(value) == 1]
-
-
 def _missing_values(one: View, other: View) -> int:
     return len(set(one.values) - other.known_values)
 
@@ -232,7 +229,7 @@ FEATURES = (
     Feature(
         "values_disordered",
         -1,
-        lambda p: _disorder(_single(p.asked.values), _single(p.stored.values)),
+        lambda p: _disorder(single(p.asked.values), single(p.stored.values)),
     ),
     Feature("quantity_context", 1, _least_context),
     Feature("quantities", 0, lambda p: len(p.asked.values)),

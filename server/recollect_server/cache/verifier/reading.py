@@ -2,10 +2,12 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
+from typing import TypeVar
 
 from recollect_server.cache.verifier.quantities import TOKEN, Quantity, quantities
 from recollect_server.memory.recall.words import QUESTION_WORDS, STOP_WORDS, listed, stem, words
@@ -66,7 +68,18 @@ _QUALIFIERS = listed(
     """
 )
 _SENTENCES = re.compile(r"(?<=[.!?])\s+")
+_SIGN = re.compile(r"[$+*/=<>^~|#%&@\\]|(?<![\w)])-(?=\s*[\d.])")
+"""Signs of ASCII that are words in sums, prices and code."""
+_OF_NUMBERS = re.compile(r"(?<=\d)\s?%")
+"""What `quantities` read already."""
+_SIGNS = frozenset(("Sm", "Sc", "So", "No"))
+"""Categories of others: mathematics, currencies, pictures, raised digits."""
 _FEW = 5
+LONGEST = 2_000
+"""Characters of a message that is compared by meaning: of a longer one, a vector knows only the
+beginning, and a word that matters may stand anywhere."""
+_READ = 20_000
+"""Characters that are read of a message before the question."""
 _LONG = 15
 """Of more words a text is taken to say itself what its pronouns mean."""
 _POINTERS = listed(
@@ -96,6 +109,11 @@ _LIGHT = listed(
 """Words that only frame a question."""
 _EMPTY = STOP_WORDS | _LIGHT
 _ENGLISH = STOP_WORDS | _QUALIFIERS
+
+
+T = TypeVar("T")
+Telling = str | float
+"""A stem or the value of a quantity: what tells what a question is about."""
 
 
 class Pointing(IntEnum):
@@ -133,6 +151,9 @@ class Reading:
         pointing: content that may stand for something said before; no names.
         counted: values of number words after "the", "these" or the like.
         asking: content of the last sentence.
+        telling: content words, names and values.
+        signs: how often each sign is there that changes what is said.
+        asked: it ends with a question mark.
     """
 
     words: tuple[str, ...]
@@ -154,6 +175,9 @@ class Reading:
     single: tuple[str, ...]
     values: tuple[float, ...]
     sorted_words: tuple[str, ...]
+    telling: frozenset[Telling]
+    signs: Mapping[str, int]
+    asked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +259,28 @@ def _foreign(normal: str, folded: list[str]) -> list[str]:
     return [] if normal.isascii() else [word for word in folded if not _latin(word)]
 
 
+def signs(text: str) -> Mapping[str, int]:
+    """Return how often a text has each sign that changes what is said."""
+    found = _SIGN.findall(text)
+    if not text.isascii():
+        found += [c for c in text if not c.isascii() and unicodedata.category(c) in _SIGNS]
+    return Counter(found)
+
+
+def same_text(one: str, other: str) -> bool:
+    """Whether texts are the same but for case and punctuation, in any script."""
+    if one == other:
+        return True
+    said = _plain(one)
+    return bool(said) and said == _plain(other) and signs(one) == signs(other)
+
+
+def _plain(text: str) -> list[str]:
+    folded = unicodedata.normalize("NFC", text).casefold()
+    kept = (c if unicodedata.category(c)[0] in "LMNS" else " " for c in folded)
+    return "".join(kept).split()
+
+
 def _names(text: str) -> frozenset[str]:
     tokens = TOKEN.findall(text)
     capitals = (token for token in tokens if token[0].isupper())
@@ -244,10 +290,19 @@ def _names(text: str) -> frozenset[str]:
     )
 
 
+def single(items: Sequence[T]) -> list[T]:
+    """Return those that are there once, in order."""
+    counts = Counter(items)
+    return [item for item in items if counts[item] == 1]
+
+
 @lru_cache(maxsize=16_384)
 def gist(text: str) -> Gist:
-    """Read a message before the question; those of up to 16,384 recent calls are kept."""
-    normal = unicodedata.normalize("NFKC", text)
+    """Read the beginning of a message before the question.
+
+    Those of up to 16,384 recent calls are kept.
+    """
+    normal = unicodedata.normalize("NFKC", text[:_READ])
     _, counted, latin = _tokens(normal)
     content, folded = _content(latin), words(normal)
     return Gist(
@@ -261,7 +316,7 @@ def gist(text: str) -> Gist:
 
 @lru_cache(maxsize=4096)
 def read(text: str) -> Reading:
-    """Read a question; those of up to 4,096 recent calls are kept."""
+    """Read a message of up to `LONGEST` characters; those of up to 4,096 recent calls are kept."""
     normal = unicodedata.normalize("NFKC", text)
     tokens, counted, latin = _tokens(normal)
     folded = words(normal)
@@ -287,7 +342,10 @@ def read(text: str) -> Reading:
             if t not in STOP_WORDS and t.isalpha() and _latin(t)
         ),
         own=frozenset(content),
-        single=tuple(word for word in content if content.count(word) == 1),
+        single=tuple(single(content)),
         values=tuple(quantity.value for quantity in counted),
         sorted_words=tuple(sorted(folded)),
+        telling=names.union(content, (quantity.value for quantity in counted)),
+        signs=signs(_OF_NUMBERS.sub("", text)),
+        asked=normal.rstrip().endswith("?"),
     )

@@ -7,10 +7,11 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from recollect_server.cache.verifier.contrast import contrast
 from recollect_server.cache.verifier.features import NAMES
-from recollect_server.cache.verifier.reading import PHRASE, Pointing
-from recollect_server.cache.verifier.view import Telling, View
-from recollect_server.memory.recall.words import words
+from recollect_server.cache.verifier.history import other_history
+from recollect_server.cache.verifier.reading import PHRASE, Pointing, Telling, same_text
+from recollect_server.cache.verifier.view import View
 
 _LONG_WORD = 5
 _LEAST_ENGLISH = 0.1
@@ -68,7 +69,11 @@ def other_matter(asked: View, stored: View) -> bool:
     a word, a name or a number tells the questions apart, and a history that agrees says nothing.
     """
     return (
-        _other_names(asked, stored) or _other_values(asked, stored) or _other_words(asked, stored)
+        _other_names(asked, stored)
+        or _other_values(asked, stored)
+        or _other_words(asked, stored)
+        or contrast(asked.reading, stored.reading)
+        or other_history(asked, stored)
     )
 
 
@@ -152,17 +157,14 @@ def _other_values(asked: View, stored: View) -> bool:
 
 
 def needs_same_words(view: View) -> bool:
-    """Whether it is in a language that the model did not learn: then only words can be sure."""
-    if view.reading.foreign or view.reading.english < _LEAST_ENGLISH:
+    """Whether only words can be sure: it is long, or in a language that the model did not learn."""
+    if view.long or view.reading.foreign or view.reading.english < _LEAST_ENGLISH:
         return True
     near = sum(earlier.words for earlier in view.near)
     return sum(earlier.foreign for earlier in view.near) > _MOST_FOREIGN * near
 
 
 def same_words(asked: View, stored: View) -> bool:
-    """Whether question and history say the same, message by message, but for case and signs."""
+    """Whether question and history are the same texts but for case and punctuation."""
     a, s = asked.conversation, stored.conversation
-    return a.roles == s.roles and all(
-        one == other or (bool(words(one)) and words(one) == words(other))
-        for one, other in zip(a.texts, s.texts, strict=True)
-    )
+    return a.roles == s.roles and all(map(same_text, a.texts, s.texts))

@@ -3,11 +3,17 @@
 from functools import cached_property
 
 from recollect_server.cache.conversation import Conversation
-from recollect_server.cache.verifier.reading import Gist, Pointing, gist, read
+from recollect_server.cache.verifier.reading import (
+    LONGEST,
+    Gist,
+    Pointing,
+    Reading,
+    Telling,
+    gist,
+    read,
+)
 from recollect_server.memory.model import Role
 
-Telling = str | float
-"""A stem or the value of a quantity: what tells what a question is about."""
 NEAR = 4
 """How many messages before the question may hold what the question leaves out."""
 
@@ -15,17 +21,27 @@ NEAR = 4
 class View:
     """What is read of a conversation's texts, each once.
 
-    Attributes:
-        reading: the question, read.
-        own: content words of the question.
-        values: of the question's quantities, in order.
+    It reads no question of more than `LONGEST` characters.
     """
 
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
-        self.reading = read(conversation.texts[-1])
-        self.own = self.reading.own
-        self.values = self.reading.values
+        self.long = len(conversation.texts[-1]) > LONGEST
+
+    @cached_property
+    def reading(self) -> Reading:
+        """The question, read."""
+        return read("" if self.long else self.conversation.texts[-1])
+
+    @property
+    def own(self) -> frozenset[str]:
+        """Content words of the question."""
+        return self.reading.own
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Values of the question's quantities, in order."""
+        return self.reading.values
 
     @cached_property
     def near(self) -> tuple[Gist, ...]:
@@ -62,6 +78,19 @@ class View:
     def mentioned(self) -> frozenset[str]:
         """Content words of the whole conversation."""
         return self.own | self.earlier
+
+    @cached_property
+    def told(self) -> frozenset[Telling]:
+        """Content words and values of all that the user said before the question."""
+        turns = zip(self.conversation.roles[:-1], self.conversation.texts, strict=False)
+        gists = [gist(text) for role, text in turns if role is Role.USER]
+        return frozenset().union(*(g.content for g in gists), *(g.values for g in gists))
+
+    @cached_property
+    def known(self) -> frozenset[Telling]:
+        """Content words and values of the whole conversation."""
+        gists = [gist(text) for text in self.conversation.texts[:-1]]
+        return self.reading.telling.union(*(g.content for g in gists), *(g.values for g in gists))
 
     @cached_property
     def leans(self) -> bool:

@@ -45,7 +45,7 @@ def to_scope(scope: int) -> CacheScope:
 def to_options(request: pb.StoreRequest) -> CacheOptions:
     """Return how to store an answer."""
     return CacheOptions(
-        ttl=request.ttl.ToTimedelta() or DEFAULT_TTL,
+        ttl=request.ttl.ToTimedelta() if request.HasField("ttl") else DEFAULT_TTL,
         tags=tuple(request.tags),
         cited_fact_ids=tuple(request.cited_fact_ids),
         holds_memory=request.holds_memory,

@@ -44,7 +44,7 @@ def to_options(options: pb.ChatOptions) -> ChatOptions:
         cache=TurnCacheOptions(
             mode=CacheMode(options.cache.mode or CacheMode.READ_WRITE),
             scope=to_scope(options.cache.scope),
-            ttl=options.cache.ttl.ToTimedelta() or DEFAULT_TTL,
+            ttl=options.cache.ttl.ToTimedelta() if options.cache.HasField("ttl") else DEFAULT_TTL,
             tags=tuple(options.cache.tags),
         ),
         cancel_on_disconnect=options.on_disconnect == pb.ON_DISCONNECT_CANCEL,

@@ -135,7 +135,7 @@ class ValkeyAnswers:
         key = entry_key(tenant, entry_id)
         try:
             value = await self._hasty.command(key, "HGET", key, "v")
-            return None if value is None else decode_entry(value)
+            return None if value is None else _entry_of(entry_id, value)
         except CorruptDataError:
             await self._corrupt(key)
         except Refused as error:
@@ -156,8 +156,8 @@ class ValkeyAnswers:
             for answer in await asyncio.gather(*(self._hasty.run(_GET, g, []) for g in groups))
             for value in answer
         ]
-        pairs = zip(keys, values[::2], values[1::2], strict=True)
-        return tuple([await self._stored(*pair) for pair in pairs])
+        found = zip(keys, entry_ids, values[::2], values[1::2], strict=True)
+        return tuple([await self._stored(*each) for each in found])
 
     async def put(self, owner: Scope, answer: StoredAnswer) -> None:
         """See `AnswerStore`."""
@@ -288,14 +288,14 @@ class ValkeyAnswers:
         )
 
     async def _stored(
-        self, key: str, value: bytes | None, spoken: bytes | None
+        self, key: str, entry_id: str, value: bytes | None, spoken: bytes | None
     ) -> StoredAnswer | None:
         if value is None:
             return None
         try:
             if spoken is None:
                 raise CorruptDataError("an entry without what finds it")
-            return StoredAnswer(decode_entry(value), *decode_finding(spoken))
+            return StoredAnswer(_entry_of(entry_id, value), *decode_finding(spoken))
         except CorruptDataError:
             await self._corrupt(key)
             return None
@@ -303,6 +303,14 @@ class ValkeyAnswers:
     async def _corrupt(self, key: str) -> None:
         log.warning("corrupt cache entry removed", key=key)
         await self._patient.delete(key)
+
+
+def _entry_of(entry_id: str, value: bytes) -> CacheEntry:
+    """Return the entry, which must be the one that was asked for: nobody gets another's answer."""
+    entry = decode_entry(value)
+    if entry.entry_id != entry_id:
+        raise CorruptDataError("another entry")
+    return entry
 
 
 def _mark(partition: Partition) -> bytes:

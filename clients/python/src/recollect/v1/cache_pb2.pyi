@@ -557,7 +557,7 @@ class StoreRequest(_message.Message):
 
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """How long it lives, up to 30 days. Default 30 minutes."""
+        """How long it lives, up to 30 days. Default 30 minutes; zero means that it is not kept."""
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -197,7 +197,7 @@ class ChatCacheOptions(_message.Message):
     """Most false hits among hits of the semantic tier, 0 to 0.5. Default 0.01."""
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """How long the answer is kept, up to 30 days. Default 30 minutes."""
+        """How long the answer is kept, up to 30 days. Default 30 minutes; zero means not at all."""
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

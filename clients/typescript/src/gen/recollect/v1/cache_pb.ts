@@ -487,7 +487,7 @@ export type StoreRequest = Message<"recollect.v1.StoreRequest"> & {
   scope: CacheScope;
 
   /**
-   * How long it lives, up to 30 days. Default 30 minutes.
+   * How long it lives, up to 30 days. Default 30 minutes; zero means that it is not kept.
    *
    * @generated from field: google.protobuf.Duration ttl = 6;
    */

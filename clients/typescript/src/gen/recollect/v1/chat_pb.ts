@@ -54,7 +54,7 @@ export type ChatCacheOptions = Message<"recollect.v1.ChatCacheOptions"> & {
   maxFalseHitRate?: number | undefined;
 
   /**
-   * How long the answer is kept, up to 30 days. Default 30 minutes.
+   * How long the answer is kept, up to 30 days. Default 30 minutes; zero means not at all.
    *
    * @generated from field: google.protobuf.Duration ttl = 4;
    */
