@@ -17,7 +17,7 @@ from recollect_server.scope import Scope
 @pytest.mark.parametrize("heard", [0, 1])
 async def test_a_reply_that_starts_over_is_followed_unless_some_of_it_was_streamed(heard):
     def attempt(number: int) -> list[Any]:
-        return [Started("leader", number, cast(Any, None)), *[Delta(0, BlockKind.TEXT, "word ")]]
+        return [Started("leader", number, cast(Any, None)), Delta(0, BlockKind.TEXT, "word ")]
 
     told = [*attempt(1)[: 1 + heard], *attempt(2)]
 

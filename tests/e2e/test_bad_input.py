@@ -68,6 +68,13 @@ PROMPT = common_pb2.Prompt(
     messages=[common_pb2.PromptMessage(role=common_pb2.ROLE_USER, parts=HELLO.parts)],
 )
 
+
+def _with_schema(schema: str) -> chat_pb2.ChatRequest:
+    """Return a turn with a tool whose arguments a JSON schema describes."""
+    options = {"tools": [{"name": "f", "input_schema_json": schema}]}
+    return chat_pb2.ChatRequest(user_id="U", session_id="S", message=HELLO, options=options)
+
+
 CASES = [
     _append("no messages", "messages", messages=[]),
     _append("no user", "user_id", user_id=""),
@@ -127,12 +134,7 @@ CASES = [
     Case(
         "a tool whose schema is no JSON object",
         f"{CHAT}/Chat",
-        chat_pb2.ChatRequest(
-            user_id="U",
-            session_id="S",
-            message=HELLO,
-            options={"tools": [{"name": "f", "input_schema_json": "[1]"}]},
-        ),
+        _with_schema("[1]"),
         "options.tools[0].input_schema_json",
     ),
     Case(
@@ -216,12 +218,7 @@ CASES = [
     Case(
         "a schema that no parser of JSON takes",
         f"{CHAT}/Chat",
-        chat_pb2.ChatRequest(
-            user_id="U",
-            session_id="S",
-            message=HELLO,
-            options={"tools": [{"name": "t", "input_schema_json": '{"maximum": NaN}'}]},
-        ),
+        _with_schema('{"maximum": NaN}'),
         "options.tools[0].input_schema_json",
     ),
     Case(

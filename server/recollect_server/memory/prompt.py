@@ -21,10 +21,10 @@ def is_json_object(text: str) -> bool:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         return False
-    return isinstance(value, dict) and _is_flat(value)
+    return isinstance(value, dict) and _is_shallow(value)
 
 
-def _is_flat(value: dict[str, Any]) -> bool:
+def _is_shallow(value: dict[str, Any]) -> bool:
     level: list[Any] = [value]
     for _ in range(MOST_JSON_DEPTH):
         inside = [each.values() if isinstance(each, dict) else each for each in level]

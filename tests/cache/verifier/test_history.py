@@ -1,29 +1,17 @@
 """When something else was said before two questions, though the questions are the same."""
 
-import numpy as np
 import pytest
+from tests.cache.verifier.views import both_ways
 
-from recollect_server.cache.conversation import Conversation
 from recollect_server.cache.verifier.history import other_history
 from recollect_server.cache.verifier.reading import LONGEST
-from recollect_server.cache.verifier.view import View
-from recollect_server.memory.model import Role
 
 QUESTION = "What should I do?"
 TALK = ("Who founded Lantern Hill?", "Two sisters founded the band in Porto in 1998.")
 
 
-def view(*texts: str) -> View:
-    roles = tuple((Role.USER, Role.ASSISTANT)[place % 2] for place in range(len(texts)))
-    return View(Conversation(roles, texts, np.zeros((len(texts), 2), np.float32), "none"))
-
-
 def other(one: tuple[str, ...], two: tuple[str, ...]) -> bool:
-    verdicts = {
-        other_history(view(*a, QUESTION), view(*b, QUESTION)) for a, b in ((one, two), (two, one))
-    }
-    assert len(verdicts) == 1, "it is the same both ways round"
-    return verdicts.pop()
+    return both_ways(other_history, (*one, QUESTION), (*two, QUESTION))
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,9 @@
 """When two questions are about different things, whatever was said before them."""
 
-import numpy as np
 import pytest
+from tests.cache.verifier.views import both_ways, view
 
-from recollect_server.cache.conversation import Conversation
 from recollect_server.cache.verifier.rules import other_matter
-from recollect_server.cache.verifier.view import View
-from recollect_server.memory.model import Role
 
 TALK = (
     "Who founded the band Lantern Hill?",
@@ -15,17 +12,8 @@ TALK = (
 BOTH = ("I have questions about Lisbon, Madrid, 3 and 4.", "Sure, ask me anything.")
 
 
-def view(*texts: str) -> View:
-    roles = tuple((Role.USER, Role.ASSISTANT)[place % 2] for place in range(len(texts)))
-    return View(Conversation(roles, texts, np.zeros((len(texts), 2), np.float32), "none"))
-
-
 def other(before: tuple[str, ...], one: str, two: str) -> bool:
-    verdicts = {
-        other_matter(view(*before, a), view(*before, b)) for a, b in ((one, two), (two, one))
-    }
-    assert len(verdicts) == 1, "it is the same both ways round"
-    return verdicts.pop()
+    return both_ways(other_matter, (*before, one), (*before, two))
 
 
 @pytest.mark.parametrize(
